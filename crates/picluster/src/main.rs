@@ -1,0 +1,2 @@
+//! picluster
+fn main() {}
