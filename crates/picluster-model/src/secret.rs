@@ -1,0 +1,216 @@
+//! Secrets: values that cannot be printed, and the placeholders that stand for them.
+//!
+//! Documents hold only references. A reference met while a template is rendered becomes a
+//! *placeholder* inside the text; resources, plans and journals carry the placeholder, and only
+//! the engine, at the moment it writes a payload to a node's stdin, puts the value in its place.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// A value that never shows itself: `Debug` and `Display` print `(sensitive)`, and it is wiped
+/// from memory when dropped. It has no `Serialize`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T: Zeroize>(T);
+
+impl<T: Zeroize> Secret<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself. Every call is a place to review.
+    pub fn reveal(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(sensitive)")
+    }
+}
+
+impl<T: Zeroize> fmt::Display for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(sensitive)")
+    }
+}
+
+/// Where a secret is to be had. Written in documents as `{ secret: NAME }`, `{ env: NAME }`,
+/// `{ sops: PATH }` or `{ command: [ARGV…] }`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretRef {
+    /// A file `secrets/NAME.age` beside the inventory, encrypted with age.
+    Secret(String),
+    /// A variable of the controller's environment.
+    Env(String),
+    /// A file read with `sops --decrypt PATH`; `PATH#key.path` takes one value of it.
+    Sops(String),
+    /// The first line a program of the controller prints.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "secret {name}"),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::Sops(path) => write!(f, "sops {path}"),
+            Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", |a| a)),
+        }
+    }
+}
+
+/// Placeholder delimiters: private-use code points, refused in documents.
+const OPEN: char = '\u{F8F0}';
+const CLOSE: char = '\u{F8F1}';
+
+impl SecretRef {
+    /// The text that stands for this secret inside rendered templates.
+    #[must_use]
+    pub fn placeholder(&self) -> String {
+        let json = serde_json::to_string(self).unwrap_or_default();
+        format!("{OPEN}{json}{CLOSE}")
+    }
+}
+
+/// Text that may hold placeholders of secrets. Safe to print, compare and store: it holds
+/// references, never values.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct SecretText(pub String);
+
+/// A secret that was asked for and is not in the resolved set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not resolved")]
+pub struct Unresolved(pub SecretRef);
+
+/// The values of all secrets a run may need, resolved before the first connection.
+#[derive(Default, Clone, Debug)]
+pub struct SecretValues(pub BTreeMap<SecretRef, Secret<String>>);
+
+impl SecretText {
+    /// The secrets mentioned in this text, in order.
+    #[must_use]
+    pub fn references(&self) -> Vec<SecretRef> {
+        self.pieces()
+            .into_iter()
+            .filter_map(|piece| match piece {
+                Piece::Secret(reference) => Some(reference),
+                Piece::Plain(_) => None,
+            })
+            .collect()
+    }
+
+    /// Whether any secret stands in this text.
+    #[must_use]
+    pub fn is_sensitive(&self) -> bool {
+        self.0.contains(OPEN)
+    }
+
+    /// The text with every placeholder replaced by its value.
+    ///
+    /// # Errors
+    /// [`Unresolved`] names the first reference without a value.
+    pub fn reveal(&self, values: &SecretValues) -> Result<Secret<String>, Unresolved> {
+        let mut out = String::with_capacity(self.0.len());
+        for piece in self.pieces() {
+            match piece {
+                Piece::Plain(text) => out.push_str(text),
+                Piece::Secret(reference) => match values.0.get(&reference) {
+                    Some(value) => out.push_str(value.reveal()),
+                    None => return Err(Unresolved(reference)),
+                },
+            }
+        }
+        Ok(Secret::new(out))
+    }
+
+    /// The text for people: secrets shown as `(sensitive)`.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        self.pieces()
+            .into_iter()
+            .map(|piece| match piece {
+                Piece::Plain(text) => text,
+                Piece::Secret(_) => "(sensitive)",
+            })
+            .collect()
+    }
+
+    fn pieces(&self) -> Vec<Piece<'_>> {
+        let mut pieces = Vec::new();
+        let mut rest = self.0.as_str();
+        while let Some(open) = rest.find(OPEN) {
+            let body_at = open + OPEN.len_utf8();
+            let Some(close) = rest[body_at..].find(CLOSE).map(|n| body_at + n) else {
+                break;
+            };
+            let Ok(reference) = serde_json::from_str(&rest[body_at..close]) else {
+                break;
+            };
+            pieces.push(Piece::Plain(&rest[..open]));
+            pieces.push(Piece::Secret(reference));
+            rest = &rest[close + CLOSE.len_utf8()..];
+        }
+        pieces.push(Piece::Plain(rest));
+        pieces
+    }
+}
+
+enum Piece<'a> {
+    Plain(&'a str),
+    Secret(SecretRef),
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_itself() {
+        let secret = Secret::new(String::from("hunter2"));
+        assert_eq!(format!("{secret:?} {secret}"), "(sensitive) (sensitive)");
+    }
+
+    #[test]
+    fn placeholders_are_found_masked_and_replaced() {
+        let reference = SecretRef::Env("TOKEN".into());
+        let text = SecretText(format!("token: {}\n", reference.placeholder()));
+        assert!(text.is_sensitive());
+        assert_eq!(text.references(), vec![reference.clone()]);
+        assert_eq!(text.masked(), "token: (sensitive)\n");
+        let mut values = SecretValues::default();
+        assert_eq!(text.reveal(&values), Err(Unresolved(reference.clone())));
+        values.0.insert(reference, Secret::new("s3cret".into()));
+        let revealed = text.reveal(&values).map(|s| s.reveal().clone());
+        assert_eq!(revealed, Ok("token: s3cret\n".into()));
+    }
+}
