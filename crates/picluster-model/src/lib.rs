@@ -4,13 +4,35 @@
 //! [`Diagnostic`] at once. This crate knows no network, no terminal, no clock and no node.
 
 pub mod diagnostic;
+pub mod inventory;
+pub mod kinds;
+pub mod kubernetes;
+pub mod library;
+pub mod load;
 pub mod name;
+pub mod render;
+pub mod role;
+pub mod schema;
 pub mod secret;
 pub mod span;
+pub mod ssh;
+pub mod taint;
+pub mod vars;
 pub mod yaml;
 
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Color, Diagnostic, render};
+pub use inventory::{Expected, Inventory, Node, Project, RoleUse};
+pub use kinds::Kinds;
+pub use kubernetes::{Cidr, Distribution, Kubernetes, KubernetesRole, KubernetesVersion};
+pub use library::RoleLibrary;
+pub use load::load;
 pub use name::{ClusterName, GroupName, NodeName, RoleName, VarName};
+pub use render::{RenderContext, RenderedEntry, render_role};
+pub use role::{Entry, ParamType, Parameter, Role};
+pub use schema::{Templated, inventory_schema, role_schema};
 pub use secret::{Secret, SecretRef, SecretText};
 pub use span::{SourceFile, Span};
+pub use ssh::{Jump, SshConfigUse, SshSettings, SudoPassword};
+pub use taint::{Taint, TaintEffect};
+pub use vars::{Level, Origin, Var};
 pub use yaml::{Yaml, YamlKind};

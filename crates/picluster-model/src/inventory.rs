@@ -1,0 +1,97 @@
+//! The inventory, checked: every name resolves, every value has its type and its place.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+
+use crate::kubernetes::{Kubernetes, KubernetesRole};
+use crate::name::{ClusterName, GroupName, NodeName, RoleName, VarName};
+use crate::role::Role;
+use crate::span::Span;
+use crate::ssh::SshSettings;
+use crate::taint::Taint;
+use crate::vars::Var;
+
+/// Everything the documents say: the inventory and the roles it uses.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The inventory.
+    pub inventory: Inventory,
+    /// Every role some node uses, in the order of first use.
+    pub roles: IndexMap<RoleName, Role>,
+}
+
+/// A cluster of nodes.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// The name of the cluster.
+    pub cluster: ClusterName,
+    /// The Kubernetes that runs on it; `None` when the nodes are only prepared.
+    pub kubernetes: Option<Kubernetes>,
+    /// The nodes in the order of the file, ranges expanded.
+    pub nodes: IndexMap<NodeName, Node>,
+    /// The groups in the order of the file, each with its nodes.
+    pub groups: IndexMap<GroupName, Vec<NodeName>>,
+}
+
+/// One machine, with everything that cluster, groups and ranges say about it.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Inventory key, host name and Kubernetes node name in one.
+    pub name: NodeName,
+    /// Where to dial: an IP address or a DNS name.
+    pub address: String,
+    /// How to dial.
+    pub ssh: SshSettings,
+    /// Whether it is expected to be there.
+    pub expected: Expected,
+    /// What it does in the cluster; `None` when it is only prepared.
+    pub kubernetes: Option<KubernetesRole>,
+    /// Its groups in the order written on the node.
+    pub groups: Vec<GroupName>,
+    /// Labels of its groups and its own.
+    pub labels: IndexMap<String, String>,
+    /// Taints of its groups and its own.
+    pub taints: Vec<Taint>,
+    /// Its variables, each with its provenance.
+    pub vars: IndexMap<VarName, Var>,
+    /// Its roles: those of the cluster, then of its groups, then its own; each once.
+    pub roles: Vec<RoleUse>,
+    /// The place of its key.
+    pub span: Span,
+}
+
+/// Whether a node is expected to be there.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Expected {
+    /// It is switched on; when it cannot be reached the run says so.
+    #[default]
+    Present,
+    /// It is known to be off: not dialled, and counted as unreachable where quorum matters.
+    Absent,
+}
+
+/// A role on a node, with all its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoleUse {
+    /// The role.
+    pub role: RoleName,
+    /// Every parameter that has a value, defaults included, in the order of `role.yaml`.
+    pub params: IndexMap<VarName, Var>,
+    /// Where the role is named (the nearest to the node when several places name it).
+    pub span: Span,
+}
