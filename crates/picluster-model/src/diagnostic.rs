@@ -1,5 +1,7 @@
 //! What is wrong with a document, where, and what to do about it.
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+
 use crate::span::Span;
 
 /// One finding in a document. A load returns all of them at once.
@@ -72,17 +74,62 @@ pub enum Color {
 }
 
 /// Draws diagnostics as rustc draws them: message, `--> file:line:column`, snippet with caret,
-/// help.
+/// help. One blank line stands between two, and the text ends with a line feed.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], color: Color) -> String {
-    use std::fmt::Write as _;
-    let _ = color;
-    let mut out = String::new();
-    for diagnostic in diagnostics {
-        let _ = writeln!(out, "error: {}", diagnostic.message);
-        if let Some(span) = &diagnostic.span {
-            let _ = writeln!(out, "  --> {span}");
+    let renderer = match color {
+        Color::Plain => Renderer::plain(),
+        Color::Styled => Renderer::styled(),
+    };
+    let drawn: Vec<String> = diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let mut text = renderer.render(&[group(diagnostic)]);
+            text.push('\n');
+            text
+        })
+        .collect();
+    drawn.join("\n")
+}
+
+fn group(diagnostic: &Diagnostic) -> Group<'_> {
+    let title = Level::ERROR.primary_title(normalize_untrusted_str(&diagnostic.message));
+    let mut group = match &diagnostic.span {
+        None => Group::with_title(title),
+        Some(span) => {
+            let mut label = AnnotationKind::Primary.span(first_line(span));
+            if let Some(text) = &diagnostic.label {
+                label = label.label(normalize_untrusted_str(text));
+            }
+            let mut here = snippet(span).annotation(label);
+            let mut elsewhere = Vec::new();
+            for (place, text) in &diagnostic.related {
+                let note = AnnotationKind::Context
+                    .span(first_line(place))
+                    .label(normalize_untrusted_str(text));
+                if place.file == span.file {
+                    here = here.annotation(note);
+                } else {
+                    elsewhere.push(snippet(place).annotation(note));
+                }
+            }
+            title.element(here).elements(elsewhere)
         }
+    };
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
     }
-    out
+    group
+}
+
+fn snippet<T: Clone>(span: &Span) -> Snippet<'_, T> {
+    Snippet::source(span.file.text.as_str()).path(span.file.name.as_str())
+}
+
+/// A value may cover many lines; the caret belongs under its first.
+fn first_line(span: &Span) -> std::ops::Range<usize> {
+    let bytes = span.bytes();
+    let text = span.text();
+    let length = text.find(['\n', '\r']).unwrap_or(text.len());
+    bytes.start..bytes.start + length
 }
