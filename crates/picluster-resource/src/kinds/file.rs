@@ -1,0 +1,296 @@
+//! `file`: a regular file with this content, mode and owner; or none.
+
+use picluster_model::SecretText;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::program::sha256_hex;
+use crate::query::{Answers, ContentState, PathKind, PathState, Query};
+use crate::shell::words;
+use crate::token::Token;
+
+/// A regular file. Written whole, through a temporary file and a rename; never torn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where it stands.
+    pub path: NodePath,
+    /// Its whole text. May hold secrets. (`template: NAME` in a role renders `templates/NAME` into
+    /// it.)
+    #[serde(default)]
+    pub content: SecretText,
+    /// Permission bits as octal text.
+    #[serde(default = "default_mode")]
+    pub mode: String,
+    /// Owner.
+    #[serde(default = "root")]
+    pub owner: String,
+    /// Group.
+    #[serde(default = "root")]
+    pub group: String,
+    /// `present` or `absent`.
+    #[serde(default)]
+    pub state: Presence,
+    /// A command that checks the new text before it takes the place of the old one; `{}` stands for
+    /// the file to check (`visudo -cf {}`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<String>,
+}
+
+/// Whether a thing should be there.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Hash,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It should be there.
+    #[default]
+    Present,
+    /// It should not.
+    Absent,
+}
+
+fn default_mode() -> String {
+    "0644".into()
+}
+
+fn root() -> String {
+    "root".into()
+}
+
+/// What was seen of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSeen {
+    /// `stat` of the path, not following a link.
+    pub path: Option<PathState>,
+    /// Digest, and text where it differs.
+    pub content: Option<ContentState>,
+}
+
+/// Octal permission text (`0644`, `644`) as bits.
+#[must_use]
+pub fn parse_mode(text: &str) -> Option<u32> {
+    (3..=4)
+        .contains(&text.len())
+        .then(|| u32::from_str_radix(text, 8).ok())
+        .flatten()
+}
+
+impl File {
+    fn content_query(&self, ctx: Ctx<'_>) -> Result<Query, Diagnosis> {
+        let text = self.content.reveal(ctx.secrets)?;
+        Ok(Query::Content {
+            path: self.path.clone(),
+            expect: Some(sha256_hex(text.reveal().as_bytes())),
+            secret: self.content.is_sensitive(),
+        })
+    }
+
+    fn mode_bits(&self) -> u32 {
+        parse_mode(&self.mode).unwrap_or(0o644)
+    }
+}
+
+impl Kind for File {
+    const NAME: &'static str = "file";
+    type Observation = FileSeen;
+
+    fn key(&self) -> String {
+        self.path.to_string()
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if parse_mode(&self.mode).is_none() {
+            wrong.push(format!(
+                "mode {:?} is not an octal permission such as \"0644\" (quote it)",
+                self.mode
+            ));
+        }
+        if self.validate.as_ref().is_some_and(|v| !v.contains("{}")) {
+            wrong.push("validate has no `{}` for the file to check".into());
+        }
+        wrong
+    }
+
+    fn queries(&self, ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        let mut queries = vec![Query::Path(self.path.clone())];
+        if self.state == Presence::Present {
+            queries.push(self.content_query(ctx)?);
+        }
+        Ok(queries)
+    }
+
+    fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<FileSeen>, Diagnosis> {
+        let path = answers.path(&self.path)?.cloned();
+        let content = match self.state {
+            Presence::Present => answers.content(&self.content_query(ctx)?)?.cloned(),
+            Presence::Absent => None,
+        };
+        if path.as_ref().is_some_and(|p| p.kind == PathKind::Directory) {
+            return Err(Diagnosis::new(format!(
+                "{} is a directory; a file should be there",
+                self.path
+            ))
+            .cure(format!("look at it and move it away: ls -la {}", self.path)));
+        }
+        Ok(Seen::Now(FileSeen { path, content }))
+    }
+
+    fn diff(&self, seen: &FileSeen, ctx: Ctx<'_>) -> Diff {
+        let Some(path) = &seen.path else {
+            return match self.state {
+                Presence::Absent => Diff::NoOp,
+                Presence::Present => Diff::Change(self.expected(ctx)),
+            };
+        };
+        if self.state == Presence::Absent {
+            return Diff::Change(Change::new(Action::Delete).field(
+                "state",
+                Shown::text("present"),
+                Shown::text("absent"),
+            ));
+        }
+        let mut change = Change::new(Action::Update);
+        if path.kind != PathKind::File {
+            change = change.field("type", Shown::text("not a file"), Shown::text("file"));
+        }
+        let Ok(wanted) = self.content.reveal(ctx.secrets) else {
+            // Without its secrets nothing can be compared; `queries` has already said so.
+            return Diff::Change(self.expected(ctx));
+        };
+        let wanted = wanted.reveal();
+        let same = seen
+            .content
+            .as_ref()
+            .is_some_and(|c| c.sha256 == sha256_hex(wanted.as_bytes()));
+        if !same {
+            change.bytes = wanted.len() as u64;
+            if self.content.is_sensitive() {
+                change = change.field("content", Shown::Sensitive, Shown::Sensitive);
+            } else {
+                let before = seen.content.as_ref();
+                change = change.field(
+                    "content",
+                    before.map_or(Shown::Absent, |c| Shown::text(short(&c.sha256))),
+                    Shown::text(short(&sha256_hex(wanted.as_bytes()))),
+                );
+                change.text = before
+                    .and_then(|c| c.text.as_ref())
+                    .map(|before| text_diff(before, wanted));
+            }
+        }
+        if path.kind == PathKind::File {
+            change = change
+                .field_if(
+                    "mode",
+                    &format!("{:04o}", path.mode),
+                    &format!("{:04o}", self.mode_bits()),
+                )
+                .field_if("owner", &path.owner, &self.owner)
+                .field_if("group", &path.group, &self.group);
+        }
+        change.into_diff()
+    }
+
+    fn expected(&self, ctx: Ctx<'_>) -> Change {
+        let mut change = Change::new(Action::Create);
+        if let Ok(text) = self.content.reveal(ctx.secrets) {
+            change.bytes = text.reveal().len() as u64;
+            change = change.field(
+                "content",
+                Shown::Absent,
+                if self.content.is_sensitive() {
+                    Shown::Sensitive
+                } else {
+                    Shown::text(short(&sha256_hex(text.reveal().as_bytes())))
+                },
+            );
+            if !self.content.is_sensitive() {
+                change.text = Some(text_diff("", text.reveal()));
+            }
+        }
+        change
+            .field(
+                "mode",
+                Shown::Absent,
+                Shown::text(format!("{:04o}", self.mode_bits())),
+            )
+            .field("owner", Shown::Absent, Shown::text(&self.owner))
+            .field("group", Shown::Absent, Shown::text(&self.group))
+    }
+
+    fn operation(
+        &self,
+        _seen: &FileSeen,
+        change: &Change,
+        ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        if change.action == Action::Delete {
+            return Ok(Operation::script(format!(
+                "rm -f -- {}",
+                words([self.path.as_str()])
+            )));
+        }
+        let text = self.content.reveal(ctx.secrets)?;
+        let target = words([
+            self.path.as_str(),
+            &format!("{:04o}", self.mode_bits()),
+            &self.owner,
+            &self.group,
+        ]);
+        let script = match &self.validate {
+            None => format!("put {target}"),
+            // Checked as a temporary in /run first: the real place never sees a bad text.
+            Some(check) => format!(
+                "mkdir -p /run/picluster; t=$(mktemp /run/picluster/check.XXXXXXXX); cat > \"$t\"\n\
+                 {} || {{ rm -f \"$t\"; echo 'the new text was refused; the file is as it was' >&2; exit 1; }}\n\
+                 put {target} < \"$t\"; rm -f \"$t\"",
+                check.replace("{}", "\"$t\"")
+            ),
+        };
+        Ok(Operation::script(script).with_payload(text.reveal().clone().into_bytes()))
+    }
+
+    fn provides(&self) -> Vec<Token> {
+        vec![Token::Path(self.path.clone())]
+    }
+
+    fn requires(&self) -> Vec<Token> {
+        let mut needs: Vec<Token> = self.path.parent().map(Token::Path).into_iter().collect();
+        if self.owner != "root" {
+            needs.push(Token::User(self.owner.clone()));
+        }
+        if self.group != "root" {
+            needs.push(Token::Group(self.group.clone()));
+        }
+        needs
+    }
+
+    fn removal(&self) -> Option<Self> {
+        (self.state == Presence::Present).then(|| Self {
+            state: Presence::Absent,
+            content: SecretText::default(),
+            validate: None,
+            ..self.clone()
+        })
+    }
+}
+
+/// The unified diff people see, two lines of context.
+#[must_use]
+pub fn text_diff(before: &str, after: &str) -> String {
+    similar::TextDiff::from_lines(before, after)
+        .unified_diff()
+        .context_radius(2)
+        .to_string()
+}
+
+/// The first digits of a digest, enough for eyes.
+fn short(sha256: &str) -> String {
+    format!("sha256 {}", &sha256[..sha256.len().min(12)])
+}

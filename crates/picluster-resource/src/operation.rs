@@ -1,0 +1,72 @@
+//! What is sent to a node to close a gap.
+
+use std::time::Duration;
+
+use picluster_model::Secret;
+
+/// A script and what it reads.
+///
+/// The script runs in a subshell of the node-side program, as root, with [`crate::program::PRELUDE_SH`] in scope,
+/// `set -eu` in force, and the payload as its standard input. Its output (both streams) is shown
+/// only when it fails.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// POSIX sh text. Holds no secret: argv and scripts can be seen on the node.
+    pub script: String,
+    /// What the script finds on standard input.
+    pub payload: Payload,
+    /// How long it may take before it is reported as stuck.
+    pub timeout: Duration,
+}
+
+/// The standard input of an operation.
+#[derive(Debug, Clone, Default)]
+pub enum Payload {
+    /// Nothing.
+    #[default]
+    None,
+    /// Bytes, treated as secret whether they are or not.
+    Bytes(Secret<Vec<u8>>),
+}
+
+impl Payload {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Bytes(bytes) => bytes.reveal().len(),
+        }
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Operation {
+    /// A script without payload, bounded to one minute.
+    pub fn script(script: impl Into<String>) -> Self {
+        Self {
+            script: script.into(),
+            payload: Payload::None,
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Gives it standard input.
+    #[must_use]
+    pub fn with_payload(mut self, bytes: Vec<u8>) -> Self {
+        self.payload = Payload::Bytes(Secret::new(bytes));
+        self
+    }
+
+    /// Sets the bound.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}

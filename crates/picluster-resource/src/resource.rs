@@ -1,0 +1,181 @@
+//! All kinds under one roof.
+
+use picluster_model::{Diagnostic, Yaml};
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Change, Diff};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds;
+use crate::operation::Operation;
+use crate::query::{Answers, Query};
+use crate::token::{Reaction, Token};
+
+macro_rules! resources {
+    ($($variant:ident($kind:ty)),+ $(,)?) => {
+        /// A resource of any kind: what should be.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Resource { $(
+            #[doc = concat!("See [`", stringify!($kind), "`].")]
+            $variant($kind)
+        ),+ }
+
+        /// What was seen of a resource of any kind.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Observation { $(
+            #[doc = concat!("Of [`", stringify!($kind), "`].")]
+            $variant(Seen<<$kind as Kind>::Observation>)
+        ),+ }
+
+        impl Resource {
+            /// The kinds, in the order the reference lists them.
+            pub const KINDS: &'static [&'static str] = &[$(<$kind as Kind>::NAME),+];
+
+            /// Reads the body of a resource entry.
+            ///
+            /// # Errors
+            /// Everything that is wrong with it, at its place in the document.
+            pub fn from_yaml(kind: &str, body: &Yaml) -> Result<Self, Vec<Diagnostic>> {
+                match kind {
+                    $(<$kind as Kind>::NAME => {
+                        let value: $kind = body.decode().map_err(|d| vec![d])?;
+                        let wrong = value.check();
+                        if wrong.is_empty() {
+                            Ok(Self::$variant(value))
+                        } else {
+                            Err(wrong.into_iter().map(|w| Diagnostic::new(w, &body.span)).collect())
+                        }
+                    })+
+                    _ => Err(vec![Diagnostic::new(format!("there is no resource kind `{kind}`"), &body.span)]),
+                }
+            }
+
+            /// The JSON Schema of a kind's body.
+            #[must_use]
+            pub fn schema(kind: &str) -> Option<schemars::Schema> {
+                match kind {
+                    $(<$kind as Kind>::NAME => Some(schemars::schema_for!($kind)),)+
+                    _ => None,
+                }
+            }
+
+            /// The kind's name in documents and addresses.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => <$kind as Kind>::NAME),+ }
+            }
+
+            /// What tells it apart from others of its kind.
+            #[must_use]
+            pub fn key(&self) -> String {
+                match self { $(Self::$variant(r) => r.key()),+ }
+            }
+
+            /// See [`Kind::queries`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn queries(&self, ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+                match self { $(Self::$variant(r) => r.queries(ctx)),+ }
+            }
+
+            /// See [`Kind::observe`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Observation, Diagnosis> {
+                match self { $(Self::$variant(r) => r.observe(answers, ctx).map(Observation::$variant)),+ }
+            }
+
+            /// See [`Kind::diff`]. An observation that is not yet possible, or of another kind, gives
+            /// the expected change.
+            #[must_use]
+            pub fn diff(&self, seen: &Observation, ctx: Ctx<'_>) -> Diff {
+                match (self, seen) {
+                    $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.diff(o, ctx),)+
+                    _ => Diff::Change(self.expected(ctx)),
+                }
+            }
+
+            /// See [`Kind::expected`].
+            #[must_use]
+            pub fn expected(&self, ctx: Ctx<'_>) -> Change {
+                match self { $(Self::$variant(r) => r.expected(ctx)),+ }
+            }
+
+            /// See [`Kind::operation`].
+            ///
+            /// # Errors
+            /// As there; also when it could not be observed.
+            pub fn operation(&self, seen: &Observation, change: &Change, ctx: Ctx<'_>) -> Result<Operation, Diagnosis> {
+                match (self, seen) {
+                    $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.operation(o, change, ctx),)+
+                    _ => Err(Diagnosis::new("it cannot be observed yet")),
+                }
+            }
+
+            /// See [`Kind::provides`].
+            #[must_use]
+            pub fn provides(&self) -> Vec<Token> {
+                match self { $(Self::$variant(r) => r.provides()),+ }
+            }
+
+            /// See [`Kind::requires`].
+            #[must_use]
+            pub fn requires(&self) -> Vec<Token> {
+                match self { $(Self::$variant(r) => r.requires()),+ }
+            }
+
+            /// See [`Kind::reactions`].
+            #[must_use]
+            pub fn reactions(&self) -> Vec<Reaction> {
+                match self { $(Self::$variant(r) => r.reactions()),+ }
+            }
+
+            /// See [`Kind::follow_up`].
+            #[must_use]
+            pub fn follow_up(&self, seen: &Observation, inputs: &[Token], ctx: Ctx<'_>) -> Option<Change> {
+                match self { $(
+                    Self::$variant(r) => {
+                        let seen = match seen {
+                            Observation::$variant(Seen::Now(o)) => Some(o),
+                            _ => None,
+                        };
+                        r.follow_up(seen, inputs, ctx)
+                    }
+                ),+ }
+            }
+
+            /// See [`Kind::reboot_pending`].
+            #[must_use]
+            pub fn reboot_pending(&self, seen: &Observation, ctx: Ctx<'_>) -> Option<String> {
+                match (self, seen) {
+                    $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.reboot_pending(o, ctx),)+
+                    _ => None,
+                }
+            }
+
+            /// See [`Kind::removal`].
+            #[must_use]
+            pub fn removal(&self) -> Option<Self> {
+                match self { $(Self::$variant(r) => r.removal().map(Self::$variant)),+ }
+            }
+        }
+
+        impl Observation {
+            /// What it waits for, when it could not be made.
+            #[must_use]
+            pub fn not_yet(&self) -> Option<&Token> {
+                match self { $(
+                    Self::$variant(Seen::NotYet(token)) => Some(token),
+                    Self::$variant(Seen::Now(_)) => None,
+                )+ }
+            }
+        }
+    };
+}
+
+resources! {
+    File(kinds::file::File),
+}

@@ -1,0 +1,52 @@
+//! What one resource needs of another, so that order need not be written by hand.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::path::NodePath;
+
+/// A thing on a node that one resource makes and another needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Token {
+    /// A file, directory or link.
+    Path(NodePath),
+    /// An apt package.
+    Package(String),
+    /// The apt package lists (made by a repository, needed by packages).
+    AptIndex,
+    /// A systemd unit, with its suffix.
+    Unit(String),
+    /// An account.
+    User(String),
+    /// A group of accounts.
+    Group(String),
+    /// The kernel's swap being off.
+    SwapOff,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{path}"),
+            Self::Package(name) => write!(f, "package {name}"),
+            Self::AptIndex => f.write_str("the package lists"),
+            Self::Unit(name) => write!(f, "unit {name}"),
+            Self::User(name) => write!(f, "user {name}"),
+            Self::Group(name) => write!(f, "group {name}"),
+            Self::SwapOff => f.write_str("swap off"),
+        }
+    }
+}
+
+/// "When this token changes, I must act": a unit and the files it reads at start.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Reaction {
+    /// The input that changes.
+    pub on: Token,
+    /// The unit that must take it up.
+    pub unit: String,
+    /// `true`: restart; `false`: reload is enough.
+    pub restart: bool,
+}
