@@ -1,1 +1,15 @@
-//! picluster-plan
+//! From documents, facts and observations to a [`Plan`].
+//!
+//! Everything here is a pure function: the same inputs give the same bytes. No clock, no
+//! randomness, no network, no terminal. [`build()`] makes the graph of all resources of all nodes,
+//! named transforms add what follows (barriers, restarts, reboots, removals), and what is left to
+//! do becomes the plan's steps, in an order that respects every edge.
+
+pub mod addr;
+pub mod declare;
+pub mod owned;
+pub mod plan;
+
+pub use addr::StepAddr;
+pub use declare::Declared;
+pub use plan::{Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};

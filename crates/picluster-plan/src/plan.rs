@@ -1,0 +1,181 @@
+//! The plan: what is wrong, why, and what will be done about it. Apply consumes nothing else.
+
+use std::collections::BTreeMap;
+
+use picluster_model::{ClusterName, NodeName};
+use picluster_resource::{Change, Facts, Resource};
+use serde::{Deserialize, Serialize};
+
+use crate::addr::StepAddr;
+
+/// The version of the plan document. Raised when a reader of the old form would misread the new.
+pub const FORMAT: u32 = 1;
+
+/// Everything apply needs to know. Holds no secret: resources carry placeholders, observations are
+/// kept as keyed digests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Every node of the inventory, whatever became of it.
+    pub nodes: BTreeMap<NodeName, NodePlan>,
+    /// What will be done, in an order that respects every `needs`.
+    pub steps: Vec<Step>,
+}
+
+/// One node's part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// How it was found.
+    pub state: NodeState,
+    /// Resources that are as desired.
+    pub unchanged: u32,
+    /// What stands in the way of single resources; their dependents are not planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// How a node was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Reached and probed.
+    Observed {
+        /// Its facts at that time; apply checks that it meets the same machine.
+        facts: Box<Facts>,
+        /// Its host key's fingerprint.
+        host_key: String,
+    },
+    /// Declared `expected: absent`: known to be off, not dialled.
+    Absent,
+    /// Nobody answered, or the login failed.
+    Unreachable {
+        /// In words.
+        reason: String,
+    },
+    /// Its host key is not the pinned one; nothing was sent to it.
+    HostKeyChanged {
+        /// In words, with both fingerprints.
+        reason: String,
+    },
+    /// Reached, but nothing can be done on it (no sudo, read-only root, unsupported system).
+    Blocked {
+        /// Each reason in words, with its cure.
+        problems: Vec<Problem>,
+    },
+}
+
+/// Something a person has to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The resource, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addr: Option<StepAddr>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+    /// Steps that are not planned because of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<StepAddr>,
+}
+
+/// One thing to do on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its address.
+    pub addr: StepAddr,
+    /// Where it is declared, `file:line:col`; empty for what the planner adds.
+    pub origin: String,
+    /// What to do.
+    pub work: Work,
+    /// What will change, as shown.
+    pub change: Change,
+    /// Why it differs.
+    pub cause: Cause,
+    /// Steps of this plan that must be done (changed or found unchanged) before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<StepAddr>,
+    /// Earlier steps of this plan that may move this step's pre-state: after one of them has
+    /// changed something, the pre-state need not be as recorded, but the change must stay within
+    /// what was shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved_by: Vec<StepAddr>,
+    /// Keyed digest of the observation the change was computed from; `None` when it could not be
+    /// observed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<String>,
+    /// Units that must take this change up: the pending mark is set before the change begins.
+    /// `(unit, restart)`; `false` means a reload is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<(String, bool)>,
+    /// What happens to the node's ownership record.
+    pub record: RecordAction,
+}
+
+/// The work of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Bring one resource to its desired state.
+    Resource(Box<Resource>),
+    /// Reboot the node, prove it by a new boot id, and verify that these resources are in effect.
+    Reboot {
+        /// Resources that wait for the reboot.
+        verify: Vec<Resource>,
+    },
+}
+
+/// Why a resource differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// picluster has not applied it to this node before.
+    New,
+    /// The documents changed since it was last applied.
+    Intent,
+    /// The documents say what they said; somebody or something changed the node.
+    Drift,
+    /// It follows from another step of this plan.
+    Follows,
+    /// It left the documents and is taken away.
+    Removed,
+}
+
+/// What happens to the ownership record of a step's resource: a small file below
+/// [`crate::owned::DIR`] on the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordAction {
+    /// Nothing.
+    Keep,
+    /// Written before the operation begins.
+    Write {
+        /// File name below the directory.
+        name: String,
+        /// Its one line of JSON.
+        text: String,
+    },
+    /// Deleted after the operation; also when the resource is already gone.
+    Drop {
+        /// File name below the directory.
+        name: String,
+    },
+}
+
+impl Plan {
+    /// The step at an address.
+    #[must_use]
+    pub fn step(&self, addr: &StepAddr) -> Option<&Step> {
+        self.steps.iter().find(|s| &s.addr == addr)
+    }
+
+    /// Whether there is nothing to do on any node that was reached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
