@@ -144,3 +144,190 @@ impl fmt::Display for Cidr {
         write!(f, "{}/{}", self.address, self.prefix)
     }
 }
+
+impl KubernetesVersion {
+    /// Reads the tag of a release of `distribution`.
+    ///
+    /// # Errors
+    /// What is wrong, and the form that is wanted.
+    pub fn parse(text: &str, distribution: Distribution) -> Result<Self, String> {
+        let form = match distribution {
+            Distribution::K3s => "v1.36.3+k3s1 (https://github.com/k3s-io/k3s/releases)",
+            Distribution::Kubeadm => "v1.36.3 (https://kubernetes.io/releases/)",
+        };
+        let wanted = || format!("write the full tag of a release, such as {form}");
+        let Some(rest) = text.strip_prefix('v') else {
+            return Err(if text.starts_with(|c: char| c.is_ascii_digit()) {
+                format!("a release begins with `v`: v{text}")
+            } else {
+                wanted()
+            });
+        };
+        let (version, k3s) = match rest.split_once('+') {
+            Some((version, build)) => {
+                let number = build
+                    .strip_prefix("k3s")
+                    .and_then(number)
+                    .ok_or_else(wanted)?;
+                (version, Some(number))
+            }
+            None => (rest, None),
+        };
+        let (numbers, pre) = match version.split_once('-') {
+            Some((numbers, pre)) => {
+                let candidate = pre
+                    .strip_prefix("rc.")
+                    .or_else(|| pre.strip_prefix("rc"))
+                    .and_then(number)
+                    .ok_or_else(wanted)?;
+                (numbers, Pre::Candidate(candidate))
+            }
+            None => (version, Pre::Release),
+        };
+        let parts: Vec<u32> = numbers
+            .split('.')
+            .map(|part| number(part).ok_or_else(wanted))
+            .collect::<Result<_, _>>()?;
+        let [major, minor, patch] = parts[..] else {
+            return Err(wanted());
+        };
+        match (distribution, k3s) {
+            (Distribution::K3s, None) => {
+                return Err(format!("a release of k3s has a suffix: {text}+k3s1"));
+            }
+            (Distribution::Kubeadm, Some(_)) => {
+                return Err(format!(
+                    "this is a release of k3s; for kubeadm {}",
+                    wanted()
+                ));
+            }
+            _ => {}
+        }
+        Ok(Self {
+            major,
+            minor,
+            patch,
+            pre,
+            k3s,
+        })
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+impl Cidr {
+    /// Reads `ADDRESS/PREFIX`.
+    ///
+    /// # Errors
+    /// What is wrong: the address, the prefix length, or bits set behind it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((address, prefix)) = text.split_once('/') else {
+            return Err(String::from("the prefix length is missing: 10.42.0.0/16"));
+        };
+        let address: std::net::IpAddr = address
+            .parse()
+            .map_err(|_| format!("`{address}` is not an IP address"))?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = number(prefix)
+            .and_then(|n| u8::try_from(n).ok())
+            .filter(|n| *n <= bits)
+            .ok_or_else(|| format!("`/{prefix}` is not a prefix length of 0 to {bits}"))?;
+        let network = Self { address, prefix }.network();
+        if network != address {
+            return Err(format!(
+                "{address} has bits behind /{prefix}; the network is {network}/{prefix}"
+            ));
+        }
+        Ok(Self { address, prefix })
+    }
+
+    /// The address with everything behind the prefix set to zero.
+    fn network(&self) -> std::net::IpAddr {
+        match self.address {
+            std::net::IpAddr::V4(v4) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.prefix))
+                    .unwrap_or(0);
+                std::net::IpAddr::from((u32::from(v4) & mask).to_be_bytes())
+            }
+            std::net::IpAddr::V6(v6) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.prefix))
+                    .unwrap_or(0);
+                std::net::IpAddr::from((u128::from(v6) & mask).to_be_bytes())
+            }
+        }
+    }
+
+    /// Whether `address` lies in this network.
+    #[must_use]
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4()
+            && Self {
+                address,
+                prefix: self.prefix,
+            }
+            .network()
+                == self.address
+    }
+
+    /// Whether the two networks share an address.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_and_ordered() {
+        let read = |text| KubernetesVersion::parse(text, Distribution::K3s).unwrap();
+        assert_eq!(read("v1.36.3+k3s1").to_string(), "v1.36.3+k3s1");
+        assert!(read("v1.36.3-rc1+k3s1") < read("v1.36.3+k3s1"));
+        assert!(read("v1.9.0+k3s1") < read("v1.10.0+k3s1"));
+        assert!(read("v1.36.3+k3s1") < read("v1.36.3+k3s2"));
+        for text in [
+            "1.36.3+k3s1",
+            "v1.36+k3s1",
+            "v1.36.3",
+            "stable",
+            "v1.36.3+rke2r1",
+            "v1.x.3+k3s1",
+        ] {
+            assert!(
+                KubernetesVersion::parse(text, Distribution::K3s).is_err(),
+                "{text}"
+            );
+        }
+        assert!(KubernetesVersion::parse("v1.36.3", Distribution::Kubeadm).is_ok());
+        assert!(KubernetesVersion::parse("v1.36.3+k3s1", Distribution::Kubeadm).is_err());
+    }
+
+    #[test]
+    fn networks_are_whole() {
+        for text in ["10.42.0.0/16", "0.0.0.0/0", "2001:cafe::/56", "10.0.0.1/32"] {
+            assert_eq!(Cidr::parse(text).map(|c| c.to_string()), Ok(text.into()));
+        }
+        for text in [
+            "10.42.0.0",
+            "10.42.0.1/16",
+            "10.42.0.0/33",
+            "10.42.0/16",
+            "x/8",
+            "10.0.0.0/-1",
+        ] {
+            assert!(Cidr::parse(text).is_err(), "{text}");
+        }
+        let net = |text| Cidr::parse(text).unwrap();
+        assert!(net("10.42.0.0/16").overlaps(&net("10.42.7.0/24")));
+        assert!(!net("10.42.0.0/16").overlaps(&net("10.43.0.0/16")));
+    }
+}

@@ -4,19 +4,24 @@
 //! [`Diagnostic`] at once. This crate knows no network, no terminal, no clock and no node.
 
 pub mod diagnostic;
+pub mod document;
 pub mod inventory;
 pub mod kinds;
 pub mod kubernetes;
+mod label;
 pub mod library;
 pub mod load;
 pub mod name;
+mod range;
 pub mod render;
 pub mod role;
 pub mod schema;
 pub mod secret;
 pub mod span;
 pub mod ssh;
+mod suggest;
 pub mod taint;
+mod template;
 pub mod vars;
 pub mod yaml;
 

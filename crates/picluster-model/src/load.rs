@@ -1,11 +1,30 @@
 //! From files to a [`Project`], or to everything that is wrong with them.
 
+mod groups;
+mod jumps;
+mod kubernetes;
+mod layers;
+mod node;
+mod roles;
+mod ssh;
+mod variables;
+
 use std::path::Path;
 
+use indexmap::IndexMap;
+
 use crate::diagnostic::Diagnostic;
-use crate::inventory::Project;
+use crate::document::FromYaml;
+use crate::document::inventory::InventoryDocument;
+use crate::inventory::{Inventory, Project};
 use crate::kinds::Kinds;
 use crate::library::RoleLibrary;
+use crate::name::{ClusterName, GroupName, NodeName};
+use crate::schema::{Templated, check_rough, inventory_schema_ref};
+use crate::span::Span;
+use crate::yaml::{Yaml, parse};
+
+pub(crate) use roles::fits;
 
 /// Reads the inventory at `path` and the roles it uses, and checks everything that can be
 /// checked without a node.
@@ -13,15 +32,154 @@ use crate::library::RoleLibrary;
 /// Roles are looked for in `roles/` beside the inventory, then in `library`.
 ///
 /// # Errors
-/// Every finding in every document, in the order of the files.
+/// Every finding in every document: the inventory's first, then those of each role, from top to
+/// bottom.
 pub fn load(
     path: &Path,
     library: &RoleLibrary,
     kinds: &dyn Kinds,
 ) -> Result<Project, Vec<Diagnostic>> {
-    let _ = (library, kinds);
-    Err(vec![Diagnostic::whole_file(format!(
-        "{} cannot be read yet",
-        path.display()
-    ))])
+    let name = path.display().to_string();
+    let file = parse::read(path, &name).map_err(|finding| vec![finding])?;
+    let root = parse::parse(&file)?;
+    let (mut out, patterns) = check_rough(&root, inventory_schema_ref(), Templated::No);
+    let structural = out.len();
+    let folder = path.parent().unwrap_or(Path::new(""));
+
+    let document = InventoryDocument::from_yaml(&root);
+    let project = document
+        .and_then(|document| project(&root, &document, path, folder, library, kinds, &mut out));
+    let mut out = tidy(&out, structural, &patterns);
+    match project {
+        Some(project) if out.is_empty() => Ok(project),
+        _ => {
+            if out.is_empty() {
+                out.push(Diagnostic::new(
+                    format!("{name} is not an inventory"),
+                    &root.span,
+                ));
+            }
+            sort(&mut out, &file.name);
+            Err(out)
+        }
+    }
+}
+
+/// Drops what was said twice: once by a pattern and better by a check behind it, or of every
+/// node of a range or group.
+fn tidy(findings: &[Diagnostic], structural: usize, patterns: &[Span]) -> Vec<Diagnostic> {
+    let mut kept: Vec<Diagnostic> = Vec::new();
+    for (index, finding) in findings.iter().enumerate() {
+        let said_better = index < structural
+            && finding.span.as_ref().is_some_and(|span| {
+                patterns.contains(span)
+                    && findings[structural..]
+                        .iter()
+                        .any(|other| other.span.as_ref() == Some(span))
+            });
+        // Of findings that differ only in the node they name, the first will do.
+        let said_before = kept.iter().any(|other| {
+            other == finding
+                || (finding.span.is_some()
+                    && other.span == finding.span
+                    && other.help == finding.help
+                    && other.label == finding.label
+                    && other.related == finding.related
+                    && other.help.is_some())
+        });
+        if !said_better && !said_before {
+            kept.push(finding.clone());
+        }
+    }
+    kept
+}
+
+/// The inventory first, then other files by name; in each from top to bottom.
+fn sort(findings: &mut [Diagnostic], inventory: &str) {
+    findings.sort_by_key(|finding| {
+        finding.span.as_ref().map_or((0, String::new(), 0), |span| {
+            let other = u8::from(span.file.name != inventory);
+            (other, span.file.name.clone(), span.start)
+        })
+    });
+}
+
+/// What the parts of the loader share.
+pub(crate) struct Scope<'a> {
+    /// The whole inventory.
+    pub root: &'a Yaml,
+    /// The same, read.
+    pub document: &'a InventoryDocument,
+    /// The folder of the inventory.
+    pub folder: &'a Path,
+    /// Every node name, ranges expanded, whether or not the node is otherwise good.
+    pub names: IndexMap<String, Span>,
+}
+
+impl Scope<'_> {
+    /// What stands in a group, key by key.
+    pub fn group(&self, name: &GroupName) -> Option<&Yaml> {
+        self.root.get("groups")?.get(name.as_str())
+    }
+}
+
+fn project(
+    root: &Yaml,
+    document: &InventoryDocument,
+    path: &Path,
+    folder: &Path,
+    library: &RoleLibrary,
+    kinds: &dyn Kinds,
+    out: &mut Vec<Diagnostic>,
+) -> Option<Project> {
+    let cluster = document
+        .cluster
+        .as_ref()
+        .and_then(|name| ClusterName::new(name.value.0.clone()).ok());
+    let drafts = node::expand(root, out);
+    let scope = Scope {
+        root,
+        document,
+        folder,
+        names: drafts
+            .iter()
+            .map(|draft| (draft.name.clone(), draft.span.clone()))
+            .collect(),
+    };
+    groups::check(&scope, out);
+    let kubernetes = kubernetes::read(&scope, out);
+    let mut nodes = IndexMap::new();
+    for draft in &drafts {
+        if let Some(node) = node::read(&scope, draft, out) {
+            nodes.insert(node.name.clone(), node);
+        }
+    }
+    node::addresses(&nodes, &drafts, out);
+    jumps::check(&nodes, &drafts, out);
+    let roles = roles::read(&scope, &mut nodes, &drafts, library, kinds, out);
+
+    let mut members: IndexMap<GroupName, Vec<NodeName>> = scope
+        .document
+        .groups
+        .iter()
+        .flat_map(|groups| &groups.0)
+        .filter_map(|(name, _, _)| GroupName::new(name.clone()).ok())
+        .map(|name| (name, Vec::new()))
+        .collect();
+    for node in nodes.values() {
+        for group in &node.groups {
+            if let Some(members) = members.get_mut(group) {
+                members.push(node.name.clone());
+            }
+        }
+    }
+    let inventory = Inventory {
+        path: path.to_owned(),
+        cluster: cluster?,
+        kubernetes,
+        nodes,
+        groups: members,
+    };
+    variables::check(&scope, &inventory, &roles, kinds, out);
+    Some(Project { inventory, roles })
 }

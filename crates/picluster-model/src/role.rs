@@ -1,5 +1,8 @@
 //! A role: parameters and a list of resources, as data.
 
+pub(crate) mod needs;
+pub(crate) mod read;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -44,3 +44,60 @@ impl fmt::Display for Taint {
         write!(f, ":{}", self.effect)
     }
 }
+
+impl Taint {
+    /// Reads `key=value:Effect` or `key:Effect`.
+    ///
+    /// # Errors
+    /// The rule it breaks.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((what, effect)) = text.rsplit_once(':') else {
+            return Err(String::from(
+                "the effect is missing: write key=value:NoSchedule",
+            ));
+        };
+        let effect = match effect {
+            "NoSchedule" => TaintEffect::NoSchedule,
+            "PreferNoSchedule" => TaintEffect::PreferNoSchedule,
+            "NoExecute" => TaintEffect::NoExecute,
+            other => {
+                return Err(format!(
+                    "`{other}` is no effect: NoSchedule, PreferNoSchedule or NoExecute"
+                ));
+            }
+        };
+        let (key, value) = what.split_once('=').unwrap_or((what, ""));
+        crate::label::check_key(key).map_err(|rule| format!("key `{key}`: {rule}"))?;
+        crate::label::check_value(value).map_err(|rule| format!("value `{value}`: {rule}"))?;
+        Ok(Self {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            effect,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taint_reads_back_as_it_was_written() {
+        for text in [
+            "node-role.kubernetes.io/control-plane=true:NoSchedule",
+            "gpu:NoExecute",
+            "slow=sd.card:PreferNoSchedule",
+        ] {
+            assert_eq!(Taint::parse(text).map(|t| t.to_string()), Ok(text.into()));
+        }
+        for text in [
+            "a",
+            "a:",
+            "a:noschedule",
+            "=x:NoSchedule",
+            "a=b c:NoSchedule",
+        ] {
+            assert!(Taint::parse(text).is_err(), "{text}");
+        }
+    }
+}
