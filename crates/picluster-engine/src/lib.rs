@@ -1,5 +1,33 @@
 //! Carries out a plan.
 //!
-//! The [`host`] module is the only door to nodes; who stands behind it is the binary's choice.
+//! The data takes one way: a [`Plan`](picluster_plan::Plan) goes in, a pure [`scheduler`] says
+//! which step may start, the driver runs it on its node in one lock-step session, and [`Event`]s
+//! and a [`Report`] come out. The [`host`] module is the only door to nodes; who stands behind it
+//! is the binary's choice. Nothing here knows a terminal, a network or a clock: time comes in
+//! through [`Clock`].
 
+pub mod clock;
+pub mod counters;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod exit_code;
 pub mod host;
+pub mod journal;
+pub mod lock;
+pub mod report;
+pub mod run;
+pub mod scheduler;
+pub mod settings;
+
+pub use clock::Clock;
+pub use counters::{Counters, NodeCounters};
+pub use engine::Engine;
+pub use error::NodeError;
+pub use event::{Event, EventKind};
+pub use exit_code::ExitCode;
+pub use journal::Journal;
+pub use lock::{ControllerLock, Owner};
+pub use report::{Failure, NodeEnd, NodeReport, Outcome, Report};
+pub use run::{Access, Cancel, Line, Run, Stream};
+pub use settings::{NodePaths, Settings};

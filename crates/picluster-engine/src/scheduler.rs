@@ -1,0 +1,1 @@
+//! Which step may start: a pure state machine.
