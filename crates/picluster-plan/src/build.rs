@@ -1,1 +1,593 @@
-//! build
+//! Builds the plan: evaluates every resource of every node, then lets the named transforms add
+//! what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picluster_model::secret::SecretValues;
+use picluster_model::{ClusterName, NodeName, RoleName};
+use picluster_resource::{
+    Action, Answers, Change, Ctx, Diff, Effect, Facts, Observation, Query, Resource, Shown, Token,
+};
+
+use crate::addr::StepAddr;
+use crate::declare::Declared;
+use crate::fingerprint::fingerprint;
+use crate::graph::{Cycle, Order};
+use crate::owned::{self, Record};
+use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};
+
+/// What is known of one node.
+#[derive(Debug, Clone)]
+pub enum NodeInput {
+    /// Not looked at, or looked at in vain.
+    Closed(NodeState),
+    /// Reached and probed.
+    Observed(Box<ObservedNode>),
+}
+
+/// A node that was reached and probed.
+#[derive(Debug, Clone)]
+pub struct ObservedNode {
+    /// Its facts.
+    pub facts: Facts,
+    /// Its host key's fingerprint.
+    pub host_key: String,
+    /// What it should have.
+    pub declared: Vec<Declared>,
+    /// Answers to everything [`questions`] and [`removal_questions`] ask.
+    pub answers: Answers,
+}
+
+/// Everything a plan is a function of.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Every node of the inventory.
+    pub nodes: BTreeMap<NodeName, NodeInput>,
+    /// Values behind placeholders.
+    pub secrets: &'a SecretValues,
+    /// The key of [`fingerprint`].
+    pub key: &'a [u8],
+}
+
+/// The role name of what the planner adds by itself.
+const PLANNER: &str = "picluster";
+
+/// The questions for a node's declared resources and its ownership records. A resource whose
+/// questions cannot be formed is left out; [`build`] reports it.
+#[must_use]
+pub fn questions(declared: &[Declared], ctx: Ctx<'_>) -> Vec<Query> {
+    declared
+        .iter()
+        .filter_map(|d| d.resource.queries(ctx).ok())
+        .flatten()
+        .chain([Query::Fragment(owned::PROBE.into())])
+        .collect()
+}
+
+/// The questions for what has left the documents, known once the records have been read. Empty
+/// for a node from which nothing has to go: then the first probe was the only one.
+#[must_use]
+pub fn removal_questions(declared: &[Declared], answers: &Answers, ctx: Ctx<'_>) -> Vec<Query> {
+    orphans(declared, answers)
+        .iter()
+        .filter_map(|(_, resource)| resource.queries(ctx).ok())
+        .flatten()
+        .collect()
+}
+
+fn records(answers: &Answers) -> Vec<Record> {
+    match answers.fragment(owned::PROBE) {
+        Ok((_, text)) => Record::parse_all(text),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Records whose resource is no longer declared, with what has to be brought about.
+fn orphans(declared: &[Declared], answers: &Answers) -> Vec<(Record, Resource)> {
+    let names: BTreeSet<String> = declared
+        .iter()
+        .map(|d| owned::file_name(&d.addr.kind, &d.addr.key))
+        .collect();
+    records(answers)
+        .into_iter()
+        .filter_map(|record| {
+            let resource = record.removal.clone()?;
+            let name = owned::file_name(resource.kind(), &resource.key());
+            (!names.contains(&name)).then_some((record, resource))
+        })
+        .collect()
+}
+
+/// Makes the plan.
+#[must_use]
+pub fn build(inputs: &Inputs<'_>) -> Plan {
+    let mut nodes = BTreeMap::new();
+    let mut steps = Vec::new();
+    for (name, input) in &inputs.nodes {
+        match input {
+            NodeInput::Closed(state) => {
+                nodes.insert(
+                    name.clone(),
+                    NodePlan {
+                        state: state.clone(),
+                        unchanged: 0,
+                        problems: Vec::new(),
+                    },
+                );
+            }
+            NodeInput::Observed(node) => {
+                let mut work = Workbench::new(name, node, inputs);
+                let node_plan = work.run();
+                steps.append(&mut work.steps);
+                nodes.insert(name.clone(), node_plan);
+            }
+        }
+    }
+    Plan {
+        format: FORMAT,
+        cluster: inputs.cluster.clone(),
+        nodes,
+        steps,
+    }
+}
+
+/// One resource on its way through the transforms.
+struct Item<'a> {
+    addr: StepAddr,
+    resource: std::borrow::Cow<'a, Resource>,
+    origin: String,
+    barrier: bool,
+    needs: &'a [String],
+    id: Option<&'a str>,
+    seen: Option<Observation>,
+    problem: Option<Problem>,
+    change: Option<Change>,
+    cause: Cause,
+    marks: BTreeMap<String, bool>,
+    /// Present for what is being taken away.
+    removed: bool,
+}
+
+struct Workbench<'a> {
+    node: &'a NodeName,
+    observed: &'a ObservedNode,
+    ctx: Ctx<'a>,
+    key: &'a [u8],
+    items: Vec<Item<'a>>,
+    order: Order,
+    sorted: Vec<usize>,
+    steps: Vec<Step>,
+}
+
+impl<'a> Workbench<'a> {
+    fn new(node: &'a NodeName, observed: &'a ObservedNode, inputs: &'a Inputs<'_>) -> Self {
+        let mut items: Vec<Item<'a>> = observed
+            .declared
+            .iter()
+            .map(|d| Item {
+                addr: d.addr.clone(),
+                resource: std::borrow::Cow::Borrowed(&d.resource),
+                origin: d.span.as_ref().map(ToString::to_string).unwrap_or_default(),
+                barrier: d.barrier,
+                needs: &d.needs,
+                id: d.id.as_deref(),
+                seen: None,
+                problem: None,
+                change: None,
+                cause: Cause::New,
+                marks: BTreeMap::new(),
+                removed: false,
+            })
+            .collect();
+        items.extend(removals(node, observed));
+        let order = Order::new(items.len());
+        Self {
+            node,
+            observed,
+            ctx: Ctx {
+                facts: &observed.facts,
+                secrets: inputs.secrets,
+            },
+            key: inputs.key,
+            items,
+            order,
+            sorted: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> NodePlan {
+        self.add_needs();
+        self.add_token_edges();
+        self.add_barriers();
+        match self.order.sorted() {
+            Ok(sorted) => self.sorted = sorted,
+            Err(cycle) => return self.blocked_by(&cycle),
+        }
+        self.evaluate();
+        self.add_follow_ups();
+        self.name_causes();
+        self.emit();
+        self.add_reboot();
+        let changed = self.items.iter().filter(|i| i.change.is_some()).count();
+        let broken = self.items.iter().filter(|i| i.problem.is_some()).count();
+        let skipped: usize = self
+            .items
+            .iter()
+            .filter_map(|i| i.problem.as_ref())
+            .map(|p| p.skipped.len())
+            .sum();
+        let settled = self.items.len() - changed - broken - skipped;
+        NodePlan {
+            state: NodeState::Observed {
+                facts: Box::new(self.observed.facts.clone()),
+                host_key: self.observed.host_key.clone(),
+            },
+            unchanged: u32::try_from(settled).unwrap_or(u32::MAX),
+            problems: self.items.iter().filter_map(|i| i.problem.clone()).collect(),
+        }
+    }
+
+    fn blocked_by(&self, cycle: &Cycle) -> NodePlan {
+        let names: Vec<String> = cycle
+            .0
+            .iter()
+            .map(|i| self.items[*i].addr.local())
+            .collect();
+        NodePlan {
+            state: NodeState::Blocked {
+                problems: vec![Problem {
+                    addr: None,
+                    what: format!("these wait for each other: {}", names.join(" -> ")),
+                    cure: Some("take one of their `needs` away".into()),
+                    skipped: Vec::new(),
+                }],
+            },
+            unchanged: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Transform: `needs` written in roles.
+    fn add_needs(&mut self) {
+        for i in 0..self.items.len() {
+            for need in self.items[i].needs {
+                let role = &self.items[i].addr.role;
+                let named = |j: &usize| {
+                    let other = &self.items[*j];
+                    let by_kind = format!("{}[{}]", other.addr.kind, other.addr.key);
+                    by_kind == *need || (other.id == Some(need) && &other.addr.role == role)
+                };
+                let found: Vec<usize> = (0..self.items.len()).filter(named).collect();
+                for j in found {
+                    self.order.edge(j, i);
+                }
+            }
+        }
+    }
+
+    /// Transform: order that follows from what things are (a file in a directory, a unit of a
+    /// package).
+    fn add_token_edges(&mut self) {
+        let provided: Vec<Vec<Token>> = self.items.iter().map(|i| i.resource.provides()).collect();
+        for i in 0..self.items.len() {
+            let mut needs = self.items[i].resource.requires();
+            needs.extend(self.items[i].resource.reactions().into_iter().map(|r| r.on));
+            for need in needs {
+                if let Some(j) = provider(&provided, &need, i) {
+                    self.order.edge(j, i);
+                }
+            }
+            // Two resources that edit one file do so in the order they are declared.
+            for token in &provided[i] {
+                if let (Token::Path(_), Some(j)) = (
+                    token,
+                    (0..i).rev().find(|j| provided[*j].contains(token)),
+                ) {
+                    self.order.edge(j, i);
+                }
+            }
+        }
+    }
+
+    /// Transform: a barrier stands between everything declared before and behind it.
+    fn add_barriers(&mut self) {
+        for b in 0..self.items.len() {
+            if self.items[b].barrier {
+                (0..b).for_each(|j| self.order.edge(j, b));
+                (b + 1..self.items.len()).for_each(|j| self.order.edge(b, j));
+            }
+        }
+    }
+
+    /// Observes and compares every resource, in order.
+    fn evaluate(&mut self) {
+        for at in 0..self.sorted.len() {
+            let i = self.sorted[at];
+            let before = self.order.all_before(i);
+            if let Some(stop) = before.iter().copied().find(|j| self.items[*j].problem.is_some()) {
+                let addr = self.items[i].addr.clone();
+                if let Some(problem) = &mut self.items[stop].problem {
+                    problem.skipped.push(addr);
+                }
+                continue;
+            }
+            match self.items[i]
+                .resource
+                .queries(self.ctx)
+                .and_then(|_| self.items[i].resource.observe(&self.observed.answers, self.ctx))
+            {
+                Err(diagnosis) => {
+                    self.items[i].problem = Some(Problem {
+                        addr: Some(self.items[i].addr.clone()),
+                        what: diagnosis.what,
+                        cure: diagnosis.cure,
+                        skipped: Vec::new(),
+                    });
+                }
+                Ok(seen) => {
+                    let missing = seen.not_yet().cloned();
+                    let brought = missing.is_none() || !self.movers(at, &before).is_empty();
+                    if let (Some(token), false) = (missing, brought) {
+                        self.items[i].problem = Some(Problem {
+                            addr: Some(self.items[i].addr.clone()),
+                            what: format!("{token} does not exist, and nothing in the plan makes it"),
+                            cure: Some("declare it in a role of this node, before this entry".into()),
+                            skipped: Vec::new(),
+                        });
+                    } else if let Diff::Change(change) =
+                        self.items[i].resource.diff(&seen, self.ctx)
+                    {
+                        self.items[i].change = Some(change);
+                    } else if self.items[i].removed {
+                        // Already gone; the record still has to be dropped.
+                        self.items[i].change = Some(Change::new(Action::Delete).field(
+                            "record",
+                            Shown::text("owned"),
+                            Shown::Absent,
+                        ));
+                    }
+                    self.items[i].seen = Some(seen);
+                }
+            }
+        }
+    }
+
+    /// Changed items that may move the pre-state of the item at position `at`: what it depends on,
+    /// and earlier ones that may touch anything (packages bring units, accounts and files of their
+    /// own; commands do what they like).
+    fn movers(&self, at: usize, before: &BTreeSet<usize>) -> Vec<usize> {
+        self.sorted[..at]
+            .iter()
+            .copied()
+            .filter(|j| self.items[*j].change.is_some())
+            .filter(|j| {
+                before.contains(j)
+                    || matches!(self.items[*j].addr.kind.as_str(), "package" | "command")
+            })
+            .collect()
+    }
+
+    /// Transform: units take up what changes beneath them.
+    fn add_follow_ups(&mut self) {
+        for at in 0..self.sorted.len() {
+            let u = self.sorted[at];
+            let reactions = self.items[u].resource.reactions();
+            let mut inputs = Vec::new();
+            for reaction in reactions {
+                for j in 0..self.items.len() {
+                    if j != u
+                        && self.items[j].change.is_some()
+                        && self.items[j].resource.provides().contains(&reaction.on)
+                    {
+                        let mark = self.items[j].marks.entry(reaction.unit.clone()).or_default();
+                        *mark |= reaction.restart;
+                        inputs.push(reaction.on.clone());
+                    }
+                }
+            }
+            let Some(seen) = self.items[u].seen.as_ref().filter(|_| !inputs.is_empty()) else {
+                continue;
+            };
+            let follow = self.items[u].resource.follow_up(seen, &inputs, self.ctx);
+            match (&mut self.items[u].change, follow) {
+                (_, None) => {}
+                (Some(change), Some(follow)) => {
+                    for field in follow.fields {
+                        if !change.fields.iter().any(|f| f.field == field.field) {
+                            change.fields.push(field);
+                        }
+                    }
+                    change.effects.extend(follow.effects);
+                }
+                (slot @ None, Some(follow)) => {
+                    *slot = Some(follow);
+                    self.items[u].cause = Cause::Follows;
+                }
+            }
+        }
+    }
+
+    /// Tells drift from intent by the node's own records.
+    fn name_causes(&mut self) {
+        let known: BTreeMap<String, String> = records(&self.observed.answers)
+            .into_iter()
+            .map(|r| {
+                let local = r.local.rsplit_once('/').map_or("", |_| r.local.as_str());
+                (kind_and_key(local).to_owned(), r.desired)
+            })
+            .collect();
+        for item in &mut self.items {
+            if item.removed {
+                item.cause = Cause::Removed;
+            } else if item.cause != Cause::Follows {
+                let name = format!("{}[{}]", item.addr.kind, item.addr.key);
+                item.cause = match known.get(&name) {
+                    None => Cause::New,
+                    Some(desired) if *desired == owned::desired_digest(&item.resource) => {
+                        Cause::Drift
+                    }
+                    Some(_) => Cause::Intent,
+                };
+            }
+        }
+    }
+
+    fn emit(&mut self) {
+        for at in 0..self.sorted.len() {
+            let i = self.sorted[at];
+            let before = self.order.all_before(i);
+            let movers = self.movers(at, &before);
+            let item = &self.items[i];
+            let Some(change) = &item.change else { continue };
+            let addr_of = |j: &usize| self.items[*j].addr.clone();
+            let record = if item.removed {
+                RecordAction::Drop {
+                    name: owned::file_name(&item.addr.kind, &item.addr.key),
+                }
+            } else if item.cause == Cause::Follows {
+                RecordAction::Keep
+            } else {
+                Record::of(&item.addr.local(), &item.resource).write(&item.resource)
+            };
+            self.steps.push(Step {
+                addr: item.addr.clone(),
+                origin: item.origin.clone(),
+                work: Work::Resource(Box::new(item.resource.clone().into_owned())),
+                change: change.clone(),
+                cause: item.cause,
+                needs: before
+                    .iter()
+                    .filter(|j| self.items[**j].change.is_some())
+                    .map(addr_of)
+                    .collect(),
+                moved_by: movers.iter().map(addr_of).collect(),
+                recorded: item
+                    .seen
+                    .as_ref()
+                    .filter(|seen| seen.not_yet().is_none())
+                    .map(|seen| fingerprint(self.key, seen)),
+                marks: item.marks.clone().into_iter().collect(),
+                record,
+            });
+        }
+    }
+
+    /// Transform: one reboot a node, for everything that waits for one.
+    fn add_reboot(&mut self) {
+        let mut change = Change::new(Action::Run);
+        let mut verify = Vec::new();
+        let mut needs = Vec::new();
+        for i in &self.sorted {
+            let item = &self.items[*i];
+            let planned = item.change.as_ref().and_then(|c| {
+                c.effects.iter().find_map(|e| match e {
+                    Effect::Reboot(why) => Some(why.clone()),
+                    _ => None,
+                })
+            });
+            let pending = item
+                .seen
+                .as_ref()
+                .and_then(|seen| item.resource.reboot_pending(seen, self.ctx));
+            let Some(why) = planned.or(pending) else {
+                continue;
+            };
+            change = change
+                .field(&item.addr.local(), Shown::text("waiting"), Shown::text("in effect"))
+                .because(why.clone())
+                .effect(Effect::Reboot(why));
+            verify.push(item.resource.clone().into_owned());
+            if item.change.is_some() {
+                needs.push(item.addr.clone());
+            }
+        }
+        let Ok(role) = RoleName::new(PLANNER) else {
+            return;
+        };
+        if verify.is_empty() {
+            return;
+        }
+        self.steps.push(Step {
+            addr: StepAddr {
+                node: self.node.clone(),
+                role,
+                kind: "reboot".into(),
+                key: self.node.to_string(),
+            },
+            origin: String::new(),
+            work: Work::Reboot { verify },
+            change,
+            cause: Cause::Follows,
+            moved_by: needs.clone(),
+            needs,
+            recorded: None,
+            marks: Vec::new(),
+            record: RecordAction::Keep,
+        });
+    }
+}
+
+/// `role/kind[key]` without the role.
+fn kind_and_key(local: &str) -> &str {
+    local.split_once('/').map_or(local, |(_, rest)| rest)
+}
+
+/// Who brings `need`: the exact provider, or for a path the nearest directory above it.
+fn provider(provided: &[Vec<Token>], need: &Token, me: usize) -> Option<usize> {
+    let others = || (0..provided.len()).filter(|j| *j != me);
+    let exact = others().find(|j| provided[*j].contains(need));
+    let Token::Path(path) = need else {
+        return exact;
+    };
+    exact.or_else(|| {
+        others()
+            .filter_map(|j| {
+                provided[j]
+                    .iter()
+                    .filter_map(|token| match token {
+                        Token::Path(above) if path.is_under(above) => {
+                            Some((above.as_str().len(), j))
+                        }
+                        _ => None,
+                    })
+                    .max()
+            })
+            .max_by_key(|(length, _)| *length)
+            .map(|(_, j)| j)
+    })
+}
+
+fn removals<'a>(node: &NodeName, observed: &ObservedNode) -> Vec<Item<'a>> {
+    let Ok(planner) = RoleName::new(PLANNER) else {
+        return Vec::new();
+    };
+    orphans(&observed.declared, &observed.answers)
+        .into_iter()
+        .map(|(record, resource)| Item {
+            addr: StepAddr {
+                node: node.clone(),
+                role: record
+                    .local
+                    .split_once('/')
+                    .and_then(|(role, _)| RoleName::new(role).ok())
+                    .unwrap_or_else(|| planner.clone()),
+                kind: resource.kind().to_owned(),
+                key: resource.key(),
+            },
+            resource: std::borrow::Cow::Owned(resource),
+            origin: String::new(),
+            barrier: false,
+            needs: &[],
+            id: None,
+            seen: None,
+            problem: None,
+            change: None,
+            cause: Cause::Removed,
+            marks: BTreeMap::new(),
+            removed: true,
+        })
+        .collect()
+}

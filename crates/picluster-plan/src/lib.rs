@@ -1,15 +1,21 @@
 //! From documents, facts and observations to a [`Plan`].
 //!
 //! Everything here is a pure function: the same inputs give the same bytes. No clock, no
-//! randomness, no network, no terminal. [`build()`] makes the graph of all resources of all nodes,
-//! named transforms add what follows (barriers, restarts, reboots, removals), and what is left to
-//! do becomes the plan's steps, in an order that respects every edge.
+//! randomness, no network, no terminal. [`build::build`] makes the graph of all resources of all
+//! nodes, named transforms add what follows (barriers, restarts, reboots, removals), and what is
+//! left to do becomes the plan's steps, in an order that respects every edge.
 
 pub mod addr;
+pub mod build;
 pub mod declare;
+pub mod dot;
+pub mod fingerprint;
+pub mod fitness;
+pub mod graph;
 pub mod owned;
 pub mod plan;
+pub mod select;
 
-pub use addr::StepAddr;
-pub use declare::Declared;
+pub use addr::{AddrPattern, StepAddr};
+pub use declare::{Declared, declare};
 pub use plan::{Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};

@@ -1,1 +1,41 @@
-//! select
+//! A part of a plan: `--only` and `--except`.
+
+use std::collections::BTreeSet;
+
+use crate::addr::{AddrPattern, StepAddr};
+use crate::plan::Plan;
+
+/// Keeps the steps that match one of `only` (all, when it is empty) with everything they need, and
+/// drops those that match one of `except` with everything that needs them.
+///
+/// Returns the patterns that matched no step of the plan: a typing error must not look like
+/// "nothing to do".
+pub fn select(plan: &mut Plan, only: &[AddrPattern], except: &[AddrPattern]) -> Vec<AddrPattern> {
+    let idle: Vec<AddrPattern> = only
+        .iter()
+        .chain(except)
+        .filter(|p| !plan.steps.iter().any(|s| p.matches(&s.addr)))
+        .cloned()
+        .collect();
+    let mut keep: BTreeSet<StepAddr> = BTreeSet::new();
+    // Steps stand behind what they need, so one pass from the end closes over needs …
+    for step in plan.steps.iter().rev() {
+        let wanted = only.is_empty() || only.iter().any(|p| p.matches(&step.addr));
+        if wanted || keep.contains(&step.addr) {
+            keep.insert(step.addr.clone());
+            keep.extend(step.needs.iter().cloned());
+        }
+    }
+    // … and one from the front over dependents.
+    let mut dropped: BTreeSet<StepAddr> = BTreeSet::new();
+    for step in &plan.steps {
+        let unwanted = except.iter().any(|p| p.matches(&step.addr))
+            || step.needs.iter().any(|n| dropped.contains(n))
+            || !keep.contains(&step.addr);
+        if unwanted {
+            dropped.insert(step.addr.clone());
+        }
+    }
+    plan.steps.retain(|s| !dropped.contains(&s.addr));
+    idle
+}
