@@ -1,0 +1,77 @@
+//! Images: a Debian tree per suite, built once, kept in the cache.
+
+#[cfg(target_os = "linux")]
+mod build;
+#[cfg(target_os = "linux")]
+pub(crate) use build::{hold, remove_tree};
+#[cfg(target_os = "linux")]
+pub(crate) mod recipe;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
+use crate::options::LabOptions;
+use crate::progress::Progress;
+use crate::spec::ImageName;
+
+/// What is written beside a complete image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageState {
+    /// Digest of everything that goes into a build but the archive's packages.
+    pub recipe: String,
+    /// SHA-256 over every path of the tree: kind, mode, owner, size, content.
+    pub tree_sha256: String,
+    /// Directory of the image.
+    #[serde(skip)]
+    pub directory: PathBuf,
+}
+
+/// Builds `image` unless the cache has one of the present recipe, and says where it is.
+///
+/// Works in a directory of its own and renames it into place at the end: an interrupted build leaves no half image.
+/// Ends with the calling process.
+///
+/// # Errors
+/// [`LabError::Missing`] when the machine cannot build images, [`LabError::Image`] with the builder's last lines.
+pub fn ensure_image(image: ImageName, options: &LabOptions, progress: &mut dyn FnMut(Progress)) -> Result<ImageState, LabError> {
+    #[cfg(target_os = "linux")]
+    {
+        build::ensure(image, options, progress)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (image, options, progress);
+        Err(LabError::Missing(crate::preflight(1)))
+    }
+}
+
+/// The complete image of the present recipe, if there is one.
+pub fn image_state(image: ImageName, options: &LabOptions) -> Option<ImageState> {
+    #[cfg(target_os = "linux")]
+    {
+        build::state(image, options)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (image, options);
+        None
+    }
+}
+
+/// Removes every version of `image` from the cache; the next lab builds it again.
+///
+/// # Errors
+/// [`LabError::Image`] when a lab is using it or its files cannot be removed.
+pub fn remove_image(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
+    #[cfg(target_os = "linux")]
+    {
+        build::remove(image, options)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (image, options);
+        Err(LabError::Missing(crate::preflight(1)))
+    }
+}

@@ -1,0 +1,68 @@
+//! The network all nodes meet in: a bridge in the supervisor's own network namespace, with no way out.
+
+use std::path::PathBuf;
+
+use crate::error::Trouble;
+use crate::linux::tool::{feed, tool};
+use crate::network::{HubPlan, NodeNet, mac};
+
+const BRIDGE: &str = "br0";
+
+/// Builds the bridge.
+pub(crate) fn up(plan: &HubPlan) -> Result<(), Trouble> {
+    let mut lines = vec!["link set lo up".to_owned(), format!("link add {BRIDGE} type bridge"), format!("link set {BRIDGE} up")];
+    for (address, prefix) in &plan.addresses {
+        lines.push(format!("addr add {address}/{prefix} dev {BRIDGE}"));
+    }
+    for address in &plan.routes {
+        lines.push(format!("route add {address}/32 dev {BRIDGE}"));
+    }
+    batch(&lines)?;
+    // The hub is the router between the nodes' subnets. A redirect would tell a node about a neighbour it cannot reach.
+    for (file, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/default/send_redirects", "0"), ("conf/br0/send_redirects", "0")] {
+        let path = format!("/proc/sys/net/ipv4/{file}");
+        std::fs::write(&path, value).map_err(|e| Trouble(format!("write {path}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Gives node number `index` a fresh network namespace with `eth0` plugged into the bridge; whatever it had before
+/// (firewall rules, sysctls) is gone, as after a real boot.
+pub(crate) fn plug(index: usize, name: &str, cut: bool) -> Result<(), Trouble> {
+    // The hub's end goes first: removing the namespace alone frees the pair some time later, and the new port would
+    // collide with the old one.
+    if PathBuf::from(format!("/sys/class/net/p{index}")).exists() || netns(index).exists() {
+        let _ = batch(&[format!("link del p{index}")]);
+        let _ = batch(&[format!("netns del n{index}")]);
+    }
+    batch(&[
+        format!("netns add n{index}"),
+        format!("link add p{index} type veth peer name eth0 address {} netns n{index}", mac(name)),
+        format!("link set p{index} master {BRIDGE} {}", if cut { "down" } else { "up" }),
+    ])
+}
+
+/// Path that names a node's network namespace.
+pub(crate) fn netns(index: usize) -> PathBuf {
+    PathBuf::from(format!("/run/netns/n{index}"))
+}
+
+/// Pulls the cable, or puts it back.
+pub(crate) fn link(index: usize, up: bool) -> Result<(), Trouble> {
+    batch(&[format!("link set p{index} {}", if up { "up" } else { "down" })])
+}
+
+/// Sets up `lo` and `eth0` of the namespace this process is in.
+pub(crate) fn configure(net: &NodeNet) -> Result<(), Trouble> {
+    batch(&[
+        "link set lo up".to_owned(),
+        format!("addr replace {}/{} dev eth0", net.address, net.prefix),
+        "link set eth0 up".to_owned(),
+        format!("route replace default via {} dev eth0 onlink", net.hub),
+    ])
+}
+
+fn batch(lines: &[String]) -> Result<(), Trouble> {
+    let input = lines.join("\n") + "\n";
+    feed(tool("ip").args(["-batch", "-"]), input.as_bytes()).map(drop)
+}
