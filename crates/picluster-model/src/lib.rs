@@ -32,7 +32,7 @@ pub use kubernetes::{Cidr, Distribution, Kubernetes, KubernetesRole, KubernetesV
 pub use library::RoleLibrary;
 pub use load::load;
 pub use name::{ClusterName, GroupName, NodeName, RoleName, VarName};
-pub use render::{RenderContext, RenderedEntry, render_role};
+pub use render::{ClusterContext, RenderContext, RenderedEntry, render_role};
 pub use role::{Entry, ParamType, Parameter, Role};
 pub use schema::{Templated, inventory_schema, role_schema};
 pub use secret::{Secret, SecretRef, SecretText};

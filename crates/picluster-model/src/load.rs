@@ -24,7 +24,7 @@ use crate::schema::{Templated, check_rough, inventory_schema_ref};
 use crate::span::Span;
 use crate::yaml::{Yaml, parse};
 
-pub(crate) use roles::fits;
+pub(crate) use roles::{fits, fits_rendered};
 
 /// Reads the inventory at `path` and the roles it uses, and checks everything that can be
 /// checked without a node.
@@ -180,6 +180,6 @@ fn project(
         nodes,
         groups: members,
     };
-    variables::check(&scope, &inventory, &roles, kinds, out);
+    variables::check(&inventory, &roles, kinds, out);
     Some(Project { inventory, roles })
 }

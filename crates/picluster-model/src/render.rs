@@ -1,42 +1,45 @@
 //! From a role and a node to the bodies of resources: the only place templates run.
+//!
+//! What a template may name:
+//!
+//! | name | what it is |
+//! |---|---|
+//! | `params.NAME` | the parameters of the role; one without a value is `none` |
+//! | `vars.NAME` | the variables of the node |
+//! | `node` | `name`, `address`, `groups`, `labels`, `kubernetes` (`server`, `agent` or none), `expected`, `user` (or none) |
+//! | `nodes` | every node of the inventory: `name`, `address`, `groups`, `kubernetes`, `expected` |
+//! | `groups.NAME` | the names of the nodes of a group |
+//! | `cluster.name` | the name of the cluster |
+//! | `kubernetes` | the `kubernetes` section (`distribution`, `version`, `minor`, `endpoint`, …), or none |
+//! | `facts` | what was learnt from the node and no apply changes |
+//! | `item`, `index` | in entries with `each`: the value, and its number from 0 |
+//!
+//! Text that is exactly one `{{ expression }}` becomes the value itself: a list stays a list.
+
+mod context;
+mod resolve;
+
+pub use context::{ClusterContext, RenderContext};
+pub(crate) use resolve::order;
+
+use minijinja::Value;
 
 use crate::diagnostic::Diagnostic;
-use crate::inventory::{Node, Project, RoleUse};
-use crate::role::Role;
+use crate::inventory::RoleUse;
+use crate::role::{Entry, Role};
+use crate::schema::{is_templated, secret_reference};
+use crate::secret::placeholders_whole;
 use crate::span::Span;
-use crate::yaml::Yaml;
-
-/// What templates of one node may name. Made once a node.
-#[derive(Debug, Clone)]
-pub struct RenderContext {
-    pub(crate) _facts: serde_json::Value,
-}
-
-impl RenderContext {
-    /// Resolves the variables of `node` (which may refer to each other) against its facts.
-    ///
-    /// `facts` holds only what no apply changes; it is what `facts.` may be followed by.
-    ///
-    /// # Errors
-    /// Variables that refer to each other in a circle, or whose templates fail.
-    pub fn new(
-        project: &Project,
-        node: &Node,
-        facts: &serde_json::Value,
-    ) -> Result<Self, Vec<Diagnostic>> {
-        let _ = (project, node);
-        Ok(Self {
-            _facts: facts.clone(),
-        })
-    }
-}
+use crate::template::{Engine, Problem, locate, single_expression};
+use crate::yaml::{Yaml, YamlKind};
 
 /// One resource of a role on a node, ready to become a typed resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderedEntry {
     /// The kind, for instance `file`.
     pub kind: String,
-    /// The body: all templates rendered, all secrets as placeholders.
+    /// The body: all templates rendered, all secrets as placeholders. Places are those of
+    /// `role.yaml`, also of values that came from elsewhere.
     pub body: Yaml,
     /// The name other entries need it by.
     pub id: Option<String>,
@@ -59,6 +62,387 @@ pub fn render_role(
     role_use: &RoleUse,
     context: &RenderContext,
 ) -> Result<Vec<RenderedEntry>, Vec<Diagnostic>> {
-    let _ = (role, role_use, context);
-    Ok(Vec::new())
+    let mut out = Vec::new();
+    let params = resolve::params(role, role_use, context, &mut out);
+    let renderer = Renderer {
+        engine: &role.engine,
+        node: context.node(),
+        files: Some(role),
+    };
+    let mut rendered = Vec::new();
+    if out.is_empty() {
+        let base = context.with_params(&params);
+        for entry in &role.entries {
+            if let Err(findings) = one(entry, &base, &renderer, &mut rendered) {
+                out.extend(findings);
+            }
+        }
+    }
+    if out.is_empty() {
+        Ok(rendered)
+    } else {
+        Err(out)
+    }
+}
+
+/// Renders one entry, as often as it is repeated.
+fn one(
+    entry: &Entry,
+    base: &context::Names,
+    renderer: &Renderer<'_>,
+    rendered: &mut Vec<RenderedEntry>,
+) -> Result<(), Vec<Diagnostic>> {
+    let Some(each) = &entry.each else {
+        let names = base.value();
+        if renderer.holds(entry.when.as_ref(), &names)? {
+            rendered.push(renderer.entry(entry, &names)?);
+        }
+        return Ok(());
+    };
+    // A condition about the node as a whole also guards the list, which may not exist then.
+    let about_item = entry
+        .when
+        .as_ref()
+        .and_then(Yaml::as_str)
+        .is_some_and(|text| mentions(text, "item") || mentions(text, "index"));
+    if !about_item && !renderer.holds(entry.when.as_ref(), &base.value())? {
+        return Ok(());
+    }
+    let mut findings = Vec::new();
+    for (index, item) in renderer.list(each, &base.value())?.into_iter().enumerate() {
+        let names = base.with_item(item, index).value();
+        let result = if about_item {
+            renderer.holds(entry.when.as_ref(), &names)
+        } else {
+            Ok(true)
+        };
+        match result.and_then(|yes| yes.then(|| renderer.entry(entry, &names)).transpose()) {
+            Ok(Some(one)) => rendered.push(one),
+            Ok(None) => {}
+            // The same mistake for every item is one mistake.
+            Err(found) => findings.extend(found.into_iter().take(1)),
+        }
+    }
+    findings.dedup();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(findings)
+    }
+}
+
+fn mentions(text: &str, name: &str) -> bool {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .any(|word| word == name)
+}
+
+/// Runs templates for one node.
+pub(crate) struct Renderer<'a> {
+    /// The engine, which knows the files of the role.
+    pub engine: &'a Engine,
+    /// The node, for messages.
+    pub node: &'a str,
+    /// The role whose files `template` names.
+    pub files: Option<&'a Role>,
+}
+
+impl Renderer<'_> {
+    /// Evaluates `when`.
+    fn holds(&self, when: Option<&Yaml>, names: &Value) -> Result<bool, Vec<Diagnostic>> {
+        let Some(when) = when else { return Ok(true) };
+        let text = match &when.kind {
+            YamlKind::Bool(constant) => return Ok(*constant),
+            YamlKind::String(text) => text,
+            _ => return Ok(true),
+        };
+        let value = self
+            .engine
+            .evaluate(text, names)
+            .map_err(|problem| vec![self.problem(problem, when)])?;
+        match value.kind() {
+            minijinja::value::ValueKind::Bool => Ok(value.is_true()),
+            kind => Err(vec![
+                Diagnostic::new(
+                    format!("`when` must be true or false, not a {kind}"),
+                    &when.span,
+                )
+                .label(format!("on node {}", self.node))
+                .help("compare it with something, or use `is defined` or `| length > 0`"),
+            ]),
+        }
+    }
+
+    /// Evaluates `each`.
+    fn list(&self, each: &Yaml, names: &Value) -> Result<Vec<Value>, Vec<Diagnostic>> {
+        let Some(text) = each.as_str() else {
+            let items = self.value(each, names)?;
+            return Ok(items.items().iter().map(context::to_value).collect());
+        };
+        let value = self
+            .engine
+            .evaluate(text, names)
+            .map_err(|problem| vec![self.problem(problem, each)])?;
+        let is_list = matches!(
+            value.kind(),
+            minijinja::value::ValueKind::Seq | minijinja::value::ValueKind::Iterable
+        );
+        match value.try_iter() {
+            Ok(items) if is_list => Ok(items.collect()),
+            _ => Err(vec![
+                Diagnostic::new(
+                    format!("`each` must be a list, not a {}", value.kind()),
+                    &each.span,
+                )
+                .label(format!("on node {}", self.node))
+                .help("give a list; `| items` and `| dictsort` make one of a mapping"),
+            ]),
+        }
+    }
+
+    fn entry(&self, entry: &Entry, names: &Value) -> Result<RenderedEntry, Vec<Diagnostic>> {
+        let mut findings = Vec::new();
+        let mut keep = |result: Result<Yaml, Vec<Diagnostic>>| match result {
+            Ok(value) => Some(value),
+            Err(found) => {
+                findings.extend(found);
+                None
+            }
+        };
+        let body = keep(self.body(&entry.body, names));
+        let id = entry.id.as_ref().map(|id| keep(self.text(id, names)));
+        let needs: Vec<_> = entry
+            .needs
+            .iter()
+            .map(|need| keep(self.text(need, names)))
+            .collect();
+        match body {
+            Some(body) if findings.is_empty() => Ok(RenderedEntry {
+                kind: entry.kind.clone(),
+                body,
+                id: id.flatten().and_then(|id| id.as_str().map(str::to_owned)),
+                needs: needs
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|need| need.as_str().map(str::to_owned))
+                    .collect(),
+                barrier: entry.barrier,
+                doc: entry.doc.clone(),
+                span: entry.span.clone(),
+            }),
+            _ => Err(findings),
+        }
+    }
+
+    /// Renders a body. Its own keys are never taken for a reference to a secret: a kind may
+    /// well have a field `command`.
+    fn body(&self, body: &Yaml, names: &Value) -> Result<Yaml, Vec<Diagnostic>> {
+        let YamlKind::Map(entries) = &body.kind else {
+            return self.value(body, names);
+        };
+        let mut rendered = Vec::new();
+        let mut findings = Vec::new();
+        for (key, span, value) in entries {
+            match self.value(value, names) {
+                Ok(value) => rendered.push((key.clone(), span.clone(), value)),
+                Err(found) => findings.extend(found),
+            }
+        }
+        if let Some(at) = self.template_key(entries) {
+            if let Some(name) = rendered.get(at).and_then(|(_, _, name)| name.as_str()) {
+                match self.file(name, &entries[at].2, names) {
+                    Ok(text) => {
+                        let (_, span, value) = &entries[at];
+                        rendered[at] = (
+                            String::from("content"),
+                            span.clone(),
+                            Yaml::string(text, &value.span),
+                        );
+                    }
+                    Err(found) => findings.push(found),
+                }
+            }
+        }
+        if findings.is_empty() {
+            Ok(Yaml::new(YamlKind::Map(rendered), &body.span))
+        } else {
+            Err(findings)
+        }
+    }
+
+    /// Where `template` stands in a body, when it means a file of the role.
+    fn template_key(&self, entries: &[(String, Span, Yaml)]) -> Option<usize> {
+        self.files?;
+        entries
+            .iter()
+            .position(|(key, _, value)| key == "template" && value.as_str().is_some())
+    }
+
+    fn file(&self, name: &str, place: &Yaml, names: &Value) -> Result<String, Diagnostic> {
+        let known = self
+            .files
+            .is_some_and(|role| role.templates.contains_key(name));
+        if !known {
+            return Err(
+                Diagnostic::new(format!("there is no templates/{name}"), &place.span)
+                    .label(format!("on node {}", self.node)),
+            );
+        }
+        let text = self
+            .engine
+            .render_file(name, names)
+            .map_err(|mut problem| {
+                problem.file.get_or_insert_with(|| name.to_owned());
+                self.problem(problem, place)
+            })?;
+        self.whole(text, place)
+    }
+
+    /// Renders a value, at any depth.
+    pub fn value(&self, value: &Yaml, names: &Value) -> Result<Yaml, Vec<Diagnostic>> {
+        if let Some(reference) = secret_reference(value) {
+            return Ok(Yaml::string(reference.placeholder(), &value.span));
+        }
+        let mut findings = Vec::new();
+        let kind = match &value.kind {
+            YamlKind::String(text) if is_templated(text) || text.contains("{#") => {
+                return self
+                    .template(text, value, names)
+                    .map_err(|found| vec![found]);
+            }
+            YamlKind::Seq(items) => YamlKind::Seq(
+                items
+                    .iter()
+                    .filter_map(|item| {
+                        self.value(item, names)
+                            .map_err(|found| findings.extend(found))
+                            .ok()
+                    })
+                    .collect(),
+            ),
+            YamlKind::Map(entries) => YamlKind::Map(
+                entries
+                    .iter()
+                    .filter_map(|(key, span, item)| {
+                        self.value(item, names)
+                            .map(|item| (key.clone(), span.clone(), item))
+                            .map_err(|found| findings.extend(found))
+                            .ok()
+                    })
+                    .collect(),
+            ),
+            other => other.clone(),
+        };
+        if findings.is_empty() {
+            Ok(Yaml::new(kind, &value.span))
+        } else {
+            Err(findings)
+        }
+    }
+
+    /// Renders text that stays text, such as an id.
+    fn text(&self, value: &Yaml, names: &Value) -> Result<Yaml, Vec<Diagnostic>> {
+        let Some(text) = value.as_str() else {
+            return Ok(value.clone());
+        };
+        self.engine
+            .render(text, names)
+            .map(|text| Yaml::string(text, &value.span))
+            .map_err(|problem| vec![self.problem(problem, value)])
+    }
+
+    fn template(&self, text: &str, value: &Yaml, names: &Value) -> Result<Yaml, Diagnostic> {
+        if let Some(expression) = single_expression(text) {
+            let offset = text.find(expression).unwrap_or(0);
+            match self
+                .engine
+                .undeclared(expression, crate::template::Form::Expression)
+            {
+                // Two tags beside each other: no expression, but good text.
+                Err(_) => {}
+                Ok(_) => {
+                    let found =
+                        self.engine
+                            .evaluate(expression, names)
+                            .map_err(|mut problem| {
+                                problem.range =
+                                    problem.range.map(|r| r.start + offset..r.end + offset);
+                                self.problem(problem, value)
+                            })?;
+                    return self.native(&found, value);
+                }
+            }
+        }
+        let rendered = self
+            .engine
+            .render(text, names)
+            .map_err(|problem| self.problem(problem, value))?;
+        self.whole(rendered, value)
+            .map(|text| Yaml::string(text, &value.span))
+    }
+
+    /// A value of an expression, as a value of a document.
+    fn native(&self, found: &Value, place: &Yaml) -> Result<Yaml, Diagnostic> {
+        let json = serde_json::to_value(found).map_err(|error| {
+            Diagnostic::new(
+                format!("the value cannot be used here: {error}"),
+                &place.span,
+            )
+            .label(format!("on node {}", self.node))
+        })?;
+        let value = Yaml::from_json(&json, &place.span);
+        let mut broken = false;
+        let _ = value.map_strings(&mut |text| {
+            broken |= !placeholders_whole(text);
+            String::new()
+        });
+        if broken {
+            return Err(self.broken(place));
+        }
+        Ok(value)
+    }
+
+    fn whole(&self, text: String, place: &Yaml) -> Result<String, Diagnostic> {
+        if placeholders_whole(&text) {
+            Ok(text)
+        } else {
+            Err(self.broken(place))
+        }
+    }
+
+    fn broken(&self, place: &Yaml) -> Diagnostic {
+        Diagnostic::new("a filter or function changed a secret", &place.span)
+            .label(format!("on node {}", self.node))
+            .help("the value of a secret is not known while templates run: print it as it is, or with `| tojson`")
+    }
+
+    /// A problem at its place: in the value, or in a file of the role.
+    fn problem(&self, problem: Problem, value: &Yaml) -> Diagnostic {
+        let file = problem
+            .file
+            .as_ref()
+            .and_then(|name| self.files?.templates.get(name));
+        let span = match (file, &problem.range) {
+            (Some(file), Some(range)) => Span::at(file, range.clone()),
+            (Some(file), None) => line(file, problem.line),
+            (None, Some(range)) => locate(value, range.clone()),
+            (None, None) => value.span.clone(),
+        };
+        let finding =
+            Diagnostic::new(problem.message, &span).label(format!("on node {}", self.node));
+        if file.is_some() {
+            finding.related(&value.span, "rendered here")
+        } else {
+            finding
+        }
+    }
+}
+
+fn line(file: &std::sync::Arc<crate::span::SourceFile>, line: Option<usize>) -> Span {
+    let starts = Span::line_starts(&file.text);
+    let at = line
+        .and_then(|line| starts.get(line.saturating_sub(1)))
+        .copied()
+        .unwrap_or(0);
+    let length = file.text[at..].lines().next().map_or(0, str::len);
+    Span::at(file, at..at + length)
 }

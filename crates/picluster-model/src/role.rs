@@ -31,6 +31,8 @@ pub struct Role {
     pub file: Arc<SourceFile>,
     /// Whether it came with the binary.
     pub builtin: bool,
+    /// The template engine that knows its files.
+    pub(crate) engine: crate::template::Engine,
 }
 
 /// A parameter of a role.

@@ -78,6 +78,53 @@ impl fmt::Display for SecretRef {
 const OPEN: char = '\u{F8F0}';
 const CLOSE: char = '\u{F8F1}';
 
+/// What stands between the delimiters: a reference, or one whose value is to be written inside
+/// of a JSON string.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Placeholder {
+    Plain(SecretRef),
+    InJson { json: SecretRef },
+}
+
+/// Repairs placeholders that were quoted as parts of JSON strings: the value that takes their
+/// place will be quoted then.
+pub(crate) fn requote_in_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        let Some((body, behind)) = after.split_once(CLOSE) else {
+            break;
+        };
+        out.push_str(before);
+        let reference = serde_json::from_str::<String>(&format!("\"{body}\""))
+            .ok()
+            .and_then(|body| serde_json::from_str::<Placeholder>(&body).ok());
+        match reference {
+            Some(Placeholder::Plain(reference) | Placeholder::InJson { json: reference }) => {
+                let inner = serde_json::to_string(&reference).unwrap_or_default();
+                out.push_str(&format!("{OPEN}{{\"json\":{inner}}}{CLOSE}"));
+            }
+            None => out.push_str(&format!("{OPEN}{body}{CLOSE}")),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether every delimiter in `text` belongs to a whole placeholder: a filter such as `upper`
+/// or `truncate` breaks them, and with them the secret.
+pub(crate) fn placeholders_whole(text: &str) -> bool {
+    SecretText(text.to_owned())
+        .pieces()
+        .iter()
+        .all(|piece| match piece {
+            Piece::Plain(text) => !text.contains([OPEN, CLOSE]),
+            Piece::Secret(..) => true,
+        })
+}
+
 impl SecretRef {
     /// The text that stands for this secret inside rendered templates.
     #[must_use]
@@ -111,7 +158,7 @@ impl SecretText {
         self.pieces()
             .into_iter()
             .filter_map(|piece| match piece {
-                Piece::Secret(reference) => Some(reference),
+                Piece::Secret(reference, _) => Some(reference),
                 Piece::Plain(_) => None,
             })
             .collect()
@@ -132,7 +179,12 @@ impl SecretText {
         for piece in self.pieces() {
             match piece {
                 Piece::Plain(text) => out.push_str(text),
-                Piece::Secret(reference) => match values.0.get(&reference) {
+                Piece::Secret(reference, in_json) => match values.0.get(&reference) {
+                    Some(value) if in_json => {
+                        let quoted =
+                            Secret::new(serde_json::to_string(value.reveal()).unwrap_or_default());
+                        out.push_str(unquoted(quoted.reveal()));
+                    }
                     Some(value) => out.push_str(value.reveal()),
                     None => return Err(Unresolved(reference)),
                 },
@@ -148,7 +200,7 @@ impl SecretText {
             .into_iter()
             .map(|piece| match piece {
                 Piece::Plain(text) => text,
-                Piece::Secret(_) => "(sensitive)",
+                Piece::Secret(..) => "(sensitive)",
             })
             .collect()
     }
@@ -161,11 +213,13 @@ impl SecretText {
             let Some(close) = rest[body_at..].find(CLOSE).map(|n| body_at + n) else {
                 break;
             };
-            let Ok(reference) = serde_json::from_str(&rest[body_at..close]) else {
-                break;
+            let piece = match serde_json::from_str(&rest[body_at..close]) {
+                Ok(Placeholder::Plain(reference)) => Piece::Secret(reference, false),
+                Ok(Placeholder::InJson { json }) => Piece::Secret(json, true),
+                Err(_) => break,
             };
             pieces.push(Piece::Plain(&rest[..open]));
-            pieces.push(Piece::Secret(reference));
+            pieces.push(piece);
             rest = &rest[close + CLOSE.len_utf8()..];
         }
         pieces.push(Piece::Plain(rest));
@@ -173,9 +227,16 @@ impl SecretText {
     }
 }
 
+fn unquoted(json: &str) -> &str {
+    json.strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(json)
+}
+
 enum Piece<'a> {
     Plain(&'a str),
-    Secret(SecretRef),
+    /// The reference, and whether it stands inside of a JSON string.
+    Secret(SecretRef, bool),
 }
 
 impl From<&str> for SecretText {
@@ -212,5 +273,22 @@ mod tests {
         values.0.insert(reference, Secret::new("s3cret".into()));
         let revealed = text.reveal(&values).map(|s| s.reveal().clone());
         assert_eq!(revealed, Ok("token: s3cret\n".into()));
+    }
+
+    #[test]
+    fn a_secret_in_json_is_quoted_when_it_is_put_in() {
+        let reference = SecretRef::Command(vec!["pass".into(), "a\"b".into()]);
+        let json = serde_json::to_string(&serde_json::json!({
+            "password": format!("x{}y", reference.placeholder())
+        }))
+        .unwrap();
+        let text = SecretText(requote_in_json(&json));
+        assert_eq!(text.references(), vec![reference.clone()]);
+        assert!(placeholders_whole(&text.0) && !placeholders_whole(&json));
+        let mut values = SecretValues::default();
+        values.0.insert(reference, Secret::new("q\"\\\n".into()));
+        let revealed = text.reveal(&values).unwrap();
+        let back: serde_json::Value = serde_json::from_str(revealed.reveal()).unwrap();
+        assert_eq!(back["password"], "xq\"\\\ny");
     }
 }

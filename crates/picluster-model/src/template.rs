@@ -1,10 +1,17 @@
 //! Templates: minijinja, strict, without clock and chance.
+//!
+//! - An undefined name is an error wherever it is used, except with `is defined` and `default`.
+//! - `none` cannot be printed: text with "none" in a configuration file helps nobody.
+//! - Blocks alone on their line leave no line behind (`trim_blocks`, `lstrip_blocks`), and the
+//!   line feed at the end of a file stays.
+//! - Nothing is escaped by the name of the file, and nothing runs for ever.
 
-use crate::diagnostic::Diagnostic;
-use crate::kinds::Kinds;
-use crate::role::Role;
+mod check;
+mod engine;
+mod inspect;
+mod locate;
 
-/// Checks every template and expression of a role as far as that goes without a node.
-pub(crate) fn check_role(role: &Role, kinds: &dyn Kinds, out: &mut Vec<Diagnostic>) {
-    let _ = (role, kinds, out);
-}
+pub(crate) use check::{Names, RoleCheck, check_role, check_value};
+pub(crate) use engine::{Engine, Problem};
+pub(crate) use inspect::{Form, single_expression};
+pub(crate) use locate::locate;

@@ -227,6 +227,20 @@ fn check_value(
     }
 }
 
+/// As [`fits`], for a value whose templates were rendered.
+pub(crate) fn fits_rendered(name: &str, parameter: &Parameter, value: &Yaml) -> Option<Diagnostic> {
+    let secret = value.as_str().is_some_and(|text| {
+        !crate::secret::SecretText::from(text)
+            .references()
+            .is_empty()
+    });
+    if parameter.kind == ParamType::Secret && (secret || value.is_null()) {
+        return None;
+    }
+    let found = fits(name, parameter, value, &value.span)?;
+    Some(found.related(&parameter.span, "declared here"))
+}
+
 /// Whether a value can be a value of `parameter`; templates can.
 pub(crate) fn fits(
     name: &str,

@@ -49,6 +49,7 @@ pub fn role(
         }
     }
     needs::check(&entries, kinds, out);
+    let (engine, _) = crate::template::Engine::with_files(&files.templates);
     let role = Role {
         name: name.clone(),
         doc: document.doc.map(|doc| doc.0),
@@ -57,6 +58,7 @@ pub fn role(
         templates: files.templates,
         file: files.role,
         builtin: files.builtin,
+        engine,
     };
     crate::template::check_role(&role, kinds, out);
     Some(role)

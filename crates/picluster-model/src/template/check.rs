@@ -1,0 +1,537 @@
+//! Everything about templates that can be known before the first connection.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::diagnostic::Diagnostic;
+use crate::kinds::Kinds;
+use crate::role::Role;
+use crate::schema::is_templated;
+use crate::span::{SourceFile, Span};
+use crate::suggest;
+use crate::template::engine::{Engine, Problem};
+use crate::template::inspect::{Form, Use, places, uses};
+use crate::template::locate;
+use crate::yaml::{Yaml, YamlKind};
+
+/// What a text may name.
+pub struct Names<'a> {
+    /// The parameters of the role, where there is one.
+    pub params: Option<Vec<&'a str>>,
+    /// What may follow `facts.`.
+    pub facts: &'a Value,
+    /// The variables that exist, where that is known.
+    pub vars: Option<Vec<&'a str>>,
+    /// Whether the text is repeated: `item` and `index` exist.
+    pub each: bool,
+    /// Whether the text may stand inside of another, whose names it sees.
+    pub partial: bool,
+    /// Whose variables `vars` are, for messages.
+    pub node: Option<&'a str>,
+}
+
+/// What can be asked of a node.
+const NODE: [&str; 7] = [
+    "name",
+    "address",
+    "groups",
+    "labels",
+    "kubernetes",
+    "expected",
+    "user",
+];
+/// What can be asked of the cluster.
+const CLUSTER: [&str; 1] = ["name"];
+/// What can be asked of the `kubernetes` section.
+const KUBERNETES: [&str; 9] = [
+    "distribution",
+    "version",
+    "minor",
+    "endpoint",
+    "disable",
+    "tls_san",
+    "cluster_cidr",
+    "service_cidr",
+    "config",
+];
+/// The names templates begin with.
+const ROOTS: [&str; 9] = [
+    "params",
+    "vars",
+    "node",
+    "nodes",
+    "cluster",
+    "kubernetes",
+    "facts",
+    "groups",
+    "item",
+];
+
+/// Filters there are, for suggestions. A test asks the engine for each.
+pub const FILTERS: [&str; 45] = [
+    "abs",
+    "attr",
+    "batch",
+    "bool",
+    "capitalize",
+    "chain",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "pprint",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "unique",
+    "upper",
+    "zip",
+];
+/// Tests there are, for suggestions. A test asks the engine for each.
+pub const TESTS: [&str; 20] = [
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "even",
+    "false",
+    "float",
+    "in",
+    "integer",
+    "iterable",
+    "lower",
+    "mapping",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "startingwith",
+    "string",
+    "true",
+    "undefined",
+];
+
+/// Checks one text: syntax, filters, tests, names.
+pub fn check_text(
+    engine: &Engine,
+    text: &str,
+    form: Form,
+    names: &Names<'_>,
+    place: &dyn Fn(Range<usize>) -> Span,
+    out: &mut Vec<Diagnostic>,
+) {
+    let undeclared = match engine.undeclared(text, form) {
+        Ok(undeclared) => undeclared,
+        Err(problem) => {
+            out.push(syntax(text, &problem, place));
+            return;
+        }
+    };
+    for found in uses(text, form) {
+        let (what, range, known): (_, _, &[&str]) = match found {
+            Use::Filter(range) => ("filter", range, &FILTERS),
+            Use::Test(range) => ("test", range, &TESTS),
+            Use::File(_) => continue,
+        };
+        let name = &text[range.clone()];
+        if !engine.knows(what, name) {
+            let finding =
+                Diagnostic::new(format!("unknown {what} `{name}`"), &place(range.clone()));
+            out.push(match suggest::nearest(name, known.iter().copied()) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("{what}s: {}", known.join(", "))),
+            });
+        }
+    }
+    for name in &undeclared {
+        let Some((message, help)) = unknown(name, names) else {
+            continue;
+        };
+        let found = places(text, form, name);
+        // A variable or parameter that may be missing is allowed to be.
+        let may_be_missing = name.starts_with("vars.") || name.starts_with("facts.");
+        if may_be_missing && !found.is_empty() && found.iter().any(|(_, spared)| *spared) {
+            continue;
+        }
+        let span = match found.first() {
+            Some((range, _)) => place(range.clone()),
+            None => place(0..text.len()),
+        };
+        let finding = Diagnostic::new(message, &span);
+        out.push(match help {
+            Some(help) => finding.help(help),
+            None => finding,
+        });
+    }
+}
+
+fn syntax(text: &str, problem: &Problem, place: &dyn Fn(Range<usize>) -> Span) -> Diagnostic {
+    let range = problem
+        .range
+        .clone()
+        .filter(|range| range.end <= text.len())
+        .or_else(|| {
+            let line = problem.line?;
+            let start: usize = text
+                .split_inclusive('\n')
+                .take(line - 1)
+                .map(str::len)
+                .sum();
+            Some(start..start + text[start..].lines().next().map_or(0, str::len))
+        })
+        .unwrap_or(0..text.len());
+    Diagnostic::new(problem.message.clone(), &place(range))
+}
+
+/// Why a name does not exist, and what to do; `None` when it does.
+fn unknown(name: &str, names: &Names<'_>) -> Option<(String, Option<String>)> {
+    let mut parts = name.split('.');
+    let root = parts.next().unwrap_or("");
+    let first = parts.next();
+    let fixed = |known: &[&str]| -> Option<(String, Option<String>)> {
+        let first = first?;
+        (!known.contains(&first)).then(|| {
+            (
+                format!("`{root}` has no `{first}`"),
+                suggest::help("it has", first, known.iter().copied()),
+            )
+        })
+    };
+    match root {
+        "params" => {
+            let Some(params) = &names.params else {
+                return Some((
+                    String::from("there are no `params` here"),
+                    Some(String::from("only a role has parameters; use `vars`")),
+                ));
+            };
+            let first = first?;
+            (!params.contains(&first)).then(|| {
+                (
+                    format!("unknown parameter `{first}`"),
+                    suggest::help("parameters of this role", first, params.iter().copied())
+                        .or_else(|| Some(String::from("declare it under `parameters`"))),
+                )
+            })
+        }
+        "vars" => {
+            let vars = names.vars.as_ref()?;
+            let first = first?;
+            (!vars.contains(&first)).then(|| {
+                let whose = names
+                    .node
+                    .map_or_else(String::new, |node| format!(" on node {node}"));
+                (
+                    format!("unknown variable `{first}`{whose}"),
+                    suggest::help("variables there", first, vars.iter().copied()).or_else(|| {
+                        Some(String::from(
+                            "set it under `vars` of the inventory, a group or the node",
+                        ))
+                    }),
+                )
+            })
+        }
+        "facts" => fact(name, names.facts),
+        "node" => fixed(&NODE),
+        "cluster" => fixed(&CLUSTER),
+        "kubernetes" => fixed(&KUBERNETES),
+        "nodes" | "groups" => None,
+        "item" | "index" if names.each || names.partial => None,
+        "item" | "index" => Some((
+            format!("there is no `{root}` here"),
+            Some(String::from("it exists in entries with `each`")),
+        )),
+        _ if names.partial => None,
+        _ => Some((
+            format!("unknown name `{root}`"),
+            match &names.params {
+                Some(params) if params.contains(&root) => {
+                    Some(format!("did you mean `params.{root}`?"))
+                }
+                _ => match &names.vars {
+                    Some(vars) if vars.contains(&root) => {
+                        Some(format!("did you mean `vars.{root}`?"))
+                    }
+                    _ => suggest::help("names here", root, ROOTS),
+                },
+            },
+        )),
+    }
+}
+
+/// Follows a name through the schema of facts.
+fn fact(name: &str, schema: &Value) -> Option<(String, Option<String>)> {
+    let mut at = resolve(schema, schema);
+    let mut known = String::from("facts");
+    for part in name.split('.').skip(1) {
+        let properties = at.get("properties").and_then(Value::as_object);
+        let Some(properties) = properties else {
+            let typed = at.get("type").and_then(Value::as_str);
+            return match typed {
+                Some("string" | "integer" | "number" | "boolean" | "array") => {
+                    Some((format!("`{known}` has no `{part}`"), None))
+                }
+                _ => None,
+            };
+        };
+        match properties.get(part) {
+            Some(next) => at = resolve(next, schema),
+            None => {
+                // An open mapping may hold anything.
+                if at
+                    .get("additionalProperties")
+                    .is_some_and(|more| *more != Value::Bool(false))
+                {
+                    return None;
+                }
+                let help = suggest::nearest(part, properties.keys().map(String::as_str))
+                    .map_or_else(
+                        || {
+                            let all: Vec<&str> = properties.keys().map(String::as_str).collect();
+                            format!(
+                                "facts are what no apply changes; `{known}` has: {}",
+                                all.join(", ")
+                            )
+                        },
+                        |near| format!("did you mean `{known}.{near}`?"),
+                    );
+                return Some((format!("unknown fact `{known}.{part}`"), Some(help)));
+            }
+        }
+        known = format!("{known}.{part}");
+    }
+    None
+}
+
+fn resolve<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let direct = schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|reference| reference.strip_prefix('#'))
+        .and_then(|pointer| root.pointer(pointer));
+    if let Some(target) = direct {
+        return resolve(target, root);
+    }
+    // An optional object: the branch that has properties.
+    for keyword in ["anyOf", "allOf", "oneOf"] {
+        for branch in schema
+            .get(keyword)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let branch = resolve(branch, root);
+            if branch.get("properties").is_some() {
+                return branch;
+            }
+        }
+    }
+    schema
+}
+
+/// Checks every template and expression of a role as far as that goes without a node.
+pub fn check_role(role: &Role, kinds: &dyn Kinds, out: &mut Vec<Diagnostic>) {
+    let facts = kinds.facts_schema();
+    let check = RoleCheck {
+        role,
+        facts: &facts,
+        vars: None,
+        node: None,
+    };
+    check.run(out);
+}
+
+/// The check of a role, with or without the variables of a node.
+pub struct RoleCheck<'a> {
+    /// The role.
+    pub role: &'a Role,
+    /// What may follow `facts.`.
+    pub facts: &'a Value,
+    /// The variables of the node.
+    pub vars: Option<Vec<&'a str>>,
+    /// The node.
+    pub node: Option<&'a str>,
+}
+
+impl RoleCheck<'_> {
+    fn names(&self, each: bool, partial: bool) -> Names<'_> {
+        Names {
+            params: Some(
+                self.role
+                    .parameters
+                    .keys()
+                    .map(crate::name::VarName::as_str)
+                    .collect(),
+            ),
+            facts: self.facts,
+            vars: self.vars.clone(),
+            each,
+            partial,
+            node: self.node,
+        }
+    }
+
+    /// Everything that is wrong.
+    pub fn run(&self, out: &mut Vec<Diagnostic>) {
+        let engine = &self.role.engine;
+        for parameter in self.role.parameters.values() {
+            if let Some(default) = &parameter.default {
+                self.value(default, &self.names(false, false), out);
+            }
+        }
+        for entry in &self.role.entries {
+            let once = self.names(false, false);
+            let names = self.names(entry.each.is_some(), false);
+            for (key, value, names) in [("when", &entry.when, &names), ("each", &entry.each, &once)]
+            {
+                match value {
+                    Some(value) => match value.as_str() {
+                        Some(text) if is_templated(text) => out.push(
+                            Diagnostic::new(
+                                format!("`{key}` is an expression already"),
+                                &value.span,
+                            )
+                            .help("remove `{{` and `}}`"),
+                        ),
+                        Some(text) => check_text(
+                            engine,
+                            text,
+                            Form::Expression,
+                            names,
+                            &|range| locate(value, range),
+                            out,
+                        ),
+                        None => self.value(value, names, out),
+                    },
+                    None => {}
+                }
+            }
+            for value in entry.id.iter().chain(&entry.needs).chain([&entry.body]) {
+                self.value(value, &names, out);
+            }
+        }
+        self.files(out);
+    }
+
+    fn value(&self, value: &Yaml, names: &Names<'_>, out: &mut Vec<Diagnostic>) {
+        check_value(&self.role.engine, value, names, out);
+    }
+
+    fn files(&self, out: &mut Vec<Diagnostic>) {
+        for (name, file) in &self.role.templates {
+            let users: Vec<_> = self
+                .role
+                .entries
+                .iter()
+                .filter(|entry| {
+                    entry.body.get("template").and_then(Yaml::as_str) == Some(name.as_str())
+                })
+                .collect();
+            let each = users.iter().any(|entry| entry.each.is_some());
+            let names = self.names(each, users.is_empty());
+            let place = |range: Range<usize>| Span::at(file, range);
+            check_text(
+                &self.role.engine,
+                &file.text,
+                Form::Template,
+                &names,
+                &place,
+                out,
+            );
+            self.includes(file, out);
+        }
+    }
+
+    fn includes(&self, file: &std::sync::Arc<SourceFile>, out: &mut Vec<Diagnostic>) {
+        for found in uses(&file.text, Form::Template) {
+            let Use::File(range) = found else { continue };
+            let name = &file.text[range.clone()];
+            if !self.role.templates.contains_key(name) {
+                let finding = Diagnostic::new(
+                    format!("there is no templates/{name}"),
+                    &Span::at(file, range.clone()),
+                );
+                out.push(
+                    match suggest::help(
+                        "templates of this role",
+                        name,
+                        self.role.templates.keys().map(String::as_str),
+                    ) {
+                        Some(help) => finding.help(help),
+                        None => finding,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Checks every text in a value.
+pub fn check_value(engine: &Engine, value: &Yaml, names: &Names<'_>, out: &mut Vec<Diagnostic>) {
+    match &value.kind {
+        YamlKind::String(text) if is_templated(text) || text.contains("{#") => check_text(
+            engine,
+            text,
+            Form::Template,
+            names,
+            &|range| locate(value, range),
+            out,
+        ),
+        YamlKind::Seq(items) => {
+            for item in items {
+                check_value(engine, item, names, out);
+            }
+        }
+        YamlKind::Map(entries) => {
+            for (_, _, entry) in entries {
+                check_value(engine, entry, names, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_suggested_exists() {
+        for filter in FILTERS {
+            assert!(Engine::plain().knows("filter", filter), "{filter}");
+        }
+        for test in TESTS {
+            assert!(Engine::plain().knows("test", test), "{test}");
+        }
+        assert!(!Engine::plain().knows("filter", "to_nice_yaml"));
+    }
+}
