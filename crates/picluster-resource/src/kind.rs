@@ -75,6 +75,9 @@ impl From<Unresolved> for Diagnosis {
 pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + Debug {
     /// The key in `role.yaml`.
     const NAME: &'static str;
+    /// The fields that may hold a secret (those of type `SecretText`). A secret anywhere else is
+    /// refused: it would end up in a script, or in the file as its placeholder.
+    const SECRETS: &'static [&'static str] = &[];
     /// What can be seen of it.
     type Observation: Serialize + DeserializeOwned + Clone + PartialEq + Debug;
 
@@ -129,6 +132,12 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
     /// What must be so before this one is looked at. A token nobody provides is ignored.
     fn requires(&self) -> Vec<Token> {
         Vec::new()
+    }
+
+    /// Why this resource has something to do at every apply, if its author wants it so. Its step is
+    /// then not asked to converge.
+    fn unsettled(&self) -> Option<&str> {
+        None
     }
 
     /// Inputs whose change makes this resource act (units: files read at start).

@@ -1,6 +1,6 @@
 //! All kinds under one roof.
 
-use picluster_model::{Diagnostic, Yaml};
+use picluster_model::{Diagnostic, SecretText, Yaml};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, Diff};
@@ -9,6 +9,27 @@ use crate::kinds;
 use crate::operation::Operation;
 use crate::query::{Answers, Query};
 use crate::token::{Reaction, Token};
+
+/// Secrets in fields that cannot keep them.
+fn misplaced_secrets(body: &Yaml, allowed: &[&str]) -> Vec<Diagnostic> {
+    fn holds_secret(value: &Yaml) -> bool {
+        value.as_str().is_some_and(|text| SecretText::from(text).is_sensitive())
+            || value.items().iter().any(holds_secret)
+            || value.entries().iter().any(|(_, _, value)| holds_secret(value))
+    }
+    body.entries()
+        .iter()
+        .filter(|(name, _, value)| !allowed.contains(&name.as_str()) && holds_secret(value))
+        .map(|(name, _, value)| {
+            let fields = if allowed.is_empty() {
+                String::from("no field of this kind can")
+            } else {
+                format!("only `{}` can", allowed.join("`, `"))
+            };
+            Diagnostic::new(format!("`{name}` cannot hold a secret; {fields}"), &value.span)
+        })
+        .collect()
+}
 
 macro_rules! resources {
     ($($variant:ident($kind:ty)),+ $(,)?) => {
@@ -40,12 +61,9 @@ macro_rules! resources {
                 match kind {
                     $(<$kind as Kind>::NAME => {
                         let value: $kind = body.decode().map_err(|d| vec![d])?;
-                        let wrong = value.check();
-                        if wrong.is_empty() {
-                            Ok(Self::$variant(value))
-                        } else {
-                            Err(wrong.into_iter().map(|w| Diagnostic::new(w, &body.span)).collect())
-                        }
+                        let mut wrong = misplaced_secrets(body, <$kind as Kind>::SECRETS);
+                        wrong.extend(value.check().into_iter().map(|w| Diagnostic::new(w, &body.span)));
+                        if wrong.is_empty() { Ok(Self::$variant(value)) } else { Err(wrong) }
                     })+
                     _ => Err(vec![Diagnostic::new(format!("there is no resource kind `{kind}`"), &body.span)]),
                 }
@@ -127,6 +145,12 @@ macro_rules! resources {
                 match self { $(Self::$variant(r) => r.requires()),+ }
             }
 
+            /// See [`Kind::unsettled`].
+            #[must_use]
+            pub fn unsettled(&self) -> Option<&str> {
+                match self { $(Self::$variant(r) => r.unsettled()),+ }
+            }
+
             /// See [`Kind::reactions`].
             #[must_use]
             pub fn reactions(&self) -> Vec<Reaction> {
@@ -178,4 +202,15 @@ macro_rules! resources {
 
 resources! {
     File(kinds::file::File),
+    Directory(kinds::directory::Directory),
+    Link(kinds::link::Link),
+    Line(kinds::line::Line),
+    Ini(kinds::ini::Ini),
+    Block(kinds::block::Block),
+    Hostname(kinds::hostname::Hostname),
+    Timezone(kinds::timezone::Timezone),
+    Group(kinds::group::Group),
+    User(kinds::user::User),
+    AuthorizedKeys(kinds::authorized_keys::AuthorizedKeys),
+    Command(kinds::command::Command),
 }

@@ -9,11 +9,19 @@ use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::program::sha256_hex;
+use crate::kinds::shared::{
+    check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
+    with_access,
+};
 use crate::query::{Answers, ContentState, PathKind, PathState, Query};
-use crate::shell::words;
+use crate::shell::{quote, words};
 use crate::token::Token;
 
-/// A regular file. Written whole, through a temporary file and a rename; never torn.
+/// A regular file. Written whole, through a temporary file and a rename; never torn. A symbolic link
+/// in its place is replaced by the file; a directory or device is not.
+///
+/// On a file system without owners and modes (the firmware partition is vfat) `mode`, `owner` and
+/// `group` are neither set nor compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -26,17 +34,18 @@ pub struct File {
     /// Permission bits as octal text.
     #[serde(default = "default_mode")]
     pub mode: String,
-    /// Owner.
+    /// Owner, by name.
     #[serde(default = "root")]
     pub owner: String,
-    /// Group.
+    /// Group, by name.
     #[serde(default = "root")]
     pub group: String,
     /// `present` or `absent`.
     #[serde(default)]
     pub state: Presence,
-    /// A command that checks the new text before it takes the place of the old one; `{}` stands for
-    /// the file to check (`visudo -cf {}`).
+    /// A command (sh text) that checks the new text before it takes the place of the old one; `{}`
+    /// stands for the file to check (`visudo -cf {}`). Where it fails, its output is the error and
+    /// the file stays as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validate: Option<String>,
 }
@@ -54,11 +63,11 @@ pub enum Presence {
     Absent,
 }
 
-fn default_mode() -> String {
+pub(crate) fn default_mode() -> String {
     "0644".into()
 }
 
-fn root() -> String {
+pub(crate) fn root() -> String {
     "root".into()
 }
 
@@ -69,6 +78,9 @@ pub struct FileSeen {
     pub path: Option<PathState>,
     /// Digest, and text where it differs.
     pub content: Option<ContentState>,
+    /// It stands on a file system that knows no owners and modes.
+    #[serde(default)]
+    pub ownerless: bool,
 }
 
 /// Octal permission text (`0644`, `644`) as bits.
@@ -90,6 +102,46 @@ impl File {
         })
     }
 
+    /// What file system it stands on; asked only where Raspberry Pis mount vfat.
+    fn file_system(&self) -> Option<String> {
+        let boot = NodePath::new("/boot").ok()?;
+        let parent = self.path.parent().filter(|dir| dir.is_under(&boot))?;
+        Some(format!(
+            "# file system of {parent}\nstat -f -c %T -- {}",
+            quote(parent.as_str())
+        ))
+    }
+
+    fn creation(&self, ownerless: bool, ctx: Ctx<'_>) -> Change {
+        let mut change = with_access(Change::new(Action::Create), &self.path);
+        if let Ok(text) = self.content.reveal(ctx.secrets) {
+            change.bytes = text.reveal().len() as u64;
+            change = change.field(
+                "content",
+                Shown::Absent,
+                if self.content.is_sensitive() {
+                    Shown::Sensitive
+                } else {
+                    Shown::text(short(&sha256_hex(text.reveal().as_bytes())))
+                },
+            );
+            if !self.content.is_sensitive() {
+                change.text = Some(text_diff("", text.reveal()));
+            }
+        }
+        if ownerless {
+            return change;
+        }
+        change
+            .field(
+                "mode",
+                Shown::Absent,
+                Shown::text(format!("{:04o}", self.mode_bits())),
+            )
+            .field("owner", Shown::Absent, Shown::text(&self.owner))
+            .field("group", Shown::Absent, Shown::text(&self.group))
+    }
+
     fn mode_bits(&self) -> u32 {
         parse_mode(&self.mode).unwrap_or(0o644)
     }
@@ -97,6 +149,7 @@ impl File {
 
 impl Kind for File {
     const NAME: &'static str = "file";
+    const SECRETS: &'static [&'static str] = &["content"];
     type Observation = FileSeen;
 
     fn key(&self) -> String {
@@ -114,6 +167,13 @@ impl Kind for File {
         if self.validate.as_ref().is_some_and(|v| !v.contains("{}")) {
             wrong.push("validate has no `{}` for the file to check".into());
         }
+        if self.content.0.contains('\0') {
+            wrong.push("content holds a NUL byte, which no text file has".into());
+        }
+        if self.path.as_str() == "/" {
+            wrong.push("path is the root directory".into());
+        }
+        wrong.extend(check_owner(&self.owner, &self.group));
         wrong
     }
 
@@ -121,35 +181,69 @@ impl Kind for File {
         let mut queries = vec![Query::Path(self.path.clone())];
         if self.state == Presence::Present {
             queries.push(self.content_query(ctx)?);
+            queries.extend(parent_query(&self.path));
+            queries.extend(owner_queries(&self.owner, &self.group));
+            queries.extend(self.file_system().map(Query::Fragment));
         }
         Ok(queries)
     }
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<FileSeen>, Diagnosis> {
         let path = answers.path(&self.path)?.cloned();
-        let content = match self.state {
-            Presence::Present => answers.content(&self.content_query(ctx)?)?.cloned(),
-            Presence::Absent => None,
-        };
-        if path.as_ref().is_some_and(|p| p.kind == PathKind::Directory) {
-            return Err(Diagnosis::new(format!(
-                "{} is a directory; a file should be there",
-                self.path
-            ))
-            .cure(format!("look at it and move it away: ls -la {}", self.path)));
+        if let Some(state) = &path {
+            let what = match state.kind {
+                PathKind::File | PathKind::Link => None,
+                PathKind::Directory => Some("a directory"),
+                PathKind::Other => Some("a device, socket or pipe"),
+            };
+            if let Some(what) = what {
+                return Err(Diagnosis::new(format!(
+                    "{} is {what}; only a file is written or removed here",
+                    self.path
+                ))
+                .cure(format!("look at it and move it away: ls -la {}", self.path)));
+            }
         }
-        Ok(Seen::Now(FileSeen { path, content }))
+        if self.state == Presence::Absent {
+            return Ok(Seen::Now(FileSeen {
+                path,
+                content: None,
+                ownerless: false,
+            }));
+        }
+        if path.is_none() {
+            if let Some(token) = missing_parent(&self.path, answers)? {
+                return Ok(Seen::NotYet(token));
+            }
+        }
+        if let Some(token) = missing_owner(&self.owner, &self.group, answers)? {
+            return Ok(Seen::NotYet(token));
+        }
+        let ownerless = match self.file_system() {
+            Some(fragment) => {
+                let (_, kind) = answers.fragment(&fragment)?;
+                // Names of statfs(2) magic numbers as coreutils' stat prints them.
+                matches!(kind.trim(), "msdos" | "vfat" | "exfat")
+            }
+            None => false,
+        };
+        Ok(Seen::Now(FileSeen {
+            path,
+            content: answers.content(&self.content_query(ctx)?)?.cloned(),
+            ownerless,
+        }))
     }
 
     fn diff(&self, seen: &FileSeen, ctx: Ctx<'_>) -> Diff {
         let Some(path) = &seen.path else {
             return match self.state {
                 Presence::Absent => Diff::NoOp,
-                Presence::Present => Diff::Change(self.expected(ctx)),
+                Presence::Present => Diff::Change(self.creation(seen.ownerless, ctx)),
             };
         };
         if self.state == Presence::Absent {
-            return Diff::Change(Change::new(Action::Delete).field(
+            let change = with_access(Change::new(Action::Delete), &self.path);
+            return Diff::Change(change.field(
                 "state",
                 Shown::text("present"),
                 Shown::text("absent"),
@@ -157,7 +251,7 @@ impl Kind for File {
         }
         let mut change = Change::new(Action::Update);
         if path.kind != PathKind::File {
-            change = change.field("type", Shown::text("not a file"), Shown::text("file"));
+            change = change.field("type", Shown::text("symbolic link"), Shown::text("file"));
         }
         let Ok(wanted) = self.content.reveal(ctx.secrets) else {
             // Without its secrets nothing can be compared; `queries` has already said so.
@@ -184,44 +278,34 @@ impl Kind for File {
                     .map(|before| text_diff(before, wanted));
             }
         }
-        if path.kind == PathKind::File {
-            change = change
-                .field_if(
-                    "mode",
-                    &format!("{:04o}", path.mode),
-                    &format!("{:04o}", self.mode_bits()),
-                )
-                .field_if("owner", &path.owner, &self.owner)
-                .field_if("group", &path.group, &self.group);
+        if !seen.ownerless {
+            // Those of a link are not a file's: shown as new.
+            let is_file = path.kind == PathKind::File;
+            let mode = format!("{:04o}", self.mode_bits());
+            change = if is_file {
+                change
+                    .field_if("mode", &format!("{:04o}", path.mode), &mode)
+                    .field_if("owner", &path.owner, &self.owner)
+                    .field_if("group", &path.group, &self.group)
+            } else {
+                change
+                    .field("mode", Shown::Absent, Shown::text(mode))
+                    .field("owner", Shown::Absent, Shown::text(&self.owner))
+                    .field("group", Shown::Absent, Shown::text(&self.group))
+            };
         }
-        change.into_diff()
+        with_access(change, &self.path).into_diff()
     }
 
     fn expected(&self, ctx: Ctx<'_>) -> Change {
-        let mut change = Change::new(Action::Create);
-        if let Ok(text) = self.content.reveal(ctx.secrets) {
-            change.bytes = text.reveal().len() as u64;
-            change = change.field(
-                "content",
-                Shown::Absent,
-                if self.content.is_sensitive() {
-                    Shown::Sensitive
-                } else {
-                    Shown::text(short(&sha256_hex(text.reveal().as_bytes())))
-                },
+        if self.state == Presence::Absent {
+            return with_access(Change::new(Action::Delete), &self.path).field(
+                "state",
+                Shown::Later,
+                Shown::text("absent"),
             );
-            if !self.content.is_sensitive() {
-                change.text = Some(text_diff("", text.reveal()));
-            }
         }
-        change
-            .field(
-                "mode",
-                Shown::Absent,
-                Shown::text(format!("{:04o}", self.mode_bits())),
-            )
-            .field("owner", Shown::Absent, Shown::text(&self.owner))
-            .field("group", Shown::Absent, Shown::text(&self.group))
+        self.creation(false, ctx)
     }
 
     fn operation(
@@ -247,10 +331,13 @@ impl Kind for File {
             None => format!("put {target}"),
             // Checked as a temporary in /run first: the real place never sees a bad text.
             Some(check) => format!(
-                "mkdir -p /run/picluster; t=$(mktemp /run/picluster/check.XXXXXXXX); cat > \"$t\"\n\
-                 {} || {{ rm -f \"$t\"; echo 'the new text was refused; the file is as it was' >&2; exit 1; }}\n\
-                 put {target} < \"$t\"; rm -f \"$t\"",
-                check.replace("{}", "\"$t\"")
+                "mkdir -p /run/picluster\n\
+                 t=$(mktemp /run/picluster/check.XXXXXXXX)\n\
+                 trap 'rm -f -- \"$t\"' EXIT\n\
+                 cat > \"$t\"\n\
+                 sh -c {} check \"$t\" </dev/null || {{ echo 'the new text was refused; the file is as it was' >&2; exit 1; }}\n\
+                 put {target} < \"$t\"",
+                quote(&check.replace("{}", "\"$1\""))
             ),
         };
         Ok(Operation::script(script).with_payload(text.reveal().clone().into_bytes()))
@@ -261,14 +348,7 @@ impl Kind for File {
     }
 
     fn requires(&self) -> Vec<Token> {
-        let mut needs: Vec<Token> = self.path.parent().map(Token::Path).into_iter().collect();
-        if self.owner != "root" {
-            needs.push(Token::User(self.owner.clone()));
-        }
-        if self.group != "root" {
-            needs.push(Token::Group(self.group.clone()));
-        }
-        needs
+        place_tokens(&self.path, &self.owner, &self.group)
     }
 
     fn removal(&self) -> Option<Self> {
