@@ -43,6 +43,8 @@ pub struct ObservedNode {
 pub struct Inputs<'a> {
     /// The cluster.
     pub cluster: ClusterName,
+    /// The inventory's path, as the user gave it.
+    pub inventory: String,
     /// Every node of the inventory.
     pub nodes: BTreeMap<NodeName, NodeInput>,
     /// Values behind placeholders.
@@ -128,6 +130,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     Plan {
         format: FORMAT,
         cluster: inputs.cluster.clone(),
+        inventory: inputs.inventory.clone(),
         nodes,
         steps,
     }

@@ -19,6 +19,8 @@ pub struct Plan {
     pub format: u32,
     /// The cluster.
     pub cluster: ClusterName,
+    /// The inventory it was made from, as the user gave its path.
+    pub inventory: String,
     /// Every node of the inventory, whatever became of it.
     pub nodes: BTreeMap<NodeName, NodePlan>,
     /// What will be done, in an order that respects every `needs`.

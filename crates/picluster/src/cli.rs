@@ -1,0 +1,337 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// From one inventory to a prepared rack of Raspberry Pis.
+#[derive(Debug, Parser)]
+#[command(
+    name = "picluster",
+    version = VERSION,
+    max_term_width = 100,
+    after_help = "Start with:  picluster validate inventory.yaml\n             picluster plan\n             picluster apply\nNo Pis at hand?  picluster lab rehearse inventory.yaml"
+)]
+pub struct Cli {
+    /// When to colour: NO_COLOR is honoured, too
+    #[arg(long, global = true, value_enum, default_value_t = ColorWhen::Auto)]
+    pub color: ColorWhen,
+    /// Log what happens to stderr (-v: decisions, -vv: every message); RUST_LOG overrides
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    /// The verb.
+    pub verb: Verb,
+}
+
+/// Version, with the commit where one is known.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PICLUSTER_COMMIT"), ")");
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check the inventory and its roles, without any connection
+    #[command(after_help = "Example:\n  picluster validate inventory.yaml")]
+    Validate(ValidateArgs),
+    /// Show what differs between the nodes and the inventory, and why
+    #[command(
+        after_help = "Examples:\n  picluster plan\n  picluster plan --only 'rpi0*/base' --out today.plan\n  picluster plan --json | jq .steps[].addr"
+    )]
+    Plan(PlanArgs),
+    /// Make it so: on all nodes in parallel
+    #[command(
+        after_help = "Examples:\n  picluster apply inventory.yaml\n  picluster apply --yes --json inventory.yaml\n  picluster apply today.plan"
+    )]
+    Apply(ApplyArgs),
+    /// Ask the nodes who they are
+    #[command(after_help = "Example:\n  picluster facts --on 'rpi*'")]
+    Facts(FactsArgs),
+    /// Run a command on all nodes at once
+    #[command(after_help = "Example:\n  picluster exec --on 'rpi0[1-3]' -- uptime")]
+    Exec(ExecArgs),
+    /// Say where a variable's value comes from, with file and line
+    #[command(after_help = "Example:\n  picluster explain rpi01 data_mount")]
+    Explain(ExplainArgs),
+    /// Print the plan's graph in Graphviz' DOT language
+    #[command(after_help = "Example:\n  picluster graph | dot -Tsvg > plan.svg")]
+    Graph(GraphArgs),
+    /// Disposable nodes on this machine: rehearse an inventory before it meets hardware
+    #[command(after_help = "Example:\n  picluster lab rehearse inventory.yaml")]
+    Lab(LabArgs),
+}
+
+/// Where the inventory is.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// The inventory
+    #[arg(value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+}
+
+/// How nodes are met.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Meeting {
+    /// Pin the host keys of nodes met for the first time without asking
+    #[arg(long, env = "PICLUSTER_ACCEPT_NEW", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_value_t = false, default_missing_value = "true")]
+    pub accept_new: bool,
+    /// How many nodes are worked on at once
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub nodes_at_once: usize,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+}
+
+/// Which part of a plan.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Part {
+    /// Only steps that match, and what they need: a node, node/role or whole address; * and ? are globs
+    #[arg(long, value_name = "ADDR")]
+    pub only: Vec<String>,
+    /// No steps that match, nor those that need them
+    #[arg(long, value_name = "ADDR")]
+    pub except: Vec<String>,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    #[command(flatten)]
+    /// Which part.
+    pub part: Part,
+    /// Write the plan to a file that `apply` takes
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print the plan as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 2 when there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The inventory, or a plan made by `plan --out`
+    #[arg(value_name = "INVENTORY|PLANFILE", default_value = "inventory.yaml")]
+    pub source: PathBuf,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    #[command(flatten)]
+    /// Which part.
+    pub part: Part,
+    /// Do not ask before the first change
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print events as JSON lines on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `facts`.
+#[derive(Debug, Args)]
+pub struct FactsArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Nodes or groups, globs allowed
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub on: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The inventory
+    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Nodes or groups, globs allowed
+    #[arg(long, value_name = "PATTERN", default_value = "*")]
+    pub on: String,
+    /// Run as root
+    #[arg(long)]
+    pub root: bool,
+    /// The command; one argument is given to the node's shell, several are quoted
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The node
+    pub node: String,
+    /// The variable, or ROLE.PARAMETER
+    pub var: String,
+    /// The inventory
+    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+}
+
+/// `graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+}
+
+/// `lab`.
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    /// The lab's verb.
+    #[command(subcommand)]
+    pub verb: LabVerb,
+}
+
+/// The lab's verbs.
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Boot one node per node of the inventory, with the same names and addresses
+    Up(LabUp),
+    /// Run picluster inside the lab: lab run INVENTORY -- apply
+    #[command(after_help = "Example:\n  picluster lab run inventory.yaml -- plan --detailed-exitcode")]
+    Run(LabRun),
+    /// Up, plan, apply, second apply must be empty, down: a verdict about the inventory
+    Rehearse(LabRehearse),
+    /// What is running
+    Status(LabOne),
+    /// A shell (or a command) on a node
+    Ssh(LabSsh),
+    /// Pull a node's network cable
+    Cut(LabNode),
+    /// Plug it in again
+    Heal(LabNode),
+    /// Cut a node's power
+    Kill(LabNode),
+    /// Switch a node on again
+    Start(LabNode),
+    /// Put a new, blank SD card into a node
+    Wipe(LabNode),
+    /// Reboot a node
+    Reboot(LabNode),
+    /// Stop the lab; nothing is left running
+    Down(LabOne),
+    /// Say what this machine lacks for a lab of N nodes, and how to mend it
+    Check(LabCheck),
+}
+
+/// Which lab: an inventory names it.
+#[derive(Debug, Clone, Args)]
+pub struct LabOne {
+    /// The inventory the lab was made from
+    #[arg(value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+}
+
+/// What the nodes are made of.
+#[derive(Debug, Clone, Args)]
+pub struct LabMade {
+    /// The system on the cards, for all nodes or those a glob names; may be given several times:
+    /// rpi-os-trixie, rpi-os-bookworm, ubuntu-24.04, debian
+    #[arg(long, value_name = "[NODE=]OS")]
+    pub os: Vec<String>,
+}
+
+/// `lab up`.
+#[derive(Debug, Args)]
+pub struct LabUp {
+    #[command(flatten)]
+    /// Which lab.
+    pub lab: LabOne,
+    #[command(flatten)]
+    /// What the nodes are made of.
+    pub made: LabMade,
+}
+
+/// `lab run`.
+#[derive(Debug, Args)]
+pub struct LabRun {
+    #[command(flatten)]
+    /// Which lab.
+    pub lab: LabOne,
+    /// picluster's arguments
+    #[arg(last = true, required = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// `lab rehearse`.
+#[derive(Debug, Args)]
+pub struct LabRehearse {
+    #[command(flatten)]
+    /// Which lab.
+    pub lab: LabOne,
+    #[command(flatten)]
+    /// What the nodes are made of.
+    pub made: LabMade,
+    /// Leave the lab running
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `lab ssh`.
+#[derive(Debug, Args)]
+pub struct LabSsh {
+    /// The node
+    pub node: String,
+    #[command(flatten)]
+    /// Which lab.
+    pub lab: LabOne,
+    /// A command instead of a shell
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// A verb about one node of a lab.
+#[derive(Debug, Args)]
+pub struct LabNode {
+    /// The node
+    pub node: String,
+    #[command(flatten)]
+    /// Which lab.
+    pub lab: LabOne,
+}
+
+/// `lab check`.
+#[derive(Debug, Args)]
+pub struct LabCheck {
+    /// How many nodes
+    #[arg(default_value_t = 10)]
+    pub nodes: usize,
+}

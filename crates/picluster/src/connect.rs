@@ -1,0 +1,176 @@
+//! From the inventory's ssh settings to a transport.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use picluster_engine::run::Access;
+use picluster_model::inventory::{Node, Project};
+use picluster_model::secret::{Secret, SecretRef, SecretText, SecretValues};
+use picluster_model::ssh::{Jump, SshConfigUse, SudoPassword};
+use picluster_model::{NodeName, Yaml, YamlKind};
+use picluster_resource::facts::RootAccess;
+use picluster_ssh::{
+    AcceptNew, Hop, HostKeyPolicy, Limits, PinName, PinStore, PublicKey, RefuseNew, SshConnector,
+    Target, UseSshConfig,
+};
+
+use crate::ask::{self, Person};
+use crate::cli::Meeting;
+use crate::error::Failure;
+use crate::store::Store;
+
+/// The transport for every node of the inventory. Dials nothing.
+///
+/// # Errors
+/// When the pins cannot be read.
+pub fn connector(project: &Project, store: &Store, meeting: &Meeting) -> Result<SshConnector, Failure> {
+    let pins = Arc::new(PinStore::open(store.root()).map_err(|e| {
+        Failure::usage(e.to_string()).hint("no node was contacted; mend or move that file, then run the same command again")
+    })?);
+    let targets: BTreeMap<NodeName, Target> = project
+        .inventory
+        .nodes
+        .values()
+        .map(|node| (node.name.clone(), target(node)))
+        .collect();
+    for node in project.inventory.nodes.values() {
+        seed_pin(node, &pins)?;
+    }
+    let policy: Arc<dyn HostKeyPolicy> = if meeting.accept_new {
+        Arc::new(AcceptNew)
+    } else if ask::somebody_is_there() {
+        Arc::new(Person)
+    } else {
+        Arc::new(RefuseNew)
+    };
+    let limits = Limits {
+        dials: meeting.nodes_at_once.clamp(1, 1000),
+        ..Limits::default()
+    };
+    Ok(SshConnector::new(targets, pins, policy, Arc::new(Person), limits))
+}
+
+/// A host key written in the inventory is pinned before the first contact.
+fn seed_pin(node: &Node, pins: &PinStore) -> Result<(), Failure> {
+    let Some(text) = &node.ssh.host_key else {
+        return Ok(());
+    };
+    let name = PinName::node(&node.name);
+    if !pins.get(&name).is_empty() {
+        return Ok(());
+    }
+    let key = PublicKey::from_openssh(text).map_err(|e| {
+        Failure::usage(format!("{}: {}: host_key is no public key: {e}", node.span, node.name))
+            .hint("no node was contacted; it looks like `ssh-ed25519 AAAA…`")
+    })?;
+    pins.add(&name, &key, "written in the inventory")
+        .map_err(|e| Failure::usage(e.to_string()))
+}
+
+fn target(node: &Node) -> Target {
+    let ssh = &node.ssh;
+    Target {
+        address: node.address.clone(),
+        port: ssh.port,
+        user: ssh.user.clone(),
+        identity: ssh.identity.clone(),
+        agent: ssh.agent,
+        jump: ssh
+            .jump
+            .iter()
+            .map(|jump| match jump {
+                Jump::Node(name) => Hop {
+                    node: Some(name.clone()),
+                    host: name.to_string(),
+                    ..Hop::default()
+                },
+                Jump::Host { user, host, port } => Hop {
+                    host: host.clone(),
+                    user: user.clone(),
+                    port: *port,
+                    ..Hop::default()
+                },
+            })
+            .collect(),
+        config: match &ssh.config {
+            SshConfigUse::User => UseSshConfig::Default,
+            SshConfigUse::Off => UseSshConfig::No,
+            SshConfigUse::File(path) => UseSshConfig::Path(path.clone()),
+        },
+        connect_timeout: ssh
+            .connect_timeout_s
+            .map(|s| Duration::from_secs(u64::from(s))),
+        host_key_alias: None,
+    }
+}
+
+/// Every secret the documents mention, sudo passwords included.
+#[must_use]
+pub fn references(project: &Project) -> BTreeSet<SecretRef> {
+    let mut found = BTreeSet::new();
+    for node in project.inventory.nodes.values() {
+        if let SudoPassword::Secret(reference) = &node.ssh.sudo {
+            found.insert(reference.clone());
+        }
+        let values = node
+            .vars
+            .values()
+            .chain(node.roles.iter().flat_map(|r| r.params.values()));
+        for var in values {
+            mentioned(&var.value, &mut found);
+        }
+    }
+    found
+}
+
+fn mentioned(value: &Yaml, found: &mut BTreeSet<SecretRef>) {
+    match &value.kind {
+        YamlKind::Seq(items) => items.iter().for_each(|v| mentioned(v, found)),
+        YamlKind::Map(entries) => {
+            if let [(key, _, _)] = entries.as_slice()
+                && matches!(key.as_str(), "secret" | "env" | "sops" | "command")
+                && let Ok(reference) = value.decode::<SecretRef>()
+            {
+                found.insert(reference);
+                return;
+            }
+            entries.iter().for_each(|(_, _, v)| mentioned(v, found));
+        }
+        YamlKind::String(text) => found.extend(SecretText(text.clone()).references()),
+        _ => {}
+    }
+}
+
+/// How root is had on each node. Asks for a password at most once a run.
+///
+/// # Errors
+/// When a password is needed and nobody can be asked.
+pub fn access(
+    project: &Project,
+    secrets: &SecretValues,
+    nodes: &[(&Node, RootAccess)],
+) -> Result<BTreeMap<NodeName, Access>, Failure> {
+    let mut asked: Option<Secret<String>> = None;
+    let mut access = BTreeMap::new();
+    for (node, root) in nodes {
+        let password = match (&node.ssh.sudo, root) {
+            (_, RootAccess::IsRoot | RootAccess::Sudo | RootAccess::None) => None,
+            (SudoPassword::Secret(reference), _) => secrets.0.get(reference).cloned(),
+            (SudoPassword::Ask | SudoPassword::None, RootAccess::SudoPassword) => {
+                if asked.is_none() {
+                    asked = ask::hidden(&format!("sudo password for {}: ", project.inventory.cluster));
+                }
+                match &asked {
+                    Some(password) => Some(password.clone()),
+                    None => {
+                        return Err(Failure::usage(format!("{}: sudo wants a password and there is no terminal to ask on", node.name))
+                            .hint("nothing was changed on any node; name one in the inventory: ssh: { sudo: { password: { env: NAME } } }"));
+                    }
+                }
+            }
+        };
+        access.insert(node.name.clone(), Access { root: *root, password });
+    }
+    Ok(access)
+}

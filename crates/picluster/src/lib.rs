@@ -1,0 +1,17 @@
+//! The command line: one file a verb, the screens, and the wiring that names a transport.
+//!
+//! Everything that decides anything lives in the crates below; this one reads arguments, asks
+//! people, shows events and picks exit codes.
+
+pub mod ask;
+pub mod builtin;
+pub mod cli;
+pub mod connect;
+pub mod error;
+pub mod project;
+pub mod secrets;
+pub mod show;
+pub mod store;
+pub mod survey;
+pub mod term;
+pub mod verbs;

@@ -1,0 +1,49 @@
+//! Reads the documents.
+
+use std::path::Path;
+
+use picluster_model::inventory::{Node, Project};
+use picluster_model::library::RoleLibrary;
+use picluster_plan::addr::glob;
+use picluster_resource::Vocabulary;
+
+use crate::error::Failure;
+
+/// Loads an inventory with the built-in roles behind the user's.
+///
+/// # Errors
+/// Every diagnostic of every document.
+pub fn load(path: &Path) -> Result<Project, Failure> {
+    let library = RoleLibrary::builtin(crate::builtin::ROLES);
+    picluster_model::load::load(path, &library, &Vocabulary).map_err(Failure::documents)
+}
+
+/// The nodes that a pattern names: node or group names, comma separated, with `*` and `?`.
+///
+/// # Errors
+/// When it names none.
+pub fn nodes_matching<'a>(project: &'a Project, pattern: &str) -> Result<Vec<&'a Node>, Failure> {
+    let wanted = |node: &Node| {
+        pattern.split(',').map(str::trim).any(|p| {
+            glob(p, node.name.as_str()) || node.groups.iter().any(|g| glob(p, g.as_str()))
+        })
+    };
+    let nodes: Vec<&Node> = project.inventory.nodes.values().filter(|n| wanted(n)).collect();
+    if nodes.is_empty() {
+        let names: Vec<&str> = project
+            .inventory
+            .nodes
+            .keys()
+            .take(8)
+            .map(picluster_model::NodeName::as_str)
+            .collect();
+        return Err(
+            Failure::usage(format!("{pattern:?} names no node and no group")).hint(format!(
+                "the inventory has {}{}",
+                names.join(", "),
+                if project.inventory.nodes.len() > 8 { ", …" } else { "" }
+            )),
+        );
+    }
+    Ok(nodes)
+}

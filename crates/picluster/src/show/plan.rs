@@ -1,0 +1,306 @@
+//! A plan for people.
+//!
+//! One block for each set of nodes that share changes; the same change on many nodes is one row.
+//! Field before → after with its reason, text diffs, drift told from intent, effects in a block of
+//! their own, and what stands in the way.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use picluster_model::NodeName;
+use picluster_plan::{Cause, NodeState, Plan, Problem, Step};
+use picluster_resource::{Action, Effect, Shown};
+
+use crate::show::names::names;
+use crate::term::{Style, bytes, count};
+
+/// Lines of a text diff that are shown before it is cut.
+const DIFF_LINES: usize = 24;
+
+/// The whole plan.
+#[must_use]
+pub fn plan(plan: &Plan, style: Style) -> String {
+    let mut out = String::new();
+    legend(&mut out, plan, style);
+    for block in blocks(plan) {
+        let _ = writeln!(out, "{}", style.bold(&names(&block.nodes, style.width)));
+        for step in block.steps {
+            row(&mut out, step, style);
+        }
+        out.push('\n');
+    }
+    effects(&mut out, plan, style);
+    obstacles(&mut out, plan, style);
+    summary(&mut out, plan, style);
+    out
+}
+
+/// Steps shared by a set of nodes.
+struct Block<'a> {
+    nodes: Vec<&'a NodeName>,
+    steps: Vec<&'a Step>,
+}
+
+fn same_row(a: &Step, b: &Step) -> bool {
+    a.addr.role == b.addr.role
+        && a.addr.kind == b.addr.kind
+        && a.change == b.change
+        && a.cause == b.cause
+        && (a.addr.key == b.addr.key || a.addr.kind == "reboot")
+}
+
+/// Groups rows that are the same on several nodes, then rows with the same set of nodes.
+fn blocks(plan: &Plan) -> Vec<Block<'_>> {
+    let mut rows: Vec<(Vec<&NodeName>, &Step)> = Vec::new();
+    let mut index: BTreeMap<(&str, &str, &str), Vec<usize>> = BTreeMap::new();
+    for step in &plan.steps {
+        let key_of = if step.addr.kind == "reboot" { "" } else { &step.addr.key };
+        let twins = index
+            .entry((step.addr.role.as_str(), &step.addr.kind, key_of))
+            .or_default();
+        match twins.iter().find(|at| same_row(rows[**at].1, step)) {
+            Some(&at) => rows[at].0.push(&step.addr.node),
+            None => {
+                twins.push(rows.len());
+                rows.push((vec![&step.addr.node], step));
+            }
+        }
+    }
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    for (nodes, step) in rows {
+        match blocks.iter_mut().find(|b| b.nodes == nodes) {
+            Some(block) => block.steps.push(step),
+            None => blocks.push(Block {
+                nodes,
+                steps: vec![step],
+            }),
+        }
+    }
+    // What many nodes share comes first.
+    blocks.sort_by_key(|b| std::cmp::Reverse(b.nodes.len()));
+    blocks
+}
+
+fn symbol(action: Action, style: Style) -> String {
+    match action {
+        Action::Create => style.green("+"),
+        Action::Update => style.yellow("~"),
+        Action::Delete => style.red("-"),
+        Action::Run => style.cyan(">"),
+    }
+}
+
+fn legend(out: &mut String, plan: &Plan, style: Style) {
+    let words = [
+        (Action::Create, "create"),
+        (Action::Update, "change"),
+        (Action::Delete, "remove"),
+        (Action::Run, "run"),
+    ];
+    let used: Vec<String> = words
+        .iter()
+        .filter(|(action, _)| plan.steps.iter().any(|s| s.change.action == *action))
+        .map(|(action, word)| format!("{} {word}", symbol(*action, style)))
+        .collect();
+    if !used.is_empty() {
+        let _ = writeln!(out, "{}\n", used.join("   "));
+    }
+}
+
+fn row(out: &mut String, step: &Step, style: Style) {
+    let name = if step.addr.kind == "reboot" {
+        "reboot".to_owned()
+    } else {
+        step.addr.local()
+    };
+    let why = match step.cause {
+        Cause::New | Cause::Follows => "",
+        Cause::Intent => "  you changed the documents",
+        Cause::Drift => "  drift: changed on the node",
+        Cause::Removed => "  no longer in the documents",
+    };
+    let why = match step.cause {
+        Cause::Drift => style.yellow(why),
+        _ => style.dim(why),
+    };
+    let _ = writeln!(out, "  {} {}{why}", symbol(step.change.action, style), style.bold(&name));
+    let widest = step
+        .change
+        .fields
+        .iter()
+        .map(|f| f.field.chars().count())
+        .max()
+        .unwrap_or(0);
+    for field in &step.change.fields {
+        // The diff below says it better than two digests.
+        if field.field == "content" && step.change.text.is_some() {
+            continue;
+        }
+        let values = match (&field.before, &field.after) {
+            (Shown::Absent, after) => after.to_string(),
+            (before, after) => format!("{before} → {after}"),
+        };
+        let reason = field
+            .reason
+            .as_ref()
+            .map(|r| style.dim(&format!("  ({r})")))
+            .unwrap_or_default();
+        let _ = writeln!(out, "      {:widest$}  {values}{reason}", field.field);
+    }
+    if let Some(text) = &step.change.text {
+        diff(out, text, style);
+    }
+}
+
+fn diff(out: &mut String, text: &str, style: Style) {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|l| !l.starts_with("\\ No newline"))
+        .collect();
+    // A new file has one hunk that starts at nothing: its header says nothing.
+    let body: Vec<&&str> = lines.iter().filter(|l| !l.starts_with("@@ -0,0")).collect();
+    for line in body.iter().take(DIFF_LINES) {
+        let line = match line.as_bytes().first() {
+            Some(b'+') => style.green(line),
+            Some(b'-') => style.red(line),
+            Some(b'@') => style.dim(line),
+            _ => (**line).to_string(),
+        };
+        let _ = writeln!(out, "      {line}");
+    }
+    if body.len() > DIFF_LINES {
+        let _ = writeln!(
+            out,
+            "      {}",
+            style.dim(&format!("… {}", count(body.len() - DIFF_LINES, "more line")))
+        );
+    }
+}
+
+fn effects(out: &mut String, plan: &Plan, style: Style) {
+    let mut rows: BTreeMap<String, Vec<&NodeName>> = BTreeMap::new();
+    for step in &plan.steps {
+        for effect in &step.change.effects {
+            // A step that needs a reboot and the reboot that serves it are one effect.
+            let text = match effect {
+                Effect::Reboot(_) if step.addr.kind != "reboot" => continue,
+                Effect::Reboot(why) => format!("reboot: {why}"),
+                Effect::Restart(unit) => format!("restart {unit}"),
+                Effect::Reload(unit) => format!("reload {unit}"),
+                Effect::Access(what) => format!("the way in is touched: {what}"),
+            };
+            let nodes = rows.entry(text).or_default();
+            if !nodes.contains(&&step.addr.node) {
+                nodes.push(&step.addr.node);
+            }
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.bold("Effects"));
+    for (text, nodes) in rows {
+        let _ = writeln!(out, "  {} {text}", style.cyan(&names(&nodes, 40)));
+    }
+    out.push('\n');
+}
+
+fn problem(out: &mut String, node: &NodeName, problem: &Problem, style: Style) {
+    let about = problem
+        .addr
+        .as_ref()
+        .map(|a| format!("{}: ", a.local()))
+        .unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "  {} {about}{}",
+        style.red(node.as_str()),
+        problem.what
+    );
+    if !problem.skipped.is_empty() {
+        let _ = writeln!(
+            out,
+            "    not planned because of it: {}",
+            count(problem.skipped.len(), "step")
+        );
+    }
+    if let Some(cure) = &problem.cure {
+        let _ = writeln!(out, "    {} {cure}", style.cyan("next:"));
+    }
+}
+
+fn obstacles(out: &mut String, plan: &Plan, style: Style) {
+    let mut body = String::new();
+    for (name, node) in &plan.nodes {
+        match &node.state {
+            NodeState::Observed { .. } => {}
+            NodeState::Absent => {
+                let _ = writeln!(
+                    body,
+                    "  {} is declared absent: not dialled",
+                    style.dim(name.as_str())
+                );
+            }
+            NodeState::Unreachable { reason } | NodeState::HostKeyChanged { reason } => {
+                let _ = writeln!(body, "  {}", style.red(reason));
+            }
+            NodeState::Blocked { problems } => {
+                for p in problems {
+                    problem(&mut body, name, p, style);
+                }
+            }
+        }
+        for p in &node.problems {
+            problem(&mut body, name, p, style);
+        }
+    }
+    if !body.is_empty() {
+        let _ = writeln!(out, "{}\n{body}", style.bold("Not planned"));
+    }
+}
+
+fn summary(out: &mut String, plan: &Plan, style: Style) {
+    let unchanged: usize = plan.nodes.values().map(|n| n.unchanged as usize).sum();
+    let seen = plan
+        .nodes
+        .values()
+        .filter(|n| matches!(n.state, NodeState::Observed { .. }))
+        .count();
+    if plan.steps.is_empty() {
+        let broken = plan.nodes.len() - seen
+            + plan.nodes.values().filter(|n| !n.problems.is_empty()).count();
+        let text = format!(
+            "Nothing to do: {} on {} as desired.",
+            if unchanged == 1 { "1 resource is".to_owned() } else { format!("{unchanged} resources are") },
+            count(seen, "node"),
+        );
+        let _ = writeln!(out, "{}", if broken == 0 { style.green(&text) } else { text });
+        return;
+    }
+    let of = |action| plan.steps.iter().filter(|s| s.change.action == action).count();
+    let mut parts = Vec::new();
+    for (action, word) in [
+        (Action::Create, "to create"),
+        (Action::Update, "to change"),
+        (Action::Delete, "to remove"),
+        (Action::Run, "to run"),
+    ] {
+        if of(action) > 0 {
+            parts.push(format!("{} {word}", of(action)));
+        }
+    }
+    let mut touched: Vec<&NodeName> = plan.steps.iter().map(|s| &s.addr.node).collect();
+    touched.sort();
+    touched.dedup();
+    let payload: u64 = plan.steps.iter().map(|s| s.change.bytes).sum();
+    let reboots = plan.steps.iter().filter(|s| s.addr.kind == "reboot").count();
+    let _ = writeln!(
+        out,
+        "{} {} on {}{}; {} to write; {unchanged} unchanged.",
+        style.bold("Plan:"),
+        parts.join(", "),
+        count(touched.len(), "node"),
+        if reboots == 0 { String::new() } else { format!(", {}", count(reboots, "reboot")) },
+        bytes(payload),
+    );
+}

@@ -1,0 +1,227 @@
+//! Looks at every node: facts, then one probe of everything, then the plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use picluster_engine::host::ConnectError;
+use picluster_engine::run::Access;
+use picluster_engine::{Engine, NodeError};
+use picluster_model::inventory::{Expected, Node, Project};
+use picluster_model::secret::SecretValues;
+use picluster_model::{Diagnostic, NodeName};
+use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
+use picluster_plan::fitness::unfit;
+use picluster_plan::{NodeState, Plan, Problem, declare};
+use picluster_resource::facts::RootAccess;
+use picluster_resource::{Ctx, Facts};
+use tokio::task::JoinSet;
+
+use crate::connect;
+use crate::error::Failure;
+
+/// A plan and how root is had on the nodes in it.
+#[derive(Debug)]
+pub struct Survey {
+    /// The plan.
+    pub plan: Plan,
+    /// Per node.
+    pub access: BTreeMap<NodeName, Access>,
+}
+
+/// The state of a node that could not be looked at.
+#[must_use]
+pub fn closed(error: &NodeError) -> NodeState {
+    match error {
+        NodeError::Connect(ConnectError::HostKeyChanged { .. }) => NodeState::HostKeyChanged {
+            reason: error.to_string(),
+        },
+        NodeError::Connect(ConnectError::Unreachable { .. }) | NodeError::Host { .. } => {
+            NodeState::Unreachable {
+                reason: error.to_string(),
+            }
+        }
+        NodeError::Connect(connect_error) => NodeState::Blocked {
+            problems: vec![Problem {
+                addr: None,
+                what: without_node(&error.to_string(), error.node()),
+                cure: cure(connect_error),
+                skipped: Vec::new(),
+            }],
+        },
+        other => NodeState::Blocked {
+            problems: vec![Problem {
+                addr: None,
+                what: without_node(&other.to_string(), other.node()),
+                cure: None,
+                skipped: Vec::new(),
+            }],
+        },
+    }
+}
+
+fn without_node(text: &str, node: &NodeName) -> String {
+    text.strip_prefix(&format!("{node}: "))
+        .unwrap_or(text)
+        .to_owned()
+}
+
+fn cure(error: &ConnectError) -> Option<String> {
+    match error {
+        ConnectError::HostKeyUnknown { .. } => Some(
+            "compare the fingerprint on the node, then run again with --accept-new, or from a terminal to be asked"
+                .into(),
+        ),
+        ConnectError::Authentication { user, address, .. } => {
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(h, _)| h);
+            Some(format!("ssh-copy-id {user}@{host}, or name the right key: ssh: {{ identity: … }}"))
+        }
+        _ => None,
+    }
+}
+
+/// Asks all nodes for their facts at once. Absent nodes are not dialled.
+pub async fn facts(
+    engine: &Arc<Engine>,
+    nodes: impl IntoIterator<Item = &Node>,
+) -> BTreeMap<NodeName, Result<(Facts, String), NodeState>> {
+    let mut tasks = JoinSet::new();
+    let mut found = BTreeMap::new();
+    for node in nodes {
+        if node.expected == Expected::Absent {
+            found.insert(node.name.clone(), Err(NodeState::Absent));
+            continue;
+        }
+        let (engine, name) = (Arc::clone(engine), node.name.clone());
+        tasks.spawn(async move {
+            let answer = engine.facts(&name).await;
+            (name, answer)
+        });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        if let Ok((name, answer)) = joined {
+            let answer = answer
+                .map(|(facts, peer)| (facts, peer.host_key))
+                .map_err(|e| closed(&e));
+            found.insert(name, answer);
+        }
+    }
+    found
+}
+
+/// Looks at every node and makes the plan.
+///
+/// # Errors
+/// Templates that fail for some node, missing passwords: nothing has been written anywhere.
+pub async fn survey(
+    project: &Project,
+    engine: &Arc<Engine>,
+    secrets: &Arc<SecretValues>,
+    key: &[u8],
+) -> Result<Survey, Failure> {
+    let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
+    let mut fit = Vec::new();
+    for (name, answer) in facts(engine, project.inventory.nodes.values()).await {
+        let Some(node) = project.inventory.nodes.get(&name) else {
+            continue;
+        };
+        match answer {
+            Err(state) => {
+                inputs.insert(name, NodeInput::Closed(state));
+            }
+            Ok((facts, host_key)) => {
+                let problems = unfit(&facts);
+                if problems.is_empty() {
+                    fit.push((node, facts, host_key));
+                } else {
+                    inputs.insert(name, NodeInput::Closed(NodeState::Blocked { problems }));
+                }
+            }
+        }
+    }
+    let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
+    let access = connect::access(project, secrets, &roots)?;
+    probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
+    Ok(Survey {
+        plan: build(&Inputs {
+            cluster: project.inventory.cluster.clone(),
+            inventory: project.inventory.path.display().to_string(),
+            nodes: inputs,
+            secrets,
+            key,
+        }),
+        access,
+    })
+}
+
+async fn probe_all(
+    project: &Project,
+    engine: &Arc<Engine>,
+    secrets: &Arc<SecretValues>,
+    access: &BTreeMap<NodeName, Access>,
+    fit: Vec<(&Node, Facts, String)>,
+    inputs: &mut BTreeMap<NodeName, NodeInput>,
+) -> Result<(), Failure> {
+    let mut wrong: Vec<Diagnostic> = Vec::new();
+    let mut tasks = JoinSet::new();
+    for (node, facts, host_key) in fit {
+        let declared = match declare(project, node, &facts) {
+            Ok(declared) => declared,
+            Err(diagnostics) => {
+                wrong.extend(diagnostics);
+                continue;
+            }
+        };
+        let (engine, name, secrets) = (Arc::clone(engine), node.name.clone(), Arc::clone(secrets));
+        let access = access.get(&name).cloned().unwrap_or_default();
+        tasks.spawn(async move {
+            let observed = observe(&engine, &name, &access, &secrets, facts, host_key, declared).await;
+            (name, observed)
+        });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        if let Ok((name, observed)) = joined {
+            let input = match observed {
+                Ok(node) => NodeInput::Observed(Box::new(node)),
+                Err(e) => NodeInput::Closed(closed(&e)),
+            };
+            inputs.insert(name, input);
+        }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        wrong.dedup();
+        let mut failure = Failure::documents(wrong);
+        failure.hints = vec!["nothing was changed on any node".into()];
+        Err(failure)
+    }
+}
+
+async fn observe(
+    engine: &Engine,
+    name: &NodeName,
+    access: &Access,
+    secrets: &SecretValues,
+    facts: Facts,
+    host_key: String,
+    declared: Vec<picluster_plan::Declared>,
+) -> Result<ObservedNode, NodeError> {
+    let ctx = Ctx {
+        facts: &facts,
+        secrets,
+    };
+    let mut answers = engine
+        .probe(name, access, questions(&declared, ctx))
+        .await?;
+    let more = removal_questions(&declared, &answers, ctx);
+    if !more.is_empty() {
+        let others = engine.probe(name, access, more).await?;
+        answers.0.extend(others.0);
+    }
+    Ok(ObservedNode {
+        facts,
+        host_key,
+        declared,
+        answers,
+    })
+}

@@ -1,0 +1,215 @@
+//! `lab`: disposable nodes on this machine.
+//!
+//! Only this folder and the tests know that a lab exists: it turns an inventory into a lab's
+//! specification and then runs this very program inside, like any user would.
+
+mod home;
+mod rehearse;
+mod spec;
+
+use std::net::IpAddr;
+use std::process::Command;
+
+use picluster_engine::ExitCode;
+use picluster_lab::{Lab, LabError, LabOptions, Power, Progress, Wait};
+use picluster_model::inventory::Project;
+
+use crate::cli::{LabArgs, LabOne, LabRun, LabSsh, LabVerb};
+use crate::error::Failure;
+use crate::term::{Style, count};
+use crate::{project, verbs};
+
+pub use spec::specification;
+
+/// Runs a verb of the lab.
+///
+/// # Errors
+/// What this machine lacks, what is wrong with the inventory, or with a node of the lab.
+pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
+    match args.verb {
+        LabVerb::Up(args) => {
+            let project = project::load(&args.lab.inventory)?;
+            let options = options()?;
+            let home = home::Home::of(&project, &options)?;
+            let spec = specification(&project, &args.made, &home)?;
+            Lab::up(&spec, &options, &mut progress(err)).map_err(failure)?;
+            let inventory = args.lab.inventory.display();
+            verbs::print(&format!(
+                "{} {} of {} answer. Next: picluster lab run {inventory} -- apply\n",
+                out.green("up:"),
+                count(spec.nodes.iter().filter(|n| !n.absent).count(), "node"),
+                project.inventory.cluster
+            ));
+            Ok(ExitCode::Done)
+        }
+        LabVerb::Run(args) => inside(&args),
+        LabVerb::Rehearse(args) => rehearse::run(&args, out, err),
+        LabVerb::Status(one) => status(&one, out),
+        LabVerb::Ssh(args) => ssh(&args),
+        LabVerb::Cut(n) => with(&n.lab, |lab| lab.cut(&n.node)),
+        LabVerb::Heal(n) => with(&n.lab, |lab| lab.heal(&n.node)),
+        LabVerb::Kill(n) => with(&n.lab, |lab| lab.kill(&n.node)),
+        LabVerb::Start(n) => with(&n.lab, |lab| lab.start(&n.node, Wait::Ready)),
+        LabVerb::Wipe(n) => with(&n.lab, |lab| lab.wipe(&n.node, Wait::Ready)),
+        LabVerb::Reboot(n) => with(&n.lab, |lab| lab.reboot(&n.node, Wait::Ready)),
+        LabVerb::Down(one) => {
+            let project = project::load(&one.inventory)?;
+            open(&project)?.down().map_err(failure)?;
+            Ok(ExitCode::Done)
+        }
+        LabVerb::Check(args) => {
+            let missing = picluster_lab::preflight(args.nodes);
+            if missing.is_empty() {
+                verbs::print(&format!("this machine can run a lab of {}\n", count(args.nodes, "node")));
+                return Ok(ExitCode::Done);
+            }
+            Err(failure(LabError::Missing(missing)))
+        }
+    }
+}
+
+/// The lab's options from the environment.
+pub(super) fn options() -> Result<LabOptions, Failure> {
+    LabOptions::from_environment().map_err(failure)
+}
+
+/// A lab error in this program's words.
+pub(super) fn failure(error: LabError) -> Failure {
+    Failure::usage(error.to_string())
+}
+
+fn open(project: &Project) -> Result<Lab, Failure> {
+    Lab::open(project.inventory.cluster.as_str(), &options()?).map_err(|e| {
+        failure(e).hint(format!(
+            "start it: picluster lab up {}",
+            project.inventory.path.display()
+        ))
+    })
+}
+
+fn with(one: &LabOne, act: impl FnOnce(&Lab) -> Result<(), LabError>) -> Result<ExitCode, Failure> {
+    let project = project::load(&one.inventory)?;
+    act(&open(&project)?).map_err(failure)?;
+    Ok(ExitCode::Done)
+}
+
+/// Shows a lab's progress on stderr.
+pub(super) fn progress(err: Style) -> impl FnMut(Progress) {
+    let mut shown = 0_usize;
+    move |event| match event {
+        Progress::ImageBuilding { image } => {
+            verbs::say(&format!("building the image {image} (once, about a minute)\n"));
+        }
+        Progress::ImageLine { line, .. } => {
+            shown += 1;
+            // mmdebstrap talks a lot; every tenth line shows that it lives.
+            if shown.is_multiple_of(10) {
+                verbs::say(&format!("  {}\n", err.dim(&line)));
+            }
+        }
+        Progress::ImageBuilt { image, seconds } => {
+            verbs::say(&format!("built {image} in {seconds:.0} s\n"));
+        }
+        Progress::Notice { text } => verbs::say(&format!("{text}\n")),
+        Progress::Starting { nodes } => verbs::say(&format!("starting {}\n", count(nodes, "node"))),
+        Progress::NodeReady { node, seconds } => {
+            verbs::say(&format!("  {} {node} ({seconds:.1} s)\n", err.green("ready")));
+        }
+        _ => {}
+    }
+}
+
+/// picluster as it runs inside a lab: with pins, journals, cache and kubeconfig of the lab's own.
+pub(super) fn picluster_inside(lab: &Lab, home: &home::Home, project: &Project, args: &[String]) -> Result<Command, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::usage(format!("cannot find this program's own file: {e}")))?;
+    let mut command = lab.controller_command(program);
+    command.args(args);
+    home.dress(&mut command, project);
+    Ok(command)
+}
+
+fn code_of(status: std::process::ExitStatus) -> ExitCode {
+    ExitCode::ALL
+        .into_iter()
+        .find(|c| status.code() == Some(i32::from(c.number())))
+        .unwrap_or(ExitCode::NodeFailed)
+}
+
+fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
+    let project = project::load(&args.lab.inventory)?;
+    let lab = open(&project)?;
+    let home = home::Home::of(&project, &options()?)?;
+    let mut words = args.args.clone();
+    // `lab run FILE -- apply` means that file unless another one is named.
+    add_inventory(&mut words, &args.lab.inventory);
+    let status = picluster_inside(&lab, &home, &project, &words)?
+        .status()
+        .map_err(|e| Failure::usage(format!("cannot enter the lab: {e}")))?;
+    Ok(code_of(status))
+}
+
+/// Gives a verb the lab's inventory when none is named.
+fn add_inventory(words: &mut Vec<String>, inventory: &std::path::Path) {
+    let path = inventory.display().to_string();
+    let named = words.iter().skip(1).take_while(|w| *w != "--").any(|w| !w.starts_with('-') && std::path::Path::new(w).is_file());
+    if named {
+        return;
+    }
+    match words.first().map(String::as_str) {
+        Some("validate" | "plan" | "apply" | "facts" | "graph") => words.insert(1, path),
+        Some("exec" | "explain") => {
+            words.insert(1, path);
+            words.insert(1, "--inventory".into());
+        }
+        _ => {}
+    }
+}
+
+fn status(one: &LabOne, style: Style) -> Result<ExitCode, Failure> {
+    let project = project::load(&one.inventory)?;
+    let lab = open(&project)?;
+    let mut text = String::new();
+    for node in lab.status().map_err(failure)? {
+        let power = match node.power {
+            Power::On if node.cut => style.yellow("cut off"),
+            Power::On => style.green("on"),
+            Power::Off => style.red("off"),
+            Power::Absent => style.dim("absent"),
+        };
+        text.push_str(&format!(
+            "{}  {power}  {}@{}:{}  {}{}\n",
+            style.bold(&node.name),
+            node.user,
+            node.address,
+            node.ssh_port,
+            count(node.boots as usize, "boot"),
+            node.note.map(|n| format!("  {n}")).unwrap_or_default(),
+        ));
+    }
+    verbs::print(&text);
+    Ok(ExitCode::Done)
+}
+
+fn ssh(args: &LabSsh) -> Result<ExitCode, Failure> {
+    let project = project::load(&args.lab.inventory)?;
+    let lab = open(&project)?;
+    let home = home::Home::of(&project, &options()?)?;
+    let (address, user) = lab.ssh_target(&args.node).map_err(failure)?;
+    let mut command = lab.controller_command("ssh");
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => ip.to_string(),
+    };
+    command
+        .args(["-F", "none", "-i"])
+        .arg(home.key())
+        // Lab nodes get a new key at every wipe, and nothing secret is ever typed at them.
+        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+        .args(["-p", &address.port().to_string(), &format!("{user}@{host}")])
+        .args(&args.command);
+    let status = command
+        .status()
+        .map_err(|e| Failure::usage(format!("cannot run ssh: {e}")))?;
+    Ok(if status.success() { ExitCode::Done } else { ExitCode::NodeFailed })
+}

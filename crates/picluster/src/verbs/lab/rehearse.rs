@@ -1,0 +1,87 @@
+//! `lab rehearse`: up, plan, apply, a second apply that must find nothing, down, verdict.
+
+use std::time::Instant;
+
+use picluster_engine::ExitCode;
+use picluster_lab::Lab;
+use picluster_model::inventory::Project;
+
+use crate::cli::LabRehearse;
+use crate::error::Failure;
+use crate::term::{Style, count};
+use crate::verbs::lab::home::Home;
+use crate::verbs::lab::{failure, options, picluster_inside, progress, specification};
+use crate::{project, verbs};
+
+/// Rehearses an inventory. The lab lives no longer than this process, unless `--keep`.
+pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failure> {
+    let project = project::load(&args.lab.inventory)?;
+    let options = options()?;
+    let home = Home::of(&project, &options)?;
+    home.forget_store();
+    let spec = specification(&project, &args.made, &home)?;
+    let start = Instant::now();
+    let lab = if args.keep {
+        Lab::up(&spec, &options, &mut progress(err))
+    } else {
+        Lab::up_foreground(&spec, &options, &mut progress(err))
+    }
+    .map_err(failure)?;
+    let up = start.elapsed().as_secs_f64();
+    let inventory = args.lab.inventory.display().to_string();
+    let acts = [
+        ("plan", vec!["plan", &inventory]),
+        ("apply", vec!["apply", "--yes", &inventory]),
+        ("second apply", vec!["apply", "--yes", &inventory]),
+        ("second plan is empty", vec!["plan", "--detailed-exitcode", &inventory]),
+    ];
+    let mut times = vec![("up", up)];
+    let mut verdict = Ok(());
+    for (name, words) in acts {
+        verbs::say(&format!("\n{} picluster {}\n", out.cyan("»"), words.join(" ")));
+        let start = Instant::now();
+        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        let code = act(&lab, &home, &project, &words, out)?;
+        times.push((name, start.elapsed().as_secs_f64()));
+        if code != 0 {
+            verdict = Err((name, code));
+            break;
+        }
+    }
+    if args.keep {
+        verbs::say(&format!("the lab runs on; end it with: picluster lab down {inventory}\n"));
+    } else {
+        lab.down().map_err(failure)?;
+    }
+    let times: Vec<String> = times.iter().map(|(n, s)| format!("{n} {s:.1} s")).collect();
+    let nodes = count(project.inventory.nodes.len(), "node");
+    match verdict {
+        Ok(()) => {
+            verbs::print(&format!(
+                "\n{} {inventory} prepares {nodes}, and a second apply changes nothing ({})\n",
+                out.green("rehearsed:"),
+                times.join(", ")
+            ));
+            Ok(ExitCode::Done)
+        }
+        Err((name, code)) => {
+            verbs::print(&format!(
+                "\n{} {inventory}: {name} ended with {code} ({})\n",
+                out.red("not ready:"),
+                times.join(", ")
+            ));
+            Ok(ExitCode::NodeFailed)
+        }
+    }
+}
+
+fn act(lab: &Lab, home: &Home, project: &Project, words: &[String], style: Style) -> Result<i32, Failure> {
+    let mut words = words.to_vec();
+    if style.color {
+        words.insert(0, "--color=always".into());
+    }
+    let status = picluster_inside(lab, home, project, &words)?
+        .status()
+        .map_err(|e| Failure::usage(format!("cannot enter the lab: {e}")))?;
+    Ok(status.code().unwrap_or(-1))
+}

@@ -1,0 +1,83 @@
+//! One file a verb.
+
+pub mod apply;
+pub mod exec;
+pub mod explain;
+pub mod facts;
+pub mod graph;
+pub mod lab;
+pub mod plan;
+pub mod validate;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use picluster_engine::{Clock, Engine, Settings};
+use picluster_model::inventory::Project;
+
+use crate::cli::Meeting;
+use crate::connect;
+use crate::error::Failure;
+use crate::store::Store;
+
+/// Writes to stdout; a reader that went away is no error.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Writes to stderr.
+pub(crate) fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Runs asynchronous work on a small runtime: two workers carry hundreds of nodes.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))?;
+    let value = runtime.block_on(work);
+    // A question on the terminal that nobody answers must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    Ok(value)
+}
+
+/// The system's clock.
+pub(crate) struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    fn epoch_ms(&self) -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .and_then(|d| i64::try_from(d.as_millis()).ok())
+            .unwrap_or(0)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// The engine for an inventory.
+pub(crate) fn engine(project: &Project, store: &Store, meeting: &Meeting) -> Result<Arc<Engine>, Failure> {
+    let connector = connect::connector(project, store, meeting)?;
+    let mut settings = Settings::new(Arc::new(SystemClock::new()));
+    settings.max_nodes = meeting.nodes_at_once.max(1);
+    Ok(Arc::new(Engine::new(Arc::new(connector), settings)))
+}
