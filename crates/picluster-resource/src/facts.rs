@@ -65,6 +65,12 @@ pub struct Now {
     pub hostname: String,
     /// Seconds since the epoch by the node's clock.
     pub epoch: i64,
+    /// How far the node's clock is ahead of the controller's, in seconds (negative: behind).
+    /// Not in the facts program's output: whoever received the facts compares `epoch` with the
+    /// clock at that moment. A fact like the others from then on, so that plans stay functions of
+    /// their inputs. `None`: not compared.
+    #[serde(default)]
+    pub skew_s: Option<i64>,
     /// How root is had.
     pub root: RootAccess,
     /// The root file system is mounted read-only.

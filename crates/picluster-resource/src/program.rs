@@ -24,6 +24,9 @@ const TEXT_LIMIT: u32 = 65_536;
 /// - `put PATH MODE OWNER GROUP`: standard input becomes the file: temporary in the same directory
 ///   (dot-prefixed, without the real suffix, so that nothing which watches `*.conf` or `*.yaml`
 ///   takes it up), synced, renamed, directory synced. Never a torn file.
+/// - `own PATH MODE OWNER GROUP`: chown and chmod; nothing on a file system that has no owners.
+/// - `same PATH SHA256`: fails, saying so, when the file is no longer the one that was read.
+/// - `point PATH TARGET`: a symbolic link made or replaced in one stroke.
 /// - `pend UNIT restart|reload`: sets the pending mark; `restart` is never weakened to `reload`.
 pub const PRELUDE_SH: &str = include_str!("prelude.sh");
 
@@ -162,40 +165,19 @@ fn sections(sh: &mut String, queries: &[Query]) {
         .collect();
     if !contents.is_empty() {
         // The list is kept: single frames below send the text of those that differ.
+        // Only regular files: opening a pipe would wait for its other end for ever.
         let _ = writeln!(
             sh,
-            "frame {DIGESTS} sha256sum -- {}\nsums=$fo",
+            "s_d() {{ set --; for p in {}; do [ ! -f \"$p\" ] || set -- \"$@\" \"$p\"; done; [ $# = 0 ] || sha256sum -- \"$@\"; }}\nframe {DIGESTS} s_d\nsums=$fo",
             words(contents)
         );
     }
-    let packages: Vec<(&str, Option<&str>)> = select(queries, |q| match q {
-        Query::Package { name, version } => Some((name.as_str(), version.as_deref())),
-        _ => None,
-    });
-    if !packages.is_empty() {
-        let wants = packages.iter().map(|(name, version)| match version {
-            Some(version) => format!("{name}={version}"),
-            None => (*name).to_owned(),
-        });
-        let _ = writeln!(
-            sh,
-            r#"frame {PACKAGES} dpkg-query -W -f='${{Package}} ${{db:Status-Abbrev}} ${{Version}}\n' -- {names}
-have=' '
-while read -r n s v; do case $s in ?[itW]*) have="$have$n $n=$v ";; esac; done <<E
-$fo
-E
-miss=
-for w in {wants}; do case "$have" in *" "$w" "*) ;; *) miss="$miss ${{w%%=*}}";; esac; done
-[ -z "$miss" ] || frame {POLICY} apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= policy $miss"#,
-            names = words(packages.iter().map(|(name, _)| *name)),
-            wants = words(wants),
-        );
-    }
+    packages(sh, queries);
     let units = units_of(queries);
     if !units.is_empty() {
         let _ = writeln!(
             sh,
-            "frame {UNITS} systemctl show -p LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload -- {0}\n\
+            "frame {UNITS} systemctl show -p LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,TriggeredBy -- {0}\n\
              s_p() {{ for u in {0}; do v=; [ ! -e {PENDING_DIR}/$u ] || read -r v < {PENDING_DIR}/$u; printf '%s\\n' \"$v\"; done; }}\nframe {PENDING} s_p",
             words(&units)
         );
@@ -220,14 +202,63 @@ for w in {wants}; do case "$have" in *" "$w" "*) ;; *) miss="$miss ${{w%%=*}}";;
     }
 }
 
+/// One `dpkg-query` for all packages; one `apt-cache policy` for those that are missing or at
+/// another version than hoped for. Without apt's binary caches, which it would write otherwise.
+fn packages(sh: &mut String, queries: &[Query]) {
+    let asked: Vec<(&str, Option<&str>, bool)> = select(queries, |q| match q {
+        Query::Package {
+            name,
+            version,
+            candidates,
+        } => Some((name.as_str(), version.as_deref(), *candidates)),
+        _ => None,
+    });
+    if asked.is_empty() {
+        return;
+    }
+    let names: BTreeSet<&str> = asked.iter().map(|(name, _, _)| *name).collect();
+    let _ = writeln!(
+        sh,
+        "frame {PACKAGES} dpkg-query -W -f='${{Package}} ${{db:Status-Abbrev}} ${{Version}}\\n' -- {}",
+        words(names)
+    );
+    let wants: Vec<String> = asked
+        .iter()
+        .filter(|(_, _, candidates)| *candidates)
+        .map(|(name, version, _)| match version {
+            Some(version) => format!("{name}={version}"),
+            None => (*name).to_owned(),
+        })
+        .collect();
+    if wants.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        sh,
+        r#"have=' '
+while read -r n s v; do case $s in ?[itW]*) have="$have$n $n=$v ";; esac; done <<E
+$fo
+E
+miss=
+for w in {}; do case "$have" in *" $w "*) continue;; esac
+case $w in *'*') case "$have" in *" ${{w%?}}"*) continue;; esac;; esac
+miss="$miss ${{w%%=*}}"; done
+[ -z "$miss" ] || frame {POLICY} apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= policy $miss"#,
+        words(wants)
+    );
+}
+
 fn singles(sh: &mut String, queries: &[Query]) {
     if queries.iter().any(|q| matches!(q, Query::Account(_))) {
         sh.push_str(
             r#"s_a() { getent passwd "$1" || return 0; id -gn "$1"; id -Gn "$1"
-h=$(awk -F: -v u="$1" '$1==u{print $2}' /etc/shadow)
-case $h in '') echo empty;; '!'*|'*'*) echo locked;; *) printf %s "$h" | sha256sum;; esac; }
+h=$(awk -F: -v u="$1" '$1==u{print "x" $2}' /etc/shadow)
+case $h in x) echo empty;; ''|'x!'*|'x*'*) echo locked;; *) printf %s "${h#x}" | sha256sum;; esac; }
 "#,
         );
+    }
+    if queries.iter().any(|q| matches!(q, Query::Text(_))) {
+        sh.push_str("s_t() { [ -f \"$1\" ] && cat -- \"$1\"; }\n");
     }
     if queries.iter().any(|q| matches!(q, Query::Content { .. })) {
         let _ = writeln!(
@@ -248,7 +279,7 @@ case $h in '') echo empty;; '!'*|'*'*) echo locked;; *) printf %s "$h" | sha256s
                 quote(path.as_str()),
                 expect.as_deref().unwrap_or("-")
             ),
-            Query::Text(path) => writeln!(sh, "frame {n} cat -- {}", quote(path.as_str())),
+            Query::Text(path) => writeln!(sh, "frame {n} s_t {}", quote(path.as_str())),
             Query::Account(name) => writeln!(sh, "frame {n} s_a {}", quote(name)),
             Query::Fragment(text) => writeln!(sh, "s_{n}() (\n{text}\n)\nframe {n} s_{n}"),
             _ => Ok(()),
@@ -272,9 +303,10 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
             .map(|(_, line)| line.to_owned())
             .unwrap_or_default()
     };
-    let line_ending = |body: &str, end: &str| -> String {
+    // Behind the digest's 64 digits: a file's name may itself end in another's.
+    let digest_line = |body: &str, end: &str| -> String {
         body.lines()
-            .find(|line| line.ends_with(end))
+            .find(|line| line.get(64..) == Some(end))
             .unwrap_or_default()
             .to_owned()
     };
@@ -292,7 +324,7 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
                 Query::Path(path) => stat_line(&stats, path.as_str()),
                 Query::Link(path) => by_position(links_of(queries), &links, path.as_str()),
                 Query::Content { path, .. } => {
-                    let mut raw = line_ending(&digests, &format!("  {path}"));
+                    let mut raw = digest_line(&digests, &format!("  {path}"));
                     if let (false, Some(frame)) = (raw.is_empty(), own) {
                         raw.push('\n');
                         raw.push_str(&frame.text());
@@ -491,6 +523,10 @@ fn parse_unit(text: &str) -> Result<UnitState, String> {
             "ActiveState" => unit.active = value,
             "SubState" => unit.sub = value,
             "UnitFileState" => unit.file = value,
+            "Result" => unit.result = value,
+            "TriggeredBy" => {
+                unit.triggered_by = value.split_whitespace().map(str::to_owned).collect();
+            }
             "NeedDaemonReload" => unit.need_daemon_reload = value == "yes",
             "Pending" => unit.pending = Some(value).filter(|v| !v.is_empty()),
             _ => {}

@@ -35,8 +35,11 @@ pub enum Query {
     Package {
         /// Its name, without architecture.
         name: String,
-        /// The version hoped for; `None`: any.
+        /// The version hoped for, or its beginning and `*`; `None`: any.
         version: Option<String>,
+        /// Whether apt is asked at all what it could install, should the package be missing or at
+        /// another version. That costs time; who wants it gone need not know.
+        candidates: bool,
     },
     /// A systemd unit.
     Unit(String),
@@ -144,8 +147,8 @@ pub struct ContentState {
 /// What dpkg and apt say of a package.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PackageState {
-    /// The two letters of `db:Status-Abbrev`: want and state, e.g. `ii`, `hi`, `rc`, `iU`; empty
-    /// when dpkg has never heard of it.
+    /// The letters of `db:Status-Abbrev`: want, state and, rarely, `R`: `ii`, `hi`, `rc`, `iU`,
+    /// `iHR`; empty when dpkg has never heard of it.
     pub status: String,
     /// The installed (or half-installed) version.
     pub version: Option<String>,
@@ -180,8 +183,14 @@ pub struct UnitState {
     pub sub: String,
     /// `UnitFileState`: `enabled`, `disabled`, `static`, `masked`, `generated`, empty, …
     pub file: String,
-    /// `NeedDaemonReload`.
+    /// `NeedDaemonReload`: a file of the unit changed since systemd read it.
     pub need_daemon_reload: bool,
+    /// `Result`: why it failed (`exit-code`, `timeout`, `oom-kill`, …); `success` otherwise.
+    #[serde(default)]
+    pub result: String,
+    /// `TriggeredBy`: sockets, timers and paths that start it.
+    #[serde(default)]
+    pub triggered_by: Vec<String>,
     /// A change of its inputs has not been taken up: the mark in [`crate::program::PENDING_DIR`]
     /// stands. Holds `restart` or `reload`.
     pub pending: Option<String>,
@@ -274,9 +283,18 @@ impl Answers {
         group(name: &str) -> Option<&GroupState>, Query::Group(name.to_owned()), Answer::Group(g) => g.as_ref());
     getter!(/// The answer to [`Query::Fragment`]: status and stdout.
         fragment(text: &str) -> (u32, &str), Query::Fragment(text.to_owned()), Answer::Fragment { status, stdout } => (*status, stdout.as_str()));
-    getter!(/// The answer to [`Query::Package`] asked with this version.
-        package(name: &str, version: Option<&str>) -> &PackageState,
-        Query::Package { name: name.to_owned(), version: version.map(str::to_owned) }, Answer::Package(p) => p);
+    /// The answer to a [`Query::Package`].
+    ///
+    /// # Errors
+    /// [`crate::Diagnosis`] when it was not asked or could not be read.
+    pub fn package(&self, query: &Query) -> Result<&PackageState, crate::Diagnosis> {
+        match self.0.get(query) {
+            Some(Answer::Package(state)) => Ok(state),
+            _ => Err(crate::Diagnosis::new(format!(
+                "the node gave no usable answer to `{query}`"
+            ))),
+        }
+    }
 
     /// The answer to a [`Query::Content`].
     ///

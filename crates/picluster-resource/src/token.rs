@@ -24,6 +24,10 @@ pub enum Token {
     Group(String),
     /// The kernel's swap being off.
     SwapOff,
+    /// The image's own first boot being over.
+    FirstBoot,
+    /// A kernel module, named with underscores.
+    Module(String),
 }
 
 impl fmt::Display for Token {
@@ -36,6 +40,8 @@ impl fmt::Display for Token {
             Self::User(name) => write!(f, "user {name}"),
             Self::Group(name) => write!(f, "group {name}"),
             Self::SwapOff => f.write_str("swap off"),
+            Self::FirstBoot => f.write_str("the end of the first boot"),
+            Self::Module(name) => write!(f, "kernel module {name}"),
         }
     }
 }
