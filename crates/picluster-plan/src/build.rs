@@ -423,8 +423,15 @@ impl<'a> Workbench<'a> {
             })
             .collect();
         for item in &mut self.items {
+            // A restart that is still owed from an earlier run follows from that run's change.
+            let owed = item
+                .change
+                .as_ref()
+                .is_some_and(|c| c.fields.iter().all(|f| matches!(f.field.as_str(), "restart" | "reload")));
             if item.removed {
                 item.cause = Cause::Removed;
+            } else if owed {
+                item.cause = Cause::Follows;
             } else if item.cause != Cause::Follows {
                 let name = format!("{}[{}]", item.addr.kind, item.addr.key);
                 item.cause = match known.get(&name) {
