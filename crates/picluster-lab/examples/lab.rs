@@ -33,8 +33,9 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
         ["up" | "foreground", name, count, rest @ ..] => {
             let os = if rest.first() == Some(&"trixie") { OsFlavour::RpiOsTrixie } else { OsFlavour::RpiOsBookworm };
             let count: u8 = count.parse().unwrap_or(1);
-            let nodes = (0..count).map(|i| NodeSpec::new(format!("n{i}"), Ipv4Addr::new(192, 168, 77, i + 2), os)).collect();
+            let nodes: Vec<NodeSpec> = (0..count).map(|i| NodeSpec::new(format!("n{i}"), Ipv4Addr::new(192, 168, 77, i + 2), os)).collect();
             let key = env::var("LAB_KEY").ok().and_then(|p| std::fs::read_to_string(p).ok()).unwrap_or_default();
+            let nodes = nodes_with_disk(nodes);
             let spec = LabSpec { name: (*name).into(), nodes, authorized_keys: vec![key], dns: vec![] };
             let mut show = |p: Progress| println!("{p:?}");
             if words.first() == Some(&"foreground") {
@@ -77,4 +78,12 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
             Ok(())
         }
     }
+}
+
+/// `LAB_DISK_MIB` gives every node a card of that size.
+fn nodes_with_disk(mut nodes: Vec<NodeSpec>) -> Vec<NodeSpec> {
+    for node in &mut nodes {
+        node.disk_mib = env::var("LAB_DISK_MIB").ok().and_then(|v| v.parse().ok());
+    }
+    nodes
 }

@@ -82,11 +82,12 @@ fn directory_mode(card: &Card<'_>, dir: &str, owner: u32) -> Result<(), Trouble>
 
 /// crypt(3) with SHA-512, by the image's own perl: `perl-base` is essential on Debian and links the right libcrypt.
 fn hash(image: &Path, password: &str) -> Result<String, Trouble> {
-    let script = "chomp(my $p = <STDIN>); my $s = join '', map { ('a'..'z', 0..9)[rand 36] } 1..12; print crypt($p, '$6$rounds=5000$' . $s . '$')";
     if password.contains('\n') {
         return Err(Trouble("a sudo password with a line break cannot be typed".into()));
     }
-    let out = feed(tool("chroot").arg(image).args(["/usr/bin/perl", "-e", script]), format!("{password}\n").as_bytes())?;
+    // Script and password on stdin: neither shows in a process list, and `-e` would want a /dev/null in the image.
+    let script = "chomp(my $p = <DATA>); my $s = join '', map { ('a'..'z', 0..9)[rand 36] } 1..12; print crypt($p, '$6$rounds=5000$' . $s . '$')";
+    let out = feed(tool("chroot").arg(image).arg("/usr/bin/perl"), format!("{script}\n__END__\n{password}\n").as_bytes())?;
     let hash = String::from_utf8_lossy(&out).trim().to_owned();
     if hash.starts_with("$6$") { Ok(hash) } else { Err(Trouble("the sudo password could not be hashed".into())) }
 }

@@ -7,15 +7,18 @@ use crate::error::{Attempt, Trouble};
 use crate::pi::cmdline;
 use crate::spec::{OsFlavour, PiPersonality};
 
-pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, small_disk: bool) -> Result<(), Trouble> {
+/// `disk_mib`: size of the card where it is limited; swap files take a quarter of it at most.
+pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, disk_mib: Option<u32>) -> Result<(), Trouble> {
     let os = pi.os;
     let host = os.default_hostname();
+    let swap_mib = disk_mib.map_or(512, |m| (m / 4).clamp(1, 512));
     card.put("etc/hostname", 0o644, &format!("{host}\n"))?;
     card.put(
         "etc/hosts",
         0o644,
         &format!("127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\nff02::1\t\tip6-allnodes\nff02::2\t\tip6-allrouters\n\n127.0.1.1\t{host}\n"),
     )?;
+    card.put("etc/default/locale", 0o644, "LANG=C.UTF-8\n")?;
     card.put("etc/machine-id", 0o444, "")?;
     card.put("etc/resolv.conf", 0o644, "")?;
     card.put("boot/firmware/cmdline.txt", 0o755, cmdline::on_card(os))?;
@@ -32,9 +35,9 @@ pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, small_disk: bool) -> Re
     }
     if os == OsFlavour::RpiOsBookworm {
         // Raspberry Pi OS's own version of Debian's file.
-        card.put("etc/dphys-swapfile", 0o644, "# /etc/dphys-swapfile - user settings for dphys-swapfile package\n\n# set size to absolute value, leaving empty (default) then uses computed value\n#   you most likely don't want this, unless you have an special disk situation\nCONF_SWAPSIZE=512\n")?;
+        card.put("etc/dphys-swapfile", 0o644, &format!("# /etc/dphys-swapfile - user settings for dphys-swapfile package\n\n# set size to absolute value, leaving empty (default) then uses computed value\n#   you most likely don't want this, unless you have an special disk situation\nCONF_SWAPSIZE={swap_mib}\n"))?;
     }
-    fstab(card, pi, small_disk)?;
+    fstab(card, pi, swap_mib)?;
     if os == OsFlavour::Ubuntu2404 {
         card.put("usr/lib/os-release", 0o644, OS_RELEASE_UBUNTU)?;
         card.put("etc/lsb-release", 0o644, "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=24.04\nDISTRIB_CODENAME=noble\nDISTRIB_DESCRIPTION=\"Ubuntu 24.04.2 LTS\"\n")?;
@@ -52,7 +55,7 @@ fn timezone(card: &Card<'_>, zone: &str) -> Result<(), Trouble> {
     symlink(format!("/usr/share/zoneinfo/{zone}"), card.path("etc/localtime")?).attempt(|| "link /etc/localtime".into())
 }
 
-fn fstab(card: &Card<'_>, pi: &PiPersonality, small_disk: bool) -> Result<(), Trouble> {
+fn fstab(card: &Card<'_>, pi: &PiPersonality, swap_mib: u32) -> Result<(), Trouble> {
     let text = match pi.os {
         OsFlavour::RpiOsBookworm | OsFlavour::RpiOsTrixie => {
             "proc            /proc           proc    defaults          0       0\nPARTUUID=4d8097e2-01  /boot/firmware  vfat    defaults          0       2\nPARTUUID=4d8097e2-02  /               ext4    defaults,noatime  0       1\n"
@@ -65,8 +68,7 @@ fn fstab(card: &Card<'_>, pi: &PiPersonality, small_disk: bool) -> Result<(), Tr
         text.push_str("/swapfile none swap sw 0 0\n");
         let path = card.path("swapfile")?;
         let file = std::fs::File::create(&path).attempt(|| "create /swapfile".into())?;
-        // Sparse, yet a small card shows its full size in listings.
-        file.set_len(if small_disk { 64 << 20 } else { 1 << 30 }).attempt(|| "size /swapfile".into())?;
+        file.set_len(u64::from(swap_mib) << 20).attempt(|| "size /swapfile".into())?;
         card_mode(&path)?;
     }
     card.put("etc/fstab", 0o644, &text)

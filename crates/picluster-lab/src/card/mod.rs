@@ -14,7 +14,7 @@ use crate::spec::NodeSpec;
 /// Flashes `card`, an empty directory, for a node on top of the image at `image`.
 pub(crate) fn flash(card: &Path, image: &Path, node: &NodeSpec, net: &NodeNet, keys: &[String]) -> Result<(), Trouble> {
     let c = Card { root: card, image };
-    files::write(&c, &node.pi, node.disk_mib.is_some())?;
+    files::write(&c, &node.pi, node.disk_mib)?;
     c.put("etc/apt/apt.conf.d/01lab-proxy", 0o644, &format!("Acquire::http::Proxy \"http://{}:{PROXY_PORT}\";\n// Cached lists outlive their validity when the lab is offline.\nAcquire::Check-Valid-Until \"false\";\n", net.hub))?;
     if node.ssh_port != 22 {
         c.put("etc/ssh/sshd_config.d/10-port.conf", 0o644, &format!("Port {}\n", node.ssh_port))?;

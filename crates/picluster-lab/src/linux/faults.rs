@@ -19,7 +19,8 @@ pub(crate) fn hold_apt_lock(node: &Node, seconds: u32) -> Result<(), Trouble> {
         use Fcntl; $| = 1; $0 = "unattended-upgr";
         for my $f ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock") {
             open(my $h, "+>>", $f) or die "$f: $!\n"; push @held, $h;
-            fcntl($h, F_SETLK, pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0)) or die "$f is locked already: $!\n";
+            my $l = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+            fcntl($h, F_SETLK, $l) or die "$f is locked already: $!\n";
         }
         print "held\n"; sleep $ARGV[0];"#;
     let mut child = node
@@ -58,19 +59,20 @@ pub(crate) fn free_disk(node: &Node) -> Result<(), Trouble> {
 /// Makes `/` read-only, as ext4 does after an error on a failing card, or writable again.
 pub(crate) fn remount_root(node: &Node, read_only: bool) -> Result<(), Trouble> {
     let option = if read_only { "remount,ro" } else { "remount,rw" };
-    let mount = |path: &str| node.inside(&["/bin/mount", "-n", "-o", option, path]).and_then(|mut c| run(&mut c));
+    // Source and target both: with one alone mount(8) would look into the node's fstab, which describes a Pi's card.
+    let mount = || node.inside(&["/bin/mount", "-n", "-t", "overlay", "-o", option, "overlay", "/"]).and_then(|mut c| run(&mut c));
     if read_only {
         // The kernel's own emergency remount asks nobody; from outside, files open for writing are in the way.
         // The journal's is the one every node has.
         let _ = node.inside(&["/bin/journalctl", "--relinquish-var"]).and_then(|mut c| run(&mut c));
     }
-    let mut result = mount("/");
+    let mut result = mount();
     for _ in 0..20 {
         if result.is_ok() {
             break;
         }
         sleep(Duration::from_millis(100));
-        result = mount("/");
+        result = mount();
     }
     result.map_err(|t| Trouble(format!("{t}; something on it keeps a file open for writing")))
 }

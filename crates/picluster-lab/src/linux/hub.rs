@@ -1,5 +1,6 @@
 //! The network all nodes meet in: a bridge in the supervisor's own network namespace, with no way out.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use crate::error::Trouble;
@@ -28,7 +29,7 @@ pub(crate) fn up(plan: &HubPlan) -> Result<(), Trouble> {
 
 /// Gives node number `index` a fresh network namespace with `eth0` plugged into the bridge; whatever it had before
 /// (firewall rules, sysctls) is gone, as after a real boot.
-pub(crate) fn plug(index: usize, name: &str, cut: bool) -> Result<(), Trouble> {
+pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Result<(), Trouble> {
     // The hub's end goes first: removing the namespace alone frees the pair some time later, and the new port would
     // collide with the old one.
     if PathBuf::from(format!("/sys/class/net/p{index}")).exists() || netns(index).exists() {
@@ -39,6 +40,8 @@ pub(crate) fn plug(index: usize, name: &str, cut: bool) -> Result<(), Trouble> {
         format!("netns add n{index}"),
         format!("link add p{index} type veth peer name eth0 address {} netns n{index}", mac(name)),
         format!("link set p{index} master {BRIDGE} {}", if cut { "down" } else { "up" }),
+        // Asking for an address nobody answers to yet would make the next question wait a second.
+        format!("neigh replace {address} lladdr {} dev {BRIDGE} nud stale", mac(name)),
     ])
 }
 
@@ -48,12 +51,19 @@ pub(crate) fn netns(index: usize) -> PathBuf {
 }
 
 /// Pulls the cable, or puts it back.
-pub(crate) fn link(index: usize, up: bool) -> Result<(), Trouble> {
-    batch(&[format!("link set p{index} {}", if up { "up" } else { "down" })])
+pub(crate) fn link(index: usize, name: &str, address: Ipv4Addr, up: bool) -> Result<(), Trouble> {
+    let mut lines = vec![format!("link set p{index} {}", if up { "up" } else { "down" })];
+    if up {
+        // The hub must not remember that nobody answered.
+        lines.push(format!("neigh replace {address} lladdr {} dev {BRIDGE} nud stale", mac(name)));
+    }
+    batch(&lines)
 }
 
 /// Sets up `lo` and `eth0` of the namespace this process is in.
 pub(crate) fn configure(net: &NodeNet) -> Result<(), Trouble> {
+    // systemd would open this to every group; ids beyond the lab's are no groups here, and it would fail.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 65535");
     batch(&[
         "link set lo up".to_owned(),
         format!("addr replace {}/{} dev eth0", net.address, net.prefix),

@@ -52,7 +52,16 @@ pub(crate) fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, prog
     let mut keeper = spawn(&order, &dir, name)?;
     let failed = match follow(&mut keeper, progress) {
         None => match read_record(&dir) {
-            Some(record) => return Ok(Lab::new(options.clone(), dir, record, foreground.then_some(keeper))),
+            Some(record) => {
+                let keeper = if foreground {
+                    Some(keeper)
+                } else {
+                    // Outlives this process, or is reaped by it.
+                    std::thread::spawn(move || keeper.wait());
+                    None
+                };
+                return Ok(Lab::new(options.clone(), dir, record, keeper));
+            }
             None => "it left no record of itself".to_owned(),
         },
         Some(what) => what,

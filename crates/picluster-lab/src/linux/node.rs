@@ -138,7 +138,7 @@ impl Node {
     /// One boot, to its end.
     fn boot(&self, wipes: u32, cut: bool) -> Result<End, Trouble> {
         self.clear_cgroup()?;
-        hub::plug(self.index, &self.spec.name, cut)?;
+        hub::plug(self.index, &self.spec.name, self.net.address, cut)?;
         let mut pi = self.spec.pi.clone();
         pi.sd_cid = replaced_cid(&pi.sd_cid, wipes);
         let mut lower = vec![self.dir.join("card")];
@@ -191,7 +191,7 @@ impl Node {
         let moved = (state.cut != cut).then_some(!state.cut);
         drop(state);
         if let Some(up) = moved {
-            hub::link(self.index, up)?;
+            hub::link(self.index, &self.spec.name, self.net.address, up)?;
         }
         self.changed.notify_all();
         if killed_meanwhile {
@@ -303,7 +303,7 @@ impl Node {
         let mut state = self.state();
         state.cut = cut;
         // Off, it has no port; the next boot looks at the flag.
-        if state.wrapper.is_some() { hub::link(self.index, !cut) } else { Ok(()) }
+        if state.wrapper.is_some() { hub::link(self.index, &self.spec.name, self.net.address, !cut) } else { Ok(()) }
     }
 
     /// Waits until boot number `boot` (or a later one) has an sshd that answers.
@@ -373,7 +373,7 @@ fn signal(pid: u32, signal: Signal) {
 
 /// Whether an SSH server greets at `address`.
 fn banner(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut greeting = [0; 4];
     stream.read_exact(&mut greeting).is_ok() && greeting == *b"SSH-"

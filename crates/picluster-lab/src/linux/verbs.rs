@@ -31,11 +31,15 @@ pub(crate) fn perform(lab: &Supervisor, request: Request) -> Response {
         R::CpuSeconds { node } => answer(lab, &node, |n| stat(n, "cpu.stat", "usage_usec").map(|us| Response::Number(us / 1e6))),
         R::MemoryBytes { node } => answer(lab, &node, |n| Ok(Response::Number(memory(n)))),
         R::Down => {
-            for node in &lab.nodes {
-                // All ends with this process in any case; killed first, the disks can be removed.
-                let _ = node.power_off();
-                let _ = fs::remove_dir_all(&node.dir);
-            }
+            // All ends with this process in any case; killed first, the disks can be removed.
+            std::thread::scope(|scope| {
+                for node in &lab.nodes {
+                    scope.spawn(|| {
+                        let _ = node.power_off();
+                        let _ = fs::remove_dir_all(&node.dir);
+                    });
+                }
+            });
             Response::Done
         }
     }

@@ -63,7 +63,8 @@ pub(crate) fn at_boot(root: &Path, cmdline: &str) -> Vec<Swap> {
             if what.starts_with("/dev/") || what.contains('=') {
                 swaps.push(Swap { name: (*what).to_owned(), kind: "partition", kib: 1_048_572, priority: -2 });
             } else if root.join(what.trim_start_matches('/')).is_file() {
-                swaps.push(file(root, what, 1024));
+                let mib = fs::metadata(root.join(what.trim_start_matches('/'))).map_or(0, |m| m.len() >> 20);
+                swaps.push(file(root, what, mib));
             }
         }
     }
