@@ -141,10 +141,10 @@ impl Files {
             let shown = format!("roles/{name}/{path} (built in)");
             if path == "role.yaml" {
                 role = keep(parse::from_bytes(&shown, bytes.to_vec()), out);
-            } else if let Some(template) = path.strip_prefix("templates/") {
-                if let Some(file) = keep(parse::from_bytes(&shown, bytes.to_vec()), out) {
-                    templates.insert(template.to_owned(), file);
-                }
+            } else if let Some(template) = path.strip_prefix("templates/")
+                && let Some(file) = keep(parse::from_bytes(&shown, bytes.to_vec()), out)
+            {
+                templates.insert(template.to_owned(), file);
             }
         }
         Some(Self {

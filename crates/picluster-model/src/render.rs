@@ -247,19 +247,19 @@ impl Renderer<'_> {
                 Err(found) => findings.extend(found),
             }
         }
-        if let Some(at) = self.template_key(entries) {
-            if let Some(name) = rendered.get(at).and_then(|(_, _, name)| name.as_str()) {
-                match self.file(name, &entries[at].2, names) {
-                    Ok(text) => {
-                        let (_, span, value) = &entries[at];
-                        rendered[at] = (
-                            String::from("content"),
-                            span.clone(),
-                            Yaml::string(text, &value.span),
-                        );
-                    }
-                    Err(found) => findings.push(found),
+        if let Some(at) = self.template_key(entries)
+            && let Some(name) = rendered.get(at).and_then(|(_, _, name)| name.as_str())
+        {
+            match self.file(name, &entries[at].2, names) {
+                Ok(text) => {
+                    let (_, span, value) = &entries[at];
+                    rendered[at] = (
+                        String::from("content"),
+                        span.clone(),
+                        Yaml::string(text, &value.span),
+                    );
                 }
+                Err(found) => findings.push(found),
             }
         }
         if findings.is_empty() {

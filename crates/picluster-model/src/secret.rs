@@ -74,6 +74,9 @@ impl fmt::Display for SecretRef {
     }
 }
 
+/// How a reference is written, for help texts.
+pub(crate) const REFERENCE_FORMS: &str = "keep secrets out of the file: `{ secret: NAME }`, `{ env: NAME }`, `{ sops: PATH }` or `{ command: [ARGV] }`";
+
 /// Placeholder delimiters: private-use code points, refused in documents.
 const OPEN: char = '\u{F8F0}';
 const CLOSE: char = '\u{F8F1}';

@@ -2,7 +2,11 @@
 
 /// The candidate nearest to `word`, when it is near enough to be a slip of the fingers.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    // One slip for three letters; of one or two letters any other would be as near.
+    let limit = match word.chars().count() {
+        0..=2 => 0,
+        length => (length / 3).max(1),
+    };
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))

@@ -154,7 +154,7 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         out.push(
             Diagnostic::new(
                 format!(
-                    "this inventory has no `kubernetes` section for a {}",
+                    "there is no cluster for this {}: the inventory has no `kubernetes` section",
                     role.value
                 ),
                 &role.span,

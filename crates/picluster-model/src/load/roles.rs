@@ -288,9 +288,7 @@ pub(crate) fn fits(
             span,
         );
         return Some(match (&parameter.kind, &value.kind) {
-            (ParamType::Secret, _) => finding.help(
-                "keep secrets out of the file: `{ secret: NAME }`, `{ env: NAME }`, `{ sops: PATH }` or `{ command: [ARGV] }`",
-            ),
+            (ParamType::Secret, _) => finding.help(crate::secret::REFERENCE_FORMS),
             (ParamType::String, YamlKind::Bool(_) | YamlKind::Int(_) | YamlKind::Float(_)) => {
                 finding.help(format!("quote it: \"{}\"", value.span.text()))
             }

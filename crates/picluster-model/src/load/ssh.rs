@@ -44,13 +44,13 @@ pub fn settings(
             .and_then(|v| v.origin.first())
             .map(|o| &o.level)
     };
-    if let Some(key) = &document.host_key {
-        if level("host_key") != Some(&Level::Node) {
-            out.push(
-                Diagnostic::new("a host key belongs to one node", &key.span)
-                    .help("move `host_key` to the `ssh` of the node"),
-            );
-        }
+    if let Some(key) = &document.host_key
+        && level("host_key") != Some(&Level::Node)
+    {
+        out.push(
+            Diagnostic::new("a host key belongs to one node", &key.span)
+                .help("move `host_key` to the `ssh` of the node"),
+        );
     }
     let mut jump = Vec::new();
     for hop in document.jump.iter().flat_map(|j| &j.0) {
@@ -125,10 +125,10 @@ fn join(folder: &Path, path: &str) -> PathBuf {
 
 /// Reads a node's name or `[user@]host[:port]`, with IPv6 addresses in brackets.
 fn parse_jump(text: &str, is_node: &dyn Fn(&str) -> bool) -> Result<Jump, String> {
-    if is_node(text) {
-        if let Ok(name) = NodeName::new(text) {
-            return Ok(Jump::Node(name));
-        }
+    if is_node(text)
+        && let Ok(name) = NodeName::new(text)
+    {
+        return Ok(Jump::Node(name));
     }
     let (user, rest) = match text.rsplit_once('@') {
         Some((user, rest)) => (Some(user.to_owned()), rest),

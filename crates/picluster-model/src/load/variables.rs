@@ -78,9 +78,9 @@ fn values(
     for var in values.values() {
         check_value(Engine::plain(), &var.value, names, out);
     }
-    if root == "vars" {
-        if let Err(circle) = order(root, values) {
-            out.push(circle);
-        }
+    if root == "vars"
+        && let Err(circle) = order(root, values)
+    {
+        out.push(circle);
     }
 }

@@ -38,9 +38,7 @@ pub fn role(
             continue;
         };
         let place = root.get("parameters").and_then(|p| p.get(key));
-        if let Some(parameter) = parameter(key, span, written, place, out) {
-            parameters.insert(name, parameter);
-        }
+        parameters.insert(name, parameter(key, span, written, place, out));
     }
     let mut entries = Vec::new();
     for written in document.resources.iter().flatten() {
@@ -70,11 +68,12 @@ fn parameter(
     written: &ParameterDocument,
     yaml: Option<&Yaml>,
     out: &mut Vec<Diagnostic>,
-) -> Option<Parameter> {
+) -> Parameter {
     // `default: null` is a default, too: the template sees `none` either way.
     let default = written.default.clone().filter(|value| !value.is_null());
     let parameter = Parameter {
-        kind: written.r#type?,
+        // A type that could not be read is one finding, not one for every use.
+        kind: written.r#type.unwrap_or(ParamType::Any),
         default: None,
         doc: written.doc.as_ref().map(|doc| doc.0.clone()),
         required: written.required.unwrap_or(false),
@@ -107,10 +106,10 @@ fn parameter(
     for value in &parameter.values {
         out.extend(fits(name, &of_type, value, span));
     }
-    Some(Parameter {
+    Parameter {
         default,
         ..parameter
-    })
+    }
 }
 
 fn entry(
@@ -125,11 +124,11 @@ fn entry(
         .filter(|(key, _, _)| !META_KEYS.contains(&key.as_str()))
         .collect();
     let names = kinds.names();
-    let known = |key: &str| names.iter().any(|name| *name == key);
+    let known = |key: &str| names.contains(&key);
     let all = || names.iter().copied().chain(META_KEYS);
     for (key, span, _) in own.iter().filter(|(key, _, _)| !known(key)) {
         let finding = Diagnostic::new(format!("unknown kind `{key}`"), span);
-        out.push(match suggest::help("kinds", key, all()) {
+        out.push(match suggest::help("known here", key, all()) {
             Some(help) => finding.help(help),
             None => finding,
         });
@@ -218,19 +217,20 @@ fn check_body(
                 .help("keep one of the two"),
         );
     }
-    if let Some(name) = template.as_str() {
-        if !crate::schema::is_templated(name) && !files.templates.contains_key(name) {
-            let finding = Diagnostic::new(format!("there is no templates/{name}"), &template.span);
-            out.push(
-                match suggest::help(
-                    "templates of this role",
-                    name,
-                    files.templates.keys().map(String::as_str),
-                ) {
-                    Some(help) => finding.help(help),
-                    None => finding.help("this role has no folder `templates` yet"),
-                },
-            );
-        }
+    if let Some(name) = template.as_str()
+        && !crate::schema::is_templated(name)
+        && !files.templates.contains_key(name)
+    {
+        let finding = Diagnostic::new(format!("there is no templates/{name}"), &template.span);
+        out.push(
+            match suggest::help(
+                "templates of this role",
+                name,
+                files.templates.keys().map(String::as_str),
+            ) {
+                Some(help) => finding.help(help),
+                None => finding.help("this role has no folder `templates` yet"),
+            },
+        );
     }
 }

@@ -69,6 +69,8 @@ pub(crate) fn secret_reference(value: &Yaml) -> Option<SecretRef> {
 struct Place<'a> {
     name: &'a str,
     span: &'a Span,
+    /// Whether it is an item of the list of that name.
+    item: bool,
 }
 
 impl<'a> Place<'a> {
@@ -76,12 +78,15 @@ impl<'a> Place<'a> {
         Self {
             name: "",
             span: &value.span,
+            item: false,
         }
     }
 
     fn what(&self) -> String {
         if self.name.is_empty() {
             String::from("this")
+        } else if self.item {
+            format!("an item of `{}`", self.name)
         } else {
             format!("`{}`", self.name)
         }
@@ -148,20 +153,28 @@ impl<'s> Walk<'s> {
             }
         }
         if !self.has_type(value, object) {
+            // `pi-1:` with nothing behind it: say what is missing, not that nothing is nothing.
+            if value.is_null() && types_of(object) == ["object"] {
+                let before = out.len();
+                self.object(&[], value, object, place, out);
+                if out.len() > before {
+                    return;
+                }
+            }
             out.push(self.wrong_type(value, &types_of(object), place));
             return;
         }
-        if let Some(wanted) = object.get("const") {
-            if value.to_json() != *wanted {
-                out.push(wrong_choice(value, std::slice::from_ref(wanted), place));
-                return;
-            }
+        if let Some(wanted) = object.get("const")
+            && value.to_json() != *wanted
+        {
+            out.push(wrong_choice(value, std::slice::from_ref(wanted), place));
+            return;
         }
-        if let Some(choices) = object.get("enum").and_then(Value::as_array) {
-            if !choices.contains(&value.to_json()) {
-                out.push(wrong_choice(value, choices, place));
-                return;
-            }
+        if let Some(choices) = object.get("enum").and_then(Value::as_array)
+            && !choices.contains(&value.to_json())
+        {
+            out.push(wrong_choice(value, choices, place));
+            return;
         }
         match &value.kind {
             YamlKind::String(text) => self.string(text, value, object, place, out),
@@ -185,10 +198,10 @@ impl<'s> Walk<'s> {
             Value::Bool(pass) => *pass,
             Value::Object(object) => {
                 let types = types_of(object);
-                if !types.is_empty()
-                    && !types.contains(&type_name)
-                    && !(type_name == "integer" && types.contains(&"number"))
-                {
+                let named = types.is_empty()
+                    || types.contains(&type_name)
+                    || (type_name == "integer" && types.contains(&"number"));
+                if !named {
                     return false;
                 }
                 if let Some(constant) = object.get("const") {
@@ -225,6 +238,20 @@ impl<'s> Walk<'s> {
             .filter(|branch| self.accepts(branch, yaml_type(value)))
             .collect();
         if fitting.is_empty() {
+            if self.wants_secret(whole) {
+                out.push(
+                    Diagnostic::new(
+                        format!(
+                            "{} must be a reference to a secret, not {}",
+                            place.what(),
+                            value.describe()
+                        ),
+                        &value.span,
+                    )
+                    .help(crate::secret::REFERENCE_FORMS),
+                );
+                return;
+            }
             let mut types = Vec::new();
             for name in [
                 "string", "boolean", "integer", "number", "array", "object", "null",
@@ -305,45 +332,59 @@ impl<'s> Walk<'s> {
         place: &Place<'_>,
         out: &mut Vec<Diagnostic>,
     ) {
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-            if !matches(pattern, text) {
-                let finding = Diagnostic::new(
-                    match place.name {
-                        "" => format!("`{text}` is not a good name here"),
-                        name => format!("{text:?} is not a valid `{name}`"),
-                    },
-                    &value.span,
-                );
-                let rule = schema
-                    .get("patternErrorMessage")
-                    .and_then(Value::as_str)
-                    .map_or_else(|| format!("it must match {pattern}"), str::to_owned);
-                self.patterns.borrow_mut().push(value.span.clone());
-                out.push(finding.help(rule));
-                return;
-            }
+        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+            && !matches(pattern, text)
+        {
+            let finding = Diagnostic::new(
+                match place.name {
+                    "" => format!("`{text}` is not a good name here"),
+                    name => format!("{text:?} is not a valid `{name}`"),
+                },
+                &value.span,
+            );
+            let rule = schema
+                .get("patternErrorMessage")
+                .and_then(Value::as_str)
+                .map_or_else(|| format!("it must match {pattern}"), str::to_owned);
+            self.patterns.borrow_mut().push(value.span.clone());
+            out.push(finding.help(rule));
+            return;
         }
         let length = text.chars().count() as u64;
-        if let Some(least) = schema.get("minLength").and_then(Value::as_u64) {
-            if length < least {
-                out.push(Diagnostic::new(
-                    if length == 0 {
-                        format!("{} must not be empty", place.what())
-                    } else {
-                        format!("{} needs at least {least} characters", place.what())
-                    },
-                    &value.span,
-                ));
-            }
+        if let Some(least) = schema.get("minLength").and_then(Value::as_u64)
+            && length < least
+        {
+            out.push(Diagnostic::new(
+                if length == 0 {
+                    format!("{} must not be empty", place.what())
+                } else {
+                    format!("{} needs at least {least} characters", place.what())
+                },
+                &value.span,
+            ));
         }
-        if let Some(most) = schema.get("maxLength").and_then(Value::as_u64) {
-            if length > most {
-                out.push(Diagnostic::new(
-                    format!("{} takes at most {most} characters", place.what()),
-                    &value.span,
-                ));
-            }
+        if let Some(most) = schema.get("maxLength").and_then(Value::as_u64)
+            && length > most
+        {
+            out.push(Diagnostic::new(
+                format!("{} takes at most {most} characters", place.what()),
+                &value.span,
+            ));
         }
+    }
+
+    /// Whether a schema is that of [`SecretRef`], perhaps an optional one.
+    fn wants_secret(&self, schema: &'s Value) -> bool {
+        ["anyOf", "oneOf"].iter().any(|keyword| {
+            self.resolve(schema)
+                .get(*keyword)
+                .and_then(Value::as_array)
+                .is_some_and(|branches| {
+                    branches.iter().any(|branch| {
+                        tag_of(self.resolve(branch)) == Some("secret") || self.wants_secret(branch)
+                    })
+                })
+        })
     }
 
     fn array(
@@ -364,26 +405,27 @@ impl<'s> Walk<'s> {
                 let place = Place {
                     name: place.name,
                     span: &item.span,
+                    item: true,
                 };
                 self.value(item, schema, &place, out);
             }
         }
         let count = items.len() as u64;
-        if let Some(least) = schema.get("minItems").and_then(Value::as_u64) {
-            if count < least {
-                out.push(Diagnostic::new(
-                    format!("{} needs at least {least} items", place.what()),
-                    &value.span,
-                ));
-            }
+        if let Some(least) = schema.get("minItems").and_then(Value::as_u64)
+            && count < least
+        {
+            out.push(Diagnostic::new(
+                format!("{} needs at least {least} items", place.what()),
+                &value.span,
+            ));
         }
-        if let Some(most) = schema.get("maxItems").and_then(Value::as_u64) {
-            if count > most {
-                out.push(Diagnostic::new(
-                    format!("{} takes at most {most} items", place.what()),
-                    &value.span,
-                ));
-            }
+        if let Some(most) = schema.get("maxItems").and_then(Value::as_u64)
+            && count > most
+        {
+            out.push(Diagnostic::new(
+                format!("{} takes at most {most} items", place.what()),
+                &value.span,
+            ));
         }
         if schema.get("uniqueItems") == Some(&Value::Bool(true)) {
             for (index, item) in items.iter().enumerate() {
@@ -417,6 +459,7 @@ impl<'s> Walk<'s> {
                     &Place {
                         name: "",
                         span: key_span,
+                        item: false,
                     },
                     out,
                 );
@@ -424,6 +467,7 @@ impl<'s> Walk<'s> {
             let inner = Place {
                 name: key,
                 span: key_span,
+                item: false,
             };
             let mut known = false;
             if let Some(schema) = properties.and_then(|p| p.get(key)) {
@@ -480,21 +524,21 @@ impl<'s> Walk<'s> {
             }
         }
         let count = entries.len() as u64;
-        if let Some(least) = schema.get("minProperties").and_then(Value::as_u64) {
-            if count < least {
-                out.push(Diagnostic::new(
-                    format!("{} must not be empty", place.what()),
-                    place.span,
-                ));
-            }
+        if let Some(least) = schema.get("minProperties").and_then(Value::as_u64)
+            && count < least
+        {
+            out.push(Diagnostic::new(
+                format!("{} must not be empty", place.what()),
+                place.span,
+            ));
         }
-        if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64) {
-            if count > most {
-                out.push(Diagnostic::new(
-                    format!("{} takes at most {most} keys", place.what()),
-                    &value.span,
-                ));
-            }
+        if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64)
+            && count > most
+        {
+            out.push(Diagnostic::new(
+                format!("{} takes at most {most} keys", place.what()),
+                &value.span,
+            ));
         }
     }
 
@@ -555,6 +599,11 @@ impl<'s> Walk<'s> {
             YamlKind::String(_) | YamlKind::Int(_) if wants("array") => {
                 finding.help(format!("write a list: [{source}]"))
             }
+            YamlKind::Null if wants("object") && !place.name.is_empty() && !place.item => finding
+                .help(format!(
+                    "write `{}: {{}}` when there is nothing to say",
+                    place.name
+                )),
             _ => finding,
         }
     }
@@ -642,16 +691,7 @@ fn types_of(schema: &Map<String, Value>) -> Vec<&str> {
 }
 
 fn is_type(value: &Yaml, name: &str) -> bool {
-    match (&value.kind, name) {
-        (YamlKind::Null, "null")
-        | (YamlKind::Bool(_), "boolean")
-        | (YamlKind::Int(_), "integer" | "number")
-        | (YamlKind::Float(_), "number")
-        | (YamlKind::String(_), "string")
-        | (YamlKind::Seq(_), "array")
-        | (YamlKind::Map(_), "object") => true,
-        _ => false,
-    }
+    yaml_type(value) == name || (name == "number" && matches!(value.kind, YamlKind::Int(_)))
 }
 
 fn yaml_type(value: &Yaml) -> &'static str {

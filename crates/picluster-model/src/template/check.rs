@@ -413,8 +413,8 @@ impl RoleCheck<'_> {
             let names = self.names(entry.each.is_some(), false);
             for (key, value, names) in [("when", &entry.when, &names), ("each", &entry.each, &once)]
             {
-                match value {
-                    Some(value) => match value.as_str() {
+                if let Some(value) = value {
+                    match value.as_str() {
                         Some(text) if is_templated(text) => out.push(
                             Diagnostic::new(
                                 format!("`{key}` is an expression already"),
@@ -431,8 +431,7 @@ impl RoleCheck<'_> {
                             out,
                         ),
                         None => self.value(value, names, out),
-                    },
-                    None => {}
+                    }
                 }
             }
             for value in entry.id.iter().chain(&entry.needs).chain([&entry.body]) {

@@ -166,10 +166,10 @@ fn inside(text: &str, start: usize, close: Option<&str>, found: &mut Vec<Token>)
     let mut at = start;
     while at < text.len() {
         let rest = &text[at..];
-        if let Some(close) = close {
-            if rest.starts_with(close) {
-                return at + close.len();
-            }
+        if let Some(close) = close
+            && rest.starts_with(close)
+        {
+            return at + close.len();
         }
         let Some(c) = rest.chars().next() else { break };
         if c == '"' || c == '\'' {

@@ -161,17 +161,25 @@ fn syntax_error(file: &Arc<SourceFile>, at: usize, kind: &ErrorKind) -> Diagnost
         )
         .help("define it first with `&name`, or write the value out");
     }
+    let reason = kind.to_string();
+    if reason.contains("recursion limit") {
+        return Diagnostic::new("values are nested too deeply", &Span::at(file, at..at));
+    }
     if at >= file.text.trim_end().len() {
         return Diagnostic::new(
-            format!("the file ends too early: {kind}"),
+            format!("the file ends too early: {reason}"),
             &Span::at(file, at..at),
         );
     }
-    let mut found = Diagnostic::new(format!("not valid YAML: {kind}"), &Span::at(file, at..at));
+    let mut found = Diagnostic::new(format!("not valid YAML: {reason}"), &Span::at(file, at..at));
     if line.trim_start().contains(": {{") || line.contains(": {%") {
         found = found.help("a value that starts with `{{` must be quoted: \"{{ … }}\"");
     } else if line.contains(": *") || line.contains(": @") || line.contains(": `") {
         found = found.help("quote the value");
+    } else if reason.contains("quoted scalar") {
+        found = found.help("is a closing quote missing above?");
+    } else if reason.contains("expected key") || reason.contains("indent") {
+        found = found.help("check the indentation of this line against the lines above");
     }
     found
 }

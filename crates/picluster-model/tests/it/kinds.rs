@@ -1,0 +1,119 @@
+//! A small vocabulary that stands in for the real one, and helpers around it.
+
+use std::path::Path;
+
+use picluster_model::{Color, Diagnostic, Kinds, Project, RoleLibrary, load, render};
+use serde_json::{Value, json};
+
+/// A few kinds with every shape of schema the walker meets.
+pub struct Few;
+
+impl Kinds for Few {
+    fn names(&self) -> Vec<&'static str> {
+        vec!["file", "package", "command"]
+    }
+
+    fn schema(&self, kind: &str) -> Option<Value> {
+        Some(match kind {
+            "file" => json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["path", "content"],
+                "properties": {
+                    "path": { "type": "string", "pattern": "^/" },
+                    "content": { "$ref": "#/$defs/Text" },
+                    "mode": { "type": ["string", "null"], "pattern": "^0[0-7]{3}$" },
+                },
+                "$defs": { "Text": { "type": "string", "description": "What stands in it" } },
+            }),
+            "package" => json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["names"],
+                "properties": {
+                    "names": { "type": "array", "items": { "type": "string" } },
+                    "hold": { "type": "boolean" },
+                },
+            }),
+            "command" => json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["run"],
+                "properties": {
+                    "run": { "type": "string" },
+                    "command": { "type": "array", "items": { "type": "string" } },
+                    "environment": {
+                        "type": "object",
+                        "additionalProperties": { "type": "string" },
+                    },
+                    "retries": { "type": "integer", "minimum": 0 },
+                },
+            }),
+            _ => return None,
+        })
+    }
+
+    fn facts_schema(&self) -> Value {
+        json!({
+            "type": "object",
+            "properties": {
+                "arch": { "type": "string" },
+                "memory_mib": { "type": "integer" },
+                "os": { "anyOf": [{ "$ref": "#/$defs/Os" }, { "type": "null" }] },
+            },
+            "$defs": {
+                "Os": {
+                    "type": "object",
+                    "properties": { "id": { "type": "string" }, "codename": { "type": "string" } },
+                },
+            },
+        })
+    }
+}
+
+/// A folder with an inventory and roles, gone when dropped.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// Writes files by their relative path.
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn load(&self) -> Result<Project, Vec<Diagnostic>> {
+        load(
+            &self.path().join("inventory.yaml"),
+            &RoleLibrary::default(),
+            &Few,
+        )
+    }
+
+    /// Loads what must be good.
+    pub fn good(&self) -> Project {
+        self.load()
+            .unwrap_or_else(|findings| panic!("{}", self.show(&findings)))
+    }
+
+    /// Loads what must be bad, and shows why.
+    pub fn bad(&self) -> String {
+        match self.load() {
+            Ok(_) => panic!("this was accepted"),
+            Err(findings) => self.show(&findings),
+        }
+    }
+
+    /// Findings without the name of the temporary folder.
+    pub fn show(&self, findings: &[Diagnostic]) -> String {
+        render(findings, Color::Plain).replace(&format!("{}/", self.path().display()), "")
+    }
+}

@@ -1,0 +1,290 @@
+//! What roles become on a node.
+
+use picluster_model::secret::SecretText;
+use picluster_model::{Diagnostic, Project, RenderContext, RenderedEntry, SecretRef, render_role};
+use serde_json::{Value, json};
+
+use crate::kinds::Folder;
+
+const INVENTORY: &str = r#"cluster: homelab
+ssh: { user: admin }
+kubernetes: { distribution: k3s, version: v1.36.3+k3s1, cluster_cidr: 10.42.0.0/16 }
+roles: [r]
+vars:
+  base: /srv
+  data: "{{ vars.base }}/{{ node.name }}"
+  packages: [vim, "{{ vars.base | replace('/', '') }}"]
+  copy: "{{ vars.packages }}"
+  token: { env: TOKEN }
+  connection: "user:{{ vars.token }}@host"
+groups:
+  fast: {}
+nodes:
+  pi-[1:2]: { address: "10.0.0.{n}", kubernetes: server, groups: [fast], labels: { disk: nvme } }
+  pi-3: { address: 10.0.0.3, expected: absent }
+"#;
+
+fn facts() -> Value {
+    json!({ "arch": "arm64", "memory_mib": 4096, "os": { "id": "debian", "codename": "trixie" } })
+}
+
+fn folder(role: &str, files: &[(&str, &str)]) -> Folder {
+    let mut all = vec![("inventory.yaml", INVENTORY), ("roles/r/role.yaml", role)];
+    all.extend(files);
+    Folder::new(&all)
+}
+
+fn run(project: &Project, node: &str) -> Result<Vec<RenderedEntry>, Vec<Diagnostic>> {
+    let node = &project.inventory.nodes[node];
+    let context = RenderContext::new(project, node, &facts())?;
+    let role_use = &node.roles[0];
+    render_role(&project.roles[&role_use.role], role_use, &context)
+}
+
+fn entries(role: &str, files: &[(&str, &str)], node: &str) -> Vec<RenderedEntry> {
+    let folder = folder(role, files);
+    run(&folder.good(), node).unwrap_or_else(|findings| panic!("{}", folder.show(&findings)))
+}
+
+fn bodies(role: &str, files: &[(&str, &str)], node: &str) -> Vec<Value> {
+    entries(role, files, node)
+        .iter()
+        .map(|entry| entry.body.to_json())
+        .collect()
+}
+
+/// Renders one expression the way a body does.
+fn value(expression: &str) -> Value {
+    let role = format!(
+        "resources:\n  - command: {{ run: x, environment: {{ A: \"{{{{ {expression} }}}}\" }} }}\n"
+    );
+    bodies(&role, &[], "pi-1")[0]["environment"]["A"].clone()
+}
+
+fn failure(role: &str, files: &[(&str, &str)]) -> String {
+    let folder = folder(role, files);
+    match run(&folder.good(), "pi-1") {
+        Ok(entries) => panic!("this was rendered: {entries:?}"),
+        Err(findings) => folder.show(&findings),
+    }
+}
+
+#[test]
+fn names_are_what_the_documentation_says() {
+    assert_eq!(value("node.name ~ ' ' ~ node.address"), "pi-1 10.0.0.1");
+    assert_eq!(value("node.groups"), json!(["fast"]));
+    assert_eq!(value("node.labels"), json!({ "disk": "nvme" }));
+    assert_eq!(value("node.kubernetes"), "server");
+    assert_eq!(value("node.user"), "admin");
+    assert_eq!(
+        value("nodes | map(attribute='name') | list"),
+        json!(["pi-1", "pi-2", "pi-3"])
+    );
+    assert_eq!(
+        value(
+            "nodes | selectattr('expected', 'eq', 'present') | map(attribute='address') | join(',')"
+        ),
+        "10.0.0.1,10.0.0.2"
+    );
+    assert_eq!(value("groups.fast"), json!(["pi-1", "pi-2"]));
+    assert_eq!(value("cluster.name"), "homelab");
+    assert_eq!(value("kubernetes.minor"), 36);
+    assert_eq!(value("kubernetes.cluster_cidr"), json!(["10.42.0.0/16"]));
+    assert_eq!(value("facts.os.codename"), "trixie");
+}
+
+#[test]
+fn one_expression_keeps_its_type_and_text_stays_text() {
+    assert_eq!(value("[1, 2]"), json!([1, 2]));
+    assert_eq!(value("facts.memory_mib // 2"), json!(2048));
+    assert_eq!(value("facts.memory_mib > 1000"), json!(true));
+    assert_eq!(value("none"), Value::Null);
+    assert_eq!(value("'a' }}{{ 'b'"), "ab");
+    assert_eq!(value("1 }}-{{ 2"), "1-2");
+    assert_eq!(value("vars.packages"), json!(["vim", "srv"]));
+    assert_eq!(value("vars.copy"), json!(["vim", "srv"]));
+    assert_eq!(value("vars.data"), "/srv/pi-1");
+}
+
+#[test]
+fn entries_are_repeated_and_left_out() {
+    let role = r#"parameters:
+  mounts: { type: list, doc: Mounts, default: [{ at: /a, on: true }, { at: /b, on: false }, { at: /c, on: true }] }
+  nothing: { type: list, doc: None }
+resources:
+  - file: { path: "{{ item.at }}", content: "{{ index }}" }
+    each: params.mounts
+    when: item.on
+    id: "mount-{{ index }}"
+  - file: { path: "/x/{{ item }}", content: "" }
+    each: [one, "{{ node.name }}"]
+    needs: ["mount-0", "file[{{ item }}]"]
+    barrier: true
+    doc: Why
+  - file: { path: "{{ item }}", content: "" }
+    each: params.nothing
+    when: params.nothing is not none
+  - file: { path: /never, content: "" }
+    when: false
+  - file: { path: /never, content: "" }
+    when: facts.os.id == "raspbian"
+"#;
+    let found = entries(role, &[], "pi-1");
+    let short: Vec<(Value, Option<&str>)> = found
+        .iter()
+        .map(|e| (e.body.get("path").unwrap().to_json(), e.id.as_deref()))
+        .collect();
+    assert_eq!(
+        short,
+        [
+            (json!("/a"), Some("mount-0")),
+            (json!("/c"), Some("mount-2")),
+            (json!("/x/one"), None),
+            (json!("/x/pi-1"), None),
+        ]
+    );
+    assert_eq!(found[2].needs, ["mount-0", "file[one]"]);
+    assert!(found[2].barrier && !found[0].barrier);
+    assert_eq!(found[3].doc.as_deref(), Some("Why"));
+    assert_eq!(found[3].span.line, 9);
+}
+
+#[test]
+fn template_files_become_content() {
+    let role = r#"resources:
+  - file: { path: /etc/hosts, template: hosts.j2, mode: "0644" }
+  - file: { path: /etc/page.html, template: sub/page.html }
+"#;
+    let files = [
+        (
+            "roles/r/templates/hosts.j2",
+            "127.0.0.1 localhost\n{% for n in nodes %}\n  {% if n.expected == 'present' %}\n{{ n.address }} {{ n.name }}\n  {% endif %}\n{% endfor %}\n{% include 'sub/tail.j2' %}\n",
+        ),
+        ("roles/r/templates/sub/tail.j2", "# {{ node.name }}\n"),
+        ("roles/r/templates/sub/page.html", "<a>{{ '<b>' }}</a>\n"),
+    ];
+    let found = bodies(role, &files, "pi-2");
+    assert_eq!(
+        found[0],
+        json!({
+            "path": "/etc/hosts",
+            "content": "127.0.0.1 localhost\n10.0.0.1 pi-1\n10.0.0.2 pi-2\n# pi-2\n",
+            "mode": "0644",
+        })
+    );
+    assert_eq!(
+        found[1]["content"], "<a><b></a>\n",
+        "nothing is escaped by name"
+    );
+}
+
+#[test]
+fn parameters_may_be_templates_of_variables_and_of_each_other() {
+    let role = r#"parameters:
+  root: { type: string, doc: Root, default: "{{ vars.base }}" }
+  logs: { type: string, doc: Logs, default: "{{ params.root }}/log" }
+  list: { type: list, doc: List, default: "{{ vars.packages }}" }
+resources:
+  - command: { run: "{{ params.logs }} {{ params.list | join(' ') }}" }
+"#;
+    assert_eq!(bodies(role, &[], "pi-1")[0]["run"], "/srv/log vim srv");
+}
+
+#[test]
+fn secrets_stay_placeholders_wherever_they_go() {
+    let token = SecretRef::Env("TOKEN".into());
+    let role = r#"parameters:
+  password: { type: secret, doc: P, default: { secret: pw } }
+resources:
+  - file: { path: /a, content: "{{ vars.connection }} {{ params.password }}" }
+  - file: { path: /b, content: { secret: direct } }
+  - file: { path: /c, content: "{{ {'auth': vars.token, 'plain': '<x>'} | tojson }}" }
+  - command: { run: x, command: [a], environment: { PW: { command: [pass, show] } } }
+"#;
+    let found = bodies(role, &[], "pi-1");
+    let text = |value: &Value| SecretText::from(value.as_str().unwrap());
+    let first = text(&found[0]["content"]);
+    assert_eq!(
+        first.references(),
+        [token.clone(), SecretRef::Secret("pw".into())]
+    );
+    assert_eq!(first.masked(), "user:(sensitive)@host (sensitive)");
+    assert_eq!(
+        text(&found[1]["content"]).references(),
+        [SecretRef::Secret("direct".into())]
+    );
+    let json = text(&found[2]["content"]);
+    assert_eq!(json.references(), [token]);
+    assert_eq!(json.masked(), r#"{"auth":"(sensitive)","plain":"<x>"}"#);
+    assert_eq!(found[3]["command"], json!(["a"]), "a field is no reference");
+    assert_eq!(
+        text(&found[3]["environment"]["PW"]).references(),
+        [SecretRef::Command(vec!["pass".into(), "show".into()])]
+    );
+}
+
+#[test]
+fn a_filter_that_breaks_a_secret_is_an_error() {
+    let role = "resources:\n  - file: { path: /a, content: \"x {{ vars.token | upper }}\" }\n  - command: { run: \"{{ vars.token | replace('}', '') }}\" }\n";
+    insta::assert_snapshot!(failure(role, &[]));
+}
+
+#[test]
+fn what_is_undefined_or_none_is_never_printed() {
+    let role = r#"parameters:
+  name: { type: string, doc: Name }
+resources:
+  - file: { path: "/a/{{ params.name }}", content: "{{ groups.slow }}" }
+  - file: { path: "/a", content: "{% for n in nodes %}{{ n.ip }}{% endfor %}" }
+  - file: { path: /b, template: t.j2 }
+  - file: { path: /c, content: "{{ 1 / 0 }}" }
+    when: facts.memory_mib
+  - file: { path: /d, content: "{{ item }}" }
+    each: node.name
+  - file: { path: /e, content: "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}" }
+"#;
+    let files = [
+        ("roles/r/templates/t.j2", "first\n{% include 'u.j2' %}\n"),
+        ("roles/r/templates/u.j2", "{{ node.labels.nowhere }}\n"),
+    ];
+    insta::assert_snapshot!(failure(role, &files));
+}
+
+#[test]
+fn a_parameter_must_keep_its_type_when_it_is_rendered() {
+    let role = r#"parameters:
+  count: { type: int, doc: Count, default: "{{ vars.base }}" }
+  level: { type: string, doc: Level, default: "{{ node.name }}", values: [low, high] }
+resources: []
+"#;
+    insta::assert_snapshot!(failure(role, &[]));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let role = "resources:\n  - file: { path: /a, content: \"{{ nodes | tojson(2) }}{{ node }}{{ vars.packages }}\" }\n";
+    let first = bodies(role, &[], "pi-1");
+    assert_eq!(first, bodies(role, &[], "pi-1"));
+    assert!(
+        first[0]["content"]
+            .as_str()
+            .unwrap()
+            .contains("\n  {\n    \"name\": \"pi-1\"")
+    );
+}
+
+#[test]
+fn there_is_no_clock_and_no_chance() {
+    for name in ["now()", "random()", "debug()", "lipsum()"] {
+        let folder = folder(
+            &format!("resources:\n  - command: {{ run: \"{{{{ {name} }}}}\" }}\n"),
+            &[],
+        );
+        assert!(folder.bad().contains("unknown name"), "{name}");
+    }
+    let folder = folder(
+        "resources:\n  - command: { run: \"{{ nodes | random }}\" }\n",
+        &[],
+    );
+    assert!(folder.bad().contains("unknown filter `random`"));
+}
