@@ -9,6 +9,7 @@ pub mod cli;
 pub mod connect;
 pub mod error;
 pub mod project;
+pub mod run;
 pub mod secrets;
 pub mod show;
 pub mod store;

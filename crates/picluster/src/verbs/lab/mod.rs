@@ -3,7 +3,7 @@
 //! Only this folder and the tests know that a lab exists: it turns an inventory into a lab's
 //! specification and then runs this very program inside, like any user would.
 
-mod home;
+pub mod home;
 mod rehearse;
 mod spec;
 
