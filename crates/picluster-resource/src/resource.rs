@@ -213,4 +213,8 @@ resources! {
     User(kinds::user::User),
     AuthorizedKeys(kinds::authorized_keys::AuthorizedKeys),
     Command(kinds::command::Command),
+    Package(kinds::package::Package),
+    Unit(kinds::unit::Unit),
+    Swap(kinds::swap::Swap),
+    KernelCmdline(kinds::kernel_cmdline::KernelCmdline),
 }

@@ -291,17 +291,19 @@ impl Kind for Unit {
         change = self.diff_active(seen, change);
         // A unit that is about to stop, start or be unmasked reads everything anew by itself, and
         // one that does not run has nothing to take up.
-        if is_running(seen) && self.active != Some(false) && self.masked != Some(true) {
-            if let Some(how) = &seen.pending {
-                if change.fields.is_empty() {
-                    change.action = Action::Run;
-                }
-                change = self.owe(
-                    change,
-                    how,
-                    "its files changed and it has not taken that up yet".into(),
-                );
+        if is_running(seen)
+            && self.active != Some(false)
+            && self.masked != Some(true)
+            && let Some(how) = &seen.pending
+        {
+            if change.fields.is_empty() {
+                change.action = Action::Run;
             }
+            change = self.owe(
+                change,
+                how,
+                "its files changed and it has not taken that up yet".into(),
+            );
         }
         change.into_diff()
     }
