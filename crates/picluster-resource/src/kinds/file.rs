@@ -125,7 +125,7 @@ impl File {
                     Shown::text(short(&sha256_hex(text.reveal().as_bytes())))
                 },
             );
-            if !self.content.is_sensitive() {
+            if !self.content.is_sensitive() && !text.reveal().is_empty() {
                 change.text = Some(text_diff("", text.reveal()));
             }
         }
@@ -321,12 +321,18 @@ impl Kind for File {
             )));
         }
         let text = self.content.reveal(ctx.secrets)?;
+        // A change of mode or owner alone needs no writing.
+        let written = |field: &str| matches!(field, "content" | "type");
+        let only_owned = !change.fields.iter().any(|f| written(&f.field));
         let target = words([
             self.path.as_str(),
             &format!("{:04o}", self.mode_bits()),
             &self.owner,
             &self.group,
         ]);
+        if only_owned {
+            return Ok(Operation::script(format!("own {target}")));
+        }
         let script = match &self.validate {
             None => format!("put {target}"),
             // Checked as a temporary in /run first: the real place never sees a bad text.

@@ -153,7 +153,7 @@ impl Kind for Link {
         let path = quote(self.path.as_str());
         if change.action == Action::Delete {
             return Ok(Operation::script(format!(
-                "[ -L {path} ] || {{ echo {path}' is no link any more' >&2; exit 1; }}\nrm -f -- {path}"
+                "[ -L {path} ] || {{ echo {path}' is no link now' >&2; exit 1; }}\nrm -f -- {path}"
             )));
         }
         let point = format!("point {}", words([self.path.as_str(), &self.target]));
@@ -162,7 +162,7 @@ impl Kind for Link {
         } else {
             // A file that came up in between is not ours to lose.
             format!(
-                "[ -L {path} ] || [ ! -e {path} ] || {{ echo {path}' is no link any more' >&2; exit 1; }}\n{point}"
+                "[ -L {path} ] || [ ! -e {path} ] || {{ echo {path}' is no link now' >&2; exit 1; }}\n{point}"
             )
         }))
     }
