@@ -9,14 +9,20 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use picluster_lab::{INTERNAL_ARGUMENT, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour, Progress, Wait, internal_main};
+use picluster_lab::{
+    INTERNAL_ARGUMENT, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour, Progress, Wait,
+    internal_main,
+};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     if args.first().is_some_and(|a| a == INTERNAL_ARGUMENT) {
         return internal_main(args.get(1..).unwrap_or_default());
     }
-    let words: Vec<String> = args.into_iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = args
+        .into_iter()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
     match perform(&words.iter().map(String::as_str).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -31,12 +37,26 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
     let open = |name: &str| Lab::open(name, &options);
     match words {
         ["up" | "foreground", name, count, rest @ ..] => {
-            let os = if rest.first() == Some(&"trixie") { OsFlavour::RpiOsTrixie } else { OsFlavour::RpiOsBookworm };
+            let os = if rest.first() == Some(&"trixie") {
+                OsFlavour::RpiOsTrixie
+            } else {
+                OsFlavour::RpiOsBookworm
+            };
             let count: u8 = count.parse().unwrap_or(1);
-            let nodes: Vec<NodeSpec> = (0..count).map(|i| NodeSpec::new(format!("n{i}"), Ipv4Addr::new(192, 168, 77, i + 2), os)).collect();
-            let key = env::var("LAB_KEY").ok().and_then(|p| std::fs::read_to_string(p).ok()).unwrap_or_default();
+            let nodes: Vec<NodeSpec> = (0..count)
+                .map(|i| NodeSpec::new(format!("n{i}"), Ipv4Addr::new(192, 168, 77, i + 2), os))
+                .collect();
+            let key = env::var("LAB_KEY")
+                .ok()
+                .and_then(|p| std::fs::read_to_string(p).ok())
+                .unwrap_or_default();
             let nodes = nodes_with_disk(nodes);
-            let spec = LabSpec { name: (*name).into(), nodes, authorized_keys: vec![key], dns: vec![] };
+            let spec = LabSpec {
+                name: (*name).into(),
+                nodes,
+                authorized_keys: vec![key],
+                dns: vec![],
+            };
             let mut show = |p: Progress| println!("{p:?}");
             if words.first() == Some(&"foreground") {
                 let lab = Lab::up_foreground(&spec, &options, &mut show)?;
@@ -49,7 +69,10 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
         }
         ["run", name, "--", program, args @ ..] => {
             let source = open(name)?.controller_command(program).args(args).exec();
-            Err(LabError::Io { what: format!("run {program}"), source })
+            Err(LabError::Io {
+                what: format!("run {program}"),
+                source,
+            })
         }
         ["status", name] => {
             for n in open(name)?.status()? {
@@ -74,7 +97,9 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
             Err(_) => Lab::clean(name, &options),
         },
         _ => {
-            eprintln!("lab up|foreground NAME N [trixie] · run NAME -- CMD… · status|down NAME · list|cut|heal|kill|start|wipe|reboot NAME NODE");
+            eprintln!(
+                "lab up|foreground NAME N [trixie] · run NAME -- CMD… · status|down NAME · list|cut|heal|kill|start|wipe|reboot NAME NODE"
+            );
             Ok(())
         }
     }

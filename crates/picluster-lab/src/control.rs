@@ -57,7 +57,10 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> std::io::Result<Response>
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     if answer.is_empty() {
-        return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the lab ended while it worked on this"));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::UnexpectedEof,
+            "the lab ended while it worked on this",
+        ));
     }
     Ok(serde_json::from_str(&answer)?)
 }
@@ -69,7 +72,10 @@ pub(crate) fn connect(socket: &Path) -> std::io::Result<UnixStream> {
 }
 
 /// Calls `f` with a short name for `socket`.
-pub(crate) fn short<T>(socket: &Path, f: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
+pub(crate) fn short<T>(
+    socket: &Path,
+    f: impl FnOnce(&Path) -> std::io::Result<T>,
+) -> std::io::Result<T> {
     use std::os::fd::AsRawFd;
     if socket.as_os_str().len() < 100 || !cfg!(target_os = "linux") {
         return f(socket);
@@ -78,5 +84,7 @@ pub(crate) fn short<T>(socket: &Path, f: impl FnOnce(&Path) -> std::io::Result<T
         return f(socket);
     };
     let dir = std::fs::File::open(dir)?;
-    f(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
+    f(&Path::new("/proc/self/fd")
+        .join(dir.as_raw_fd().to_string())
+        .join(name))
 }

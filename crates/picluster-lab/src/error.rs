@@ -90,15 +90,24 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn into_error(self, lab: &str) -> LabError {
         match self.node {
-            Some(node) => LabError::Node { node, what: self.what },
-            None => LabError::Lab { name: lab.to_owned(), what: self.what },
+            Some(node) => LabError::Node {
+                node,
+                what: self.what,
+            },
+            None => LabError::Lab {
+                name: lab.to_owned(),
+                what: self.what,
+            },
         }
     }
 }
 
 impl LabError {
     pub(crate) fn bad_spec(node: &str, what: impl Into<String>) -> Self {
-        LabError::BadSpec { node: Some(node.to_owned()), what: what.into() }
+        LabError::BadSpec {
+            node: Some(node.to_owned()),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> LabError {
@@ -108,7 +117,10 @@ impl LabError {
 }
 
 fn render_missing(list: &[Missing]) -> String {
-    list.iter().map(|m| format!("  - {}: {}\n    mend it: {}", m.what, m.why, m.cure)).collect::<Vec<_>>().join("\n")
+    list.iter()
+        .map(|m| format!("  - {}: {}\n    mend it: {}", m.what, m.why, m.cure))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A failed step inside the lab's own processes: text for the log and for the caller.

@@ -51,7 +51,11 @@ impl Lab {
     /// # Errors
     /// [`LabError::Missing`] with everything the machine lacks, [`LabError::BadSpec`], [`LabError::AlreadyRunning`],
     /// [`LabError::Image`], or [`LabError::Start`] when a node does not answer in time: then nothing is left running.
-    pub fn up(spec: &LabSpec, options: &LabOptions, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+    pub fn up(
+        spec: &LabSpec,
+        options: &LabOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Lab, LabError> {
         start(spec, options, false, progress)
     }
 
@@ -59,7 +63,11 @@ impl Lab {
     ///
     /// # Errors
     /// As [`Lab::up`].
-    pub fn up_foreground(spec: &LabSpec, options: &LabOptions, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+    pub fn up_foreground(
+        spec: &LabSpec,
+        options: &LabOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Lab, LabError> {
         start(spec, options, true, progress)
     }
 
@@ -70,12 +78,22 @@ impl Lab {
     pub fn open(name: &str, options: &LabOptions) -> Result<Lab, LabError> {
         check_lab_name(name)?;
         let dir = options.lab_dir(name);
-        let not_running = || LabError::NotRunning { name: name.to_owned() };
-        let record: Record = fs::read(dir.record()).ok().and_then(|t| serde_json::from_slice(&t).ok()).ok_or_else(not_running)?;
+        let not_running = || LabError::NotRunning {
+            name: name.to_owned(),
+        };
+        let record: Record = fs::read(dir.record())
+            .ok()
+            .and_then(|t| serde_json::from_slice(&t).ok())
+            .ok_or_else(not_running)?;
         if !record.is_alive() {
             return Err(not_running());
         }
-        Ok(Lab { options: options.clone(), dir, record, keeper: None })
+        Ok(Lab {
+            options: options.clone(),
+            dir,
+            record,
+            keeper: None,
+        })
     }
 
     /// Names of all labs running with these options.
@@ -160,7 +178,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`], with the end of its console when it does not answer in time.
     pub fn start(&self, node: &str, wait: Wait) -> Result<(), LabError> {
-        self.act(Request::Start { node: node.into(), wait })
+        self.act(Request::Start {
+            node: node.into(),
+            wait,
+        })
     }
 
     /// New card: power cut, everything the node ever wrote thrown away, another SD CID, power on.
@@ -169,7 +190,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`].
     pub fn wipe(&self, node: &str, wait: Wait) -> Result<(), LabError> {
-        self.act(Request::Wipe { node: node.into(), wait })
+        self.act(Request::Wipe {
+            node: node.into(),
+            wait,
+        })
     }
 
     /// Orderly reboot: services stop, `/boot/firmware/cmdline.txt` is read again, the boot id is new.
@@ -177,7 +201,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`].
     pub fn reboot(&self, node: &str, wait: Wait) -> Result<(), LabError> {
-        self.act(Request::Reboot { node: node.into(), wait })
+        self.act(Request::Reboot {
+            node: node.into(),
+            wait,
+        })
     }
 
     /// Waits until a node's sshd answers.
@@ -185,7 +212,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`] after `patience` (whole seconds).
     pub fn wait_ready(&self, node: &str, patience: Duration) -> Result<(), LabError> {
-        self.act(Request::WaitReady { node: node.into(), seconds: patience.as_secs() })
+        self.act(Request::WaitReady {
+            node: node.into(),
+            seconds: patience.as_secs(),
+        })
     }
 
     /// Holds apt's and dpkg's locks for `seconds`, as a process named `unattended-upgr`. Returns once they are held.
@@ -193,7 +223,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`] when somebody else holds them.
     pub fn hold_apt_lock(&self, node: &str, seconds: u32) -> Result<(), LabError> {
-        self.act(Request::HoldAptLock { node: node.into(), seconds })
+        self.act(Request::HoldAptLock {
+            node: node.into(),
+            seconds,
+        })
     }
 
     /// Fills the node's card to the last block.
@@ -218,7 +251,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`] when a program on the node keeps a file open for writing.
     pub fn remount_root_ro(&self, node: &str) -> Result<(), LabError> {
-        self.act(Request::RemountRoot { node: node.into(), read_only: true })
+        self.act(Request::RemountRoot {
+            node: node.into(),
+            read_only: true,
+        })
     }
 
     /// Undoes [`Lab::remount_root_ro`].
@@ -226,7 +262,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`].
     pub fn remount_root_rw(&self, node: &str) -> Result<(), LabError> {
-        self.act(Request::RemountRoot { node: node.into(), read_only: false })
+        self.act(Request::RemountRoot {
+            node: node.into(),
+            read_only: false,
+        })
     }
 
     /// Sets a node's clock: not possible, and here to say so. Clocks belong to the kernel, which all nodes share with
@@ -256,7 +295,12 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`] for a name the lab does not have.
     pub fn overlay_dir(&self, node: &str) -> Result<PathBuf, LabError> {
-        Ok(self.dir.inner().join("nodes").join(&self.node(node)?.name).join("upper"))
+        Ok(self
+            .dir
+            .inner()
+            .join("nodes")
+            .join(&self.node(node)?.name)
+            .join("upper"))
     }
 
     /// CPU seconds all processes of the node have used since the lab came up, reboots included.
@@ -323,7 +367,9 @@ impl Lab {
     pub fn clean(name: &str, options: &LabOptions) -> Result<(), LabError> {
         check_lab_name(name)?;
         if Lab::open(name, options).is_ok() {
-            return Err(LabError::AlreadyRunning { name: name.to_owned() });
+            return Err(LabError::AlreadyRunning {
+                name: name.to_owned(),
+            });
         }
         remove_dir(&options.lab_dir(name), options, name)
     }
@@ -341,15 +387,28 @@ impl Lab {
     }
 
     fn node(&self, name: &str) -> Result<&NodeSpec, LabError> {
-        self.record.spec.nodes.iter().find(|n| n.name == name).ok_or_else(|| LabError::Node { node: name.to_owned(), what: format!("lab {} has no such node", self.name()) })
+        self.record
+            .spec
+            .nodes
+            .iter()
+            .find(|n| n.name == name)
+            .ok_or_else(|| LabError::Node {
+                node: name.to_owned(),
+                what: format!("lab {} has no such node", self.name()),
+            })
     }
 
     fn ask(&self, request: &Request) -> Result<Response, LabError> {
         ask(&self.dir.control(), request).map_err(|e| {
             if self.record.is_alive() {
-                LabError::Io { what: format!("talk to lab {}", self.name()), source: e }
+                LabError::Io {
+                    what: format!("talk to lab {}", self.name()),
+                    source: e,
+                }
             } else {
-                LabError::NotRunning { name: self.name().to_owned() }
+                LabError::NotRunning {
+                    name: self.name().to_owned(),
+                }
             }
         })
     }
@@ -376,7 +435,10 @@ impl Lab {
     }
 
     fn surprise(&self) -> LabError {
-        LabError::Lab { name: self.name().to_owned(), what: "it gave an answer to another question".into() }
+        LabError::Lab {
+            name: self.name().to_owned(),
+            what: "it gave an answer to another question".into(),
+        }
     }
 }
 
@@ -409,12 +471,22 @@ impl Record {
 }
 
 #[cfg(target_os = "linux")]
-fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+fn start(
+    spec: &LabSpec,
+    options: &LabOptions,
+    foreground: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Lab, LabError> {
     crate::linux::launch::start(spec, options, foreground, progress)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start(spec: &LabSpec, _: &LabOptions, _: bool, _: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+fn start(
+    spec: &LabSpec,
+    _: &LabOptions,
+    _: bool,
+    _: &mut dyn FnMut(Progress),
+) -> Result<Lab, LabError> {
     Err(LabError::Missing(crate::preflight(spec.nodes.len())))
 }
 
@@ -429,7 +501,17 @@ fn remove_dir(_: &LabDir, _: &LabOptions, _: &str) -> Result<(), LabError> {
 }
 
 impl Lab {
-    pub(crate) fn new(options: LabOptions, dir: LabDir, record: Record, keeper: Option<Child>) -> Self {
-        Lab { options, dir, record, keeper }
+    pub(crate) fn new(
+        options: LabOptions,
+        dir: LabDir,
+        record: Record,
+        keeper: Option<Child>,
+    ) -> Self {
+        Lab {
+            options,
+            dir,
+            record,
+            keeper,
+        }
     }
 }

@@ -47,21 +47,30 @@ pub(crate) fn plan(nodes: &[Ipv4Addr], reserved: &[Ipv4Addr]) -> (HubPlan, Vec<N
     let taken: BTreeSet<Ipv4Addr> = nodes.iter().chain(reserved).copied().collect();
     let subnets: BTreeSet<[u8; 3]> = nodes.iter().map(|a| subnet(*a)).collect();
     // 192.0.2.0/24 and its siblings are set aside for documentation: no real inventory needs all of them.
-    let foreign = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [198, 18, 0], [100, 64, 0]]
-        .into_iter()
-        .find(|s| !subnets.contains(s) && !reserved.iter().any(|r| subnet(*r) == *s))
-        .unwrap_or([198, 19, 255]);
+    let foreign = [
+        [192, 0, 2],
+        [198, 51, 100],
+        [203, 0, 113],
+        [198, 18, 0],
+        [100, 64, 0],
+    ]
+    .into_iter()
+    .find(|s| !subnets.contains(s) && !reserved.iter().any(|r| subnet(*r) == *s))
+    .unwrap_or([198, 19, 255]);
     let foreign = Ipv4Addr::new(foreign[0], foreign[1], foreign[2], 1);
     // .1 first, as the router of a home network usually has it, then from the top.
     let hosts = || std::iter::once(1u8).chain((2..=254).rev());
     let mut addresses = vec![(foreign, 32)];
     let mut routes = Vec::new();
-    let mut hub_in: std::collections::BTreeMap<[u8; 3], Ipv4Addr> = std::collections::BTreeMap::new();
+    let mut hub_in: std::collections::BTreeMap<[u8; 3], Ipv4Addr> =
+        std::collections::BTreeMap::new();
     for s in &subnets {
         if !nodes.iter().any(|a| subnet(*a) == *s && fits_24(*a)) {
             continue;
         }
-        let free = hosts().map(|h| Ipv4Addr::new(s[0], s[1], s[2], h)).find(|a| !taken.contains(a));
+        let free = hosts()
+            .map(|h| Ipv4Addr::new(s[0], s[1], s[2], h))
+            .find(|a| !taken.contains(a));
         if let Some(a) = free {
             addresses.push((a, 24));
             hub_in.insert(*s, a);
@@ -69,11 +78,19 @@ pub(crate) fn plan(nodes: &[Ipv4Addr], reserved: &[Ipv4Addr]) -> (HubPlan, Vec<N
     }
     let mut plans = Vec::with_capacity(nodes.len());
     for a in nodes {
-        let hub = if fits_24(*a) { hub_in.get(&subnet(*a)).copied() } else { None };
+        let hub = if fits_24(*a) {
+            hub_in.get(&subnet(*a)).copied()
+        } else {
+            None
+        };
         if hub.is_none() {
             routes.push(*a);
         }
-        plans.push(NodeNet { address: *a, prefix: if fits_24(*a) { 24 } else { 32 }, hub: hub.unwrap_or(foreign) });
+        plans.push(NodeNet {
+            address: *a,
+            prefix: if fits_24(*a) { 24 } else { 32 },
+            hub: hub.unwrap_or(foreign),
+        });
     }
     (HubPlan { addresses, routes }, plans)
 }
@@ -98,7 +115,14 @@ mod tests {
     fn one_hub_address_per_subnet_and_never_a_taken_one() {
         let nodes = [ip("192.168.1.1"), ip("192.168.1.254"), ip("10.9.8.7")];
         let (hub, nets) = plan(&nodes, &[ip("10.9.8.1")]);
-        assert_eq!(hub.addresses, [(ip("192.0.2.1"), 32), (ip("10.9.8.254"), 24), (ip("192.168.1.253"), 24)]);
+        assert_eq!(
+            hub.addresses,
+            [
+                (ip("192.0.2.1"), 32),
+                (ip("10.9.8.254"), 24),
+                (ip("192.168.1.253"), 24)
+            ]
+        );
         assert!(hub.routes.is_empty());
         assert_eq!(nets[0].hub, ip("192.168.1.253"));
         assert_eq!(nets[2].hub, ip("10.9.8.254"));
@@ -108,7 +132,14 @@ mod tests {
     fn network_and_broadcast_octets_become_routed_single_addresses() {
         let (hub, nets) = plan(&[ip("10.0.3.255"), ip("10.0.3.0"), ip("10.0.3.7")], &[]);
         assert_eq!(hub.routes, [ip("10.0.3.255"), ip("10.0.3.0")]);
-        assert_eq!(nets[0], NodeNet { address: ip("10.0.3.255"), prefix: 32, hub: ip("192.0.2.1") });
+        assert_eq!(
+            nets[0],
+            NodeNet {
+                address: ip("10.0.3.255"),
+                prefix: 32,
+                hub: ip("192.0.2.1")
+            }
+        );
         assert_eq!(nets[2].hub, ip("10.0.3.1"));
     }
 

@@ -47,16 +47,26 @@ impl LabOptions {
 
     /// Directory of one lab.
     pub(crate) fn lab_dir(&self, name: &str) -> LabDir {
-        LabDir { root: self.state_root.join(name) }
+        LabDir {
+            root: self.state_root.join(name),
+        }
     }
 }
 
 fn xdg(variable: &str, fallback: &str) -> Result<PathBuf, LabError> {
     // The XDG specification: a relative path in these variables is to be ignored.
-    let set = env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = || env::var_os("HOME").map(|h| Path::new(&h).join(fallback)).filter(|p| p.is_absolute());
+    let set = env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute());
+    let home = || {
+        env::var_os("HOME")
+            .map(|h| Path::new(&h).join(fallback))
+            .filter(|p| p.is_absolute())
+    };
     set.or_else(home).ok_or_else(|| LabError::Io {
-        what: format!("find a directory for the lab: neither {variable} nor HOME is an absolute path"),
+        what: format!(
+            "find a directory for the lab: neither {variable} nor HOME is an absolute path"
+        ),
         source: std::io::ErrorKind::NotFound.into(),
     })
 }

@@ -14,8 +14,16 @@ pub struct Missing {
 }
 
 impl Missing {
-    pub(crate) fn new(what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) -> Self {
-        Missing { what: what.into(), why: why.into(), cure: cure.into() }
+    pub(crate) fn new(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Missing {
+            what: what.into(),
+            why: why.into(),
+            cure: cure.into(),
+        }
     }
 }
 

@@ -166,7 +166,10 @@ impl PiPersonality {
             model: "Raspberry Pi 4 Model B Rev 1.4".to_owned(),
             serial: format!("10000000{}", hex.get(0..8).unwrap_or_default()),
             // MID 03, OID "SD", name "SL32G", revision 8.5; serial number from the name.
-            sd_cid: format!("035344534c33324785{}01530b", hex.get(8..16).unwrap_or_default()),
+            sd_cid: format!(
+                "035344534c33324785{}01530b",
+                hex.get(8..16).unwrap_or_default()
+            ),
             memory_kib: None,
             os,
             cloud_init: os == OsFlavour::Ubuntu2404,
@@ -184,7 +187,12 @@ impl NodeSpec {
             name,
             address: IpAddr::V4(address),
             ssh_port: 22,
-            user: if os == OsFlavour::Ubuntu2404 { "ubuntu" } else { "pi" }.to_owned(),
+            user: if os == OsFlavour::Ubuntu2404 {
+                "ubuntu"
+            } else {
+                "pi"
+            }
+            .to_owned(),
             image: os.image(),
             sudo: SudoMode::NoPassword,
             pi,
@@ -200,7 +208,10 @@ impl NodeSpec {
     pub fn ipv4(&self) -> Result<Ipv4Addr, LabError> {
         match self.address {
             IpAddr::V4(a) => Ok(a),
-            IpAddr::V6(a) => Err(LabError::bad_spec(&self.name, format!("its address {a} is IPv6, the lab speaks IPv4 only"))),
+            IpAddr::V6(a) => Err(LabError::bad_spec(
+                &self.name,
+                format!("its address {a} is IPv6, the lab speaks IPv4 only"),
+            )),
         }
     }
 }
@@ -216,39 +227,76 @@ impl LabSpec {
         let mut addresses = BTreeSet::new();
         for node in &self.nodes {
             if !is_path_word(&node.name) {
-                return Err(LabError::bad_spec(&node.name, "a node's name is 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit"));
+                return Err(LabError::bad_spec(
+                    &node.name,
+                    "a node's name is 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit",
+                ));
             }
             if !names.insert(node.name.as_str()) {
                 return Err(LabError::bad_spec(&node.name, "the name occurs twice"));
             }
             let address = node.ipv4()?;
-            if address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast() {
-                return Err(LabError::bad_spec(&node.name, format!("{address} is no address a node can have")));
+            if address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast()
+            {
+                return Err(LabError::bad_spec(
+                    &node.name,
+                    format!("{address} is no address a node can have"),
+                ));
             }
             if !addresses.insert(address) {
-                return Err(LabError::bad_spec(&node.name, format!("the address {address} occurs twice")));
+                return Err(LabError::bad_spec(
+                    &node.name,
+                    format!("the address {address} occurs twice"),
+                ));
             }
             if node.ssh_port == 0 {
                 return Err(LabError::bad_spec(&node.name, "port 0 is no port"));
             }
-            let user_ok = node.user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-                && node.user.len() <= 32
-                && node.user.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_');
+            let user_ok =
+                node.user
+                    .starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                    && node.user.len() <= 32
+                    && node.user.chars().all(|c| {
+                        c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
+                    });
             if !user_ok {
-                return Err(LabError::bad_spec(&node.name, format!("`{}` is no user name Debian would create", node.user)));
+                return Err(LabError::bad_spec(
+                    &node.name,
+                    format!("`{}` is no user name Debian would create", node.user),
+                ));
             }
             if node.pi.os.is_rpi_os() && node.image != node.pi.os.image() {
-                return Err(LabError::bad_spec(&node.name, format!("its OS is at home on the image {}, not {}", node.pi.os.image(), node.image)));
+                return Err(LabError::bad_spec(
+                    &node.name,
+                    format!(
+                        "its OS is at home on the image {}, not {}",
+                        node.pi.os.image(),
+                        node.image
+                    ),
+                ));
             }
-            for (what, text) in [("model", &node.pi.model), ("serial", &node.pi.serial), ("SD CID", &node.pi.sd_cid)] {
+            for (what, text) in [
+                ("model", &node.pi.model),
+                ("serial", &node.pi.serial),
+                ("SD CID", &node.pi.sd_cid),
+            ] {
                 if text.contains(['\n', '\0']) {
-                    return Err(LabError::bad_spec(&node.name, format!("its {what} holds a control character")));
+                    return Err(LabError::bad_spec(
+                        &node.name,
+                        format!("its {what} holds a control character"),
+                    ));
                 }
             }
         }
         for key in &self.authorized_keys {
             if key.trim().contains('\n') {
-                return Err(LabError::BadSpec { node: None, what: "an authorised key spans several lines".into() });
+                return Err(LabError::BadSpec {
+                    node: None,
+                    what: "an authorised key spans several lines".into(),
+                });
             }
         }
         Ok(())
@@ -271,14 +319,21 @@ pub(crate) fn check_lab_name(name: &str) -> Result<(), LabError> {
     if is_path_word(name) {
         Ok(())
     } else {
-        Err(LabError::BadSpec { node: None, what: format!("`{name}` is no lab name: 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit") })
+        Err(LabError::BadSpec {
+            node: None,
+            what: format!(
+                "`{name}` is no lab name: 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit"
+            ),
+        })
     }
 }
 
 fn is_path_word(word: &str) -> bool {
     word.len() <= 64
         && word.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 #[cfg(test)]
@@ -286,7 +341,12 @@ mod tests {
     use super::*;
 
     fn spec(nodes: Vec<NodeSpec>) -> LabSpec {
-        LabSpec { name: "t".into(), nodes, authorized_keys: vec![], dns: vec![] }
+        LabSpec {
+            name: "t".into(),
+            nodes,
+            authorized_keys: vec![],
+            dns: vec![],
+        }
     }
 
     #[test]
@@ -315,6 +375,9 @@ mod tests {
         let p = PiPersonality::for_node(OsFlavour::RpiOsBookworm, "n1");
         assert_eq!(p, PiPersonality::for_node(OsFlavour::RpiOsBookworm, "n1"));
         assert_eq!((p.serial.len(), p.sd_cid.len()), (16, 32));
-        assert_ne!(p.serial, PiPersonality::for_node(OsFlavour::RpiOsBookworm, "n2").serial);
+        assert_ne!(
+            p.serial,
+            PiPersonality::for_node(OsFlavour::RpiOsBookworm, "n2").serial
+        );
     }
 }

@@ -8,7 +8,11 @@ use crate::pi::cmdline;
 use crate::spec::{OsFlavour, PiPersonality};
 
 /// `disk_mib`: size of the card where it is limited; swap files take a quarter of it at most.
-pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, disk_mib: Option<u32>) -> Result<(), Trouble> {
+pub(crate) fn write(
+    card: &Card<'_>,
+    pi: &PiPersonality,
+    disk_mib: Option<u32>,
+) -> Result<(), Trouble> {
     let os = pi.os;
     let host = os.default_hostname();
     let swap_mib = disk_mib.map_or(512, |m| (m / 4).clamp(1, 512));
@@ -22,7 +26,15 @@ pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, disk_mib: Option<u32>) 
     card.put("etc/machine-id", 0o444, "")?;
     card.put("etc/resolv.conf", 0o644, "")?;
     card.put("boot/firmware/cmdline.txt", 0o755, cmdline::on_card(os))?;
-    card.put("boot/firmware/config.txt", 0o755, if os == OsFlavour::Ubuntu2404 { CONFIG_UBUNTU } else { CONFIG_RPI })?;
+    card.put(
+        "boot/firmware/config.txt",
+        0o755,
+        if os == OsFlavour::Ubuntu2404 {
+            CONFIG_UBUNTU
+        } else {
+            CONFIG_RPI
+        },
+    )?;
     if os.is_rpi_os() {
         // pi-gen, stage1/00-boot-files: what was moved leaves a note behind.
         for file in ["cmdline.txt", "config.txt"] {
@@ -43,16 +55,36 @@ pub(crate) fn write(card: &Card<'_>, pi: &PiPersonality, disk_mib: Option<u32>) 
         card.put("etc/lsb-release", 0o644, "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=24.04\nDISTRIB_CODENAME=noble\nDISTRIB_DESCRIPTION=\"Ubuntu 24.04.2 LTS\"\n")?;
     }
     if pi.cloud_init {
-        card.put("boot/firmware/meta-data", 0o755, if os.is_rpi_os() { "instance_id: rpios-image\ndsmode: local\n" } else { "dsmode: local\ninstance_id: cloud-image\n" })?;
-        card.put("boot/firmware/user-data", 0o755, &format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\n"))?;
-        card.put("boot/firmware/network-config", 0o755, "version: 2\nethernets:\n  eth0:\n    dhcp4: true\n    optional: true\n")?;
+        card.put(
+            "boot/firmware/meta-data",
+            0o755,
+            if os.is_rpi_os() {
+                "instance_id: rpios-image\ndsmode: local\n"
+            } else {
+                "dsmode: local\ninstance_id: cloud-image\n"
+            },
+        )?;
+        card.put(
+            "boot/firmware/user-data",
+            0o755,
+            &format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\n"),
+        )?;
+        card.put(
+            "boot/firmware/network-config",
+            0o755,
+            "version: 2\nethernets:\n  eth0:\n    dhcp4: true\n    optional: true\n",
+        )?;
     }
     Ok(())
 }
 
 fn timezone(card: &Card<'_>, zone: &str) -> Result<(), Trouble> {
     card.put("etc/timezone", 0o644, &format!("{zone}\n"))?;
-    symlink(format!("/usr/share/zoneinfo/{zone}"), card.path("etc/localtime")?).attempt(|| "link /etc/localtime".into())
+    symlink(
+        format!("/usr/share/zoneinfo/{zone}"),
+        card.path("etc/localtime")?,
+    )
+    .attempt(|| "link /etc/localtime".into())
 }
 
 fn fstab(card: &Card<'_>, pi: &PiPersonality, swap_mib: u32) -> Result<(), Trouble> {
@@ -60,15 +92,20 @@ fn fstab(card: &Card<'_>, pi: &PiPersonality, swap_mib: u32) -> Result<(), Troub
         OsFlavour::RpiOsBookworm | OsFlavour::RpiOsTrixie => {
             "proc            /proc           proc    defaults          0       0\nPARTUUID=4d8097e2-01  /boot/firmware  vfat    defaults          0       2\nPARTUUID=4d8097e2-02  /               ext4    defaults,noatime  0       1\n"
         }
-        OsFlavour::Ubuntu2404 => "LABEL=writable\t/\text4\tdefaults\t0\t1\nLABEL=system-boot\t/boot/firmware\tvfat\tdefaults\t0\t1\n",
-        OsFlavour::Debian => "LABEL=RASPIROOT / ext4 rw 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw 0 2\n",
+        OsFlavour::Ubuntu2404 => {
+            "LABEL=writable\t/\text4\tdefaults\t0\t1\nLABEL=system-boot\t/boot/firmware\tvfat\tdefaults\t0\t1\n"
+        }
+        OsFlavour::Debian => {
+            "LABEL=RASPIROOT / ext4 rw 0 1\nLABEL=RASPIFIRM /boot/firmware vfat rw 0 2\n"
+        }
     };
     let mut text = text.to_owned();
     if pi.os == OsFlavour::Debian && pi.swaps {
         text.push_str("/swapfile none swap sw 0 0\n");
         let path = card.path("swapfile")?;
         let file = std::fs::File::create(&path).attempt(|| "create /swapfile".into())?;
-        file.set_len(u64::from(swap_mib) << 20).attempt(|| "size /swapfile".into())?;
+        file.set_len(u64::from(swap_mib) << 20)
+            .attempt(|| "size /swapfile".into())?;
         card_mode(&path)?;
     }
     card.put("etc/fstab", 0o644, &text)
@@ -76,7 +113,8 @@ fn fstab(card: &Card<'_>, pi: &PiPersonality, swap_mib: u32) -> Result<(), Troub
 
 fn card_mode(path: &std::path::Path) -> Result<(), Trouble> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).attempt(|| format!("set the mode of {}", path.display()))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .attempt(|| format!("set the mode of {}", path.display()))
 }
 
 const CONFIG_RPI: &str = "# For more options and information see\n# http://rptl.io/configtxt\n# Some settings may impact device functionality. See link above for details\n\ndtparam=audio=on\ncamera_auto_detect=1\ndisplay_auto_detect=1\nauto_initramfs=1\ndtoverlay=vc4-kms-v3d\nmax_framebuffers=2\ndisable_fw_kms_setup=1\narm_64bit=1\ndisable_overscan=1\narm_boost=1\n\n[cm4]\notg_mode=1\n\n[all]\n";

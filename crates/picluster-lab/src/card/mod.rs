@@ -12,12 +12,22 @@ use crate::network::{NodeNet, PROXY_PORT};
 use crate::spec::NodeSpec;
 
 /// Flashes `card`, an empty directory, for a node on top of the image at `image`.
-pub(crate) fn flash(card: &Path, image: &Path, node: &NodeSpec, net: &NodeNet, keys: &[String]) -> Result<(), Trouble> {
+pub(crate) fn flash(
+    card: &Path,
+    image: &Path,
+    node: &NodeSpec,
+    net: &NodeNet,
+    keys: &[String],
+) -> Result<(), Trouble> {
     let c = Card { root: card, image };
     files::write(&c, &node.pi, node.disk_mib)?;
     c.put("etc/apt/apt.conf.d/01lab-proxy", 0o644, &format!("Acquire::http::Proxy \"http://{}:{PROXY_PORT}\";\n// Cached lists outlive their validity when the lab is offline.\nAcquire::Check-Valid-Until \"false\";\n", net.hub))?;
     if node.ssh_port != 22 {
-        c.put("etc/ssh/sshd_config.d/10-port.conf", 0o644, &format!("Port {}\n", node.ssh_port))?;
+        c.put(
+            "etc/ssh/sshd_config.d/10-port.conf",
+            0o644,
+            &format!("Port {}\n", node.ssh_port),
+        )?;
     }
     account::create(&c, node, keys)
 }
@@ -33,28 +43,37 @@ impl Card<'_> {
     pub(crate) fn put(&self, path: &str, mode: u32, content: &str) -> Result<(), Trouble> {
         let target = self.path(path)?;
         fs::write(&target, content).attempt(|| format!("write {}", target.display()))?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).attempt(|| format!("set the mode of {}", target.display()))
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode))
+            .attempt(|| format!("set the mode of {}", target.display()))
     }
 
     /// A path on the card whose directory exists, with the mode the image gives that directory: an upper directory
     /// hides the lower one's attributes.
     pub(crate) fn path(&self, path: &str) -> Result<PathBuf, Trouble> {
         let mut at = PathBuf::new();
-        for part in Path::new(path).parent().into_iter().flat_map(Path::components) {
+        for part in Path::new(path)
+            .parent()
+            .into_iter()
+            .flat_map(Path::components)
+        {
             at.push(part);
             let dir = self.root.join(&at);
             if dir.is_dir() {
                 continue;
             }
             fs::create_dir(&dir).attempt(|| format!("create {}", dir.display()))?;
-            let mode = fs::metadata(self.image.join(&at)).map_or(0o755, |m| m.permissions().mode() & 0o7777);
-            fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).attempt(|| format!("set the mode of {}", dir.display()))?;
+            let mode = fs::metadata(self.image.join(&at))
+                .map_or(0o755, |m| m.permissions().mode() & 0o7777);
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode))
+                .attempt(|| format!("set the mode of {}", dir.display()))?;
         }
         Ok(self.root.join(path))
     }
 
     /// A file of the image, or of the card where that already has it.
     pub(crate) fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.root.join(path)).or_else(|_| fs::read_to_string(self.image.join(path))).unwrap_or_default()
+        fs::read_to_string(self.root.join(path))
+            .or_else(|_| fs::read_to_string(self.image.join(path)))
+            .unwrap_or_default()
     }
 }

@@ -21,14 +21,21 @@ use crate::spec::ImageName;
 const STAMP: &str = "stamp.json";
 
 fn failed(image: ImageName, what: impl Into<String>) -> LabError {
-    LabError::Image { image: image.to_string(), what: what.into(), log: String::new() }
+    LabError::Image {
+        image: image.to_string(),
+        what: what.into(),
+        log: String::new(),
+    }
 }
 
 fn directory(image: ImageName, options: &LabOptions) -> Result<(PathBuf, String), LabError> {
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
     let recipe = recipe::digest(image, &mapping.fingerprint());
     let short = recipe.get(..16).unwrap_or(&recipe).to_owned();
-    Ok((options.images_dir().join(format!("{image}-{short}")), recipe))
+    Ok((
+        options.images_dir().join(format!("{image}-{short}")),
+        recipe,
+    ))
 }
 
 fn read_stamp(dir: &Path) -> Option<ImageState> {
@@ -41,7 +48,11 @@ pub(super) fn state(image: ImageName, options: &LabOptions) -> Option<ImageState
     read_stamp(&directory(image, options).ok()?.0)
 }
 
-pub(super) fn ensure(image: ImageName, options: &LabOptions, progress: &mut dyn FnMut(Progress)) -> Result<ImageState, LabError> {
+pub(super) fn ensure(
+    image: ImageName,
+    options: &LabOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ImageState, LabError> {
     let (dir, recipe) = directory(image, options)?;
     if let Some(state) = read_stamp(&dir) {
         return Ok(state);
@@ -57,39 +68,69 @@ pub(super) fn ensure(image: ImageName, options: &LabOptions, progress: &mut dyn 
         return Err(LabError::Missing(missing));
     }
     let started = Instant::now();
-    progress(Progress::ImageBuilding { image: image.to_string() });
+    progress(Progress::ImageBuilding {
+        image: image.to_string(),
+    });
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
     // With the lock held, whatever an interrupted build or an older recipe left is nobody's; images in use stay.
     sweep(image, &images, &dir, &mapping, options);
     let building = images.join(format!(".building-{image}-{}", std::process::id()));
     fs::create_dir(&building).map_err(LabError::io(format!("create {}", building.display())))?;
     let (uid, gid) = mapping.root_ids();
-    std::os::unix::fs::chown(&building, Some(uid), Some(gid)).map_err(LabError::io(format!("hand over {}", building.display())))?;
+    std::os::unix::fs::chown(&building, Some(uid), Some(gid))
+        .map_err(LabError::io(format!("hand over {}", building.display())))?;
     let result = build(image, options, &mapping, &building, &recipe, progress);
     if result.is_err() {
         let _ = remove_tree(&building, &mapping, options);
     }
     result?;
-    fs::rename(&building, &dir).map_err(LabError::io(format!("rename {} into place", building.display())))?;
-    progress(Progress::ImageBuilt { image: image.to_string(), seconds: started.elapsed().as_secs_f64() });
+    fs::rename(&building, &dir).map_err(LabError::io(format!(
+        "rename {} into place",
+        building.display()
+    )))?;
+    progress(Progress::ImageBuilt {
+        image: image.to_string(),
+        seconds: started.elapsed().as_secs_f64(),
+    });
     read_stamp(&dir).ok_or_else(|| failed(image, "the builder left no stamp"))
 }
 
-fn build(image: ImageName, options: &LabOptions, mapping: &Mapping, building: &Path, recipe: &str, progress: &mut dyn FnMut(Progress)) -> Result<(), LabError> {
+fn build(
+    image: ImageName,
+    options: &LabOptions,
+    mapping: &Mapping,
+    building: &Path,
+    recipe: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), LabError> {
     let of = |t: Trouble| failed(image, t.0);
     let proxy = Loopback::start(Cache::open(&options.apt_dir()).map_err(of)?).map_err(of)?;
-    let order = BuildOrder { image, recipe: recipe.to_owned(), proxy: format!("http://127.0.0.1:{}", proxy.port) };
+    let order = BuildOrder {
+        image,
+        recipe: recipe.to_owned(),
+        proxy: format!("http://127.0.0.1:{}", proxy.port),
+    };
     let order = serde_json::to_string(&order).map_err(|e| failed(image, e.to_string()))?;
     let ns = UserNs::new(&options.program, mapping).map_err(of)?;
-    let mut child = command_inside(&ns, mapping, &options.program, &[(building.to_owned(), "out")], &["build".into(), order])
-        // Held open until the end: the builder goes when this process does.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(LabError::io("start the image builder"))?;
+    let mut child = command_inside(
+        &ns,
+        mapping,
+        &options.program,
+        &[(building.to_owned(), "out")],
+        &["build".into(), order],
+    )
+    // Held open until the end: the builder goes when this process does.
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null())
+    .spawn()
+    .map_err(LabError::io("start the image builder"))?;
     let mut tail: VecDeque<String> = VecDeque::new();
-    let out = child.stdout.take().map(|o| -> Box<dyn Read> { Box::new(o) }).unwrap_or_else(|| Box::new(std::io::empty()));
+    let out = child
+        .stdout
+        .take()
+        .map(|o| -> Box<dyn Read> { Box::new(o) })
+        .unwrap_or_else(|| Box::new(std::io::empty()));
     let mut out = BufReader::new(out);
     let mut raw = Vec::new();
     while out.read_until(b'\n', &mut raw).is_ok_and(|n| n > 0) {
@@ -99,14 +140,23 @@ fn build(image: ImageName, options: &LabOptions, mapping: &Mapping, building: &P
             tail.pop_front();
         }
         tail.push_back(line.clone());
-        progress(Progress::ImageLine { image: image.to_string(), line });
+        progress(Progress::ImageLine {
+            image: image.to_string(),
+            line,
+        });
     }
-    let status = child.wait().map_err(LabError::io("wait for the image builder"))?;
+    let status = child
+        .wait()
+        .map_err(LabError::io("wait for the image builder"))?;
     if status.success() {
         return Ok(());
     }
     let log = tail.into_iter().collect::<Vec<_>>().join("\n");
-    Err(LabError::Image { image: image.to_string(), what: format!("the builder ended with {status}"), log })
+    Err(LabError::Image {
+        image: image.to_string(),
+        what: format!("the builder ended with {status}"),
+        log,
+    })
 }
 
 pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
@@ -118,7 +168,13 @@ pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabEr
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
     sweep(image, &images, Path::new(""), &mapping, options);
     match versions(image, &images).first() {
-        Some(left) => Err(failed(image, format!("{} is in use by a lab; end it with `picluster lab down`", left.display()))),
+        Some(left) => Err(failed(
+            image,
+            format!(
+                "{} is in use by a lab; end it with `picluster lab down`",
+                left.display()
+            ),
+        )),
         None => Ok(()),
     }
 }
@@ -126,20 +182,31 @@ pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabEr
 fn lock(image: ImageName, images: &Path) -> Result<File, LabError> {
     let path = images.join(format!("{image}.lock"));
     let file = File::create(&path).map_err(LabError::io(format!("open {}", path.display())))?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|e| LabError::Io { what: format!("lock {}", path.display()), source: e.into() })?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|e| LabError::Io {
+        what: format!("lock {}", path.display()),
+        source: e.into(),
+    })?;
     Ok(file)
 }
 
 /// A hold on an image in use: no sweep removes it meanwhile.
 pub(crate) fn hold(dir: &Path) -> Result<File, Trouble> {
-    let file = File::open(dir.join(STAMP)).map_err(|e| Trouble(format!("open {}: {e}", dir.display())))?;
-    flock(&file, FlockOperation::LockShared).map_err(|e| Trouble(format!("hold {}: {e}", dir.display())))?;
+    let file =
+        File::open(dir.join(STAMP)).map_err(|e| Trouble(format!("open {}: {e}", dir.display())))?;
+    flock(&file, FlockOperation::LockShared)
+        .map_err(|e| Trouble(format!("hold {}: {e}", dir.display())))?;
     Ok(file)
 }
 
 fn versions(image: ImageName, images: &Path) -> Vec<PathBuf> {
     let prefix = format!("{image}-");
-    fs::read_dir(images).into_iter().flatten().flatten().filter(|e| e.file_name().to_string_lossy().starts_with(&prefix)).map(|e| e.path()).collect()
+    fs::read_dir(images)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|e| e.path())
+        .collect()
 }
 
 fn sweep(image: ImageName, images: &Path, keep: &Path, mapping: &Mapping, options: &LabOptions) {
@@ -163,14 +230,25 @@ fn sweep(image: ImageName, images: &Path, keep: &Path, mapping: &Mapping, option
 }
 
 /// Removes a directory whose files may belong to ids of the mapping.
-pub(crate) fn remove_tree(dir: &Path, mapping: &Mapping, options: &LabOptions) -> Result<(), Trouble> {
+pub(crate) fn remove_tree(
+    dir: &Path,
+    mapping: &Mapping,
+    options: &LabOptions,
+) -> Result<(), Trouble> {
     if *mapping == Mapping::Shifted {
-        return fs::remove_dir_all(dir).map_err(|e| Trouble(format!("remove {}: {e}", dir.display())));
+        return fs::remove_dir_all(dir)
+            .map_err(|e| Trouble(format!("remove {}: {e}", dir.display())));
     }
     if !dir.exists() {
         return Ok(());
     }
     let ns = UserNs::new(&options.program, mapping)?;
-    crate::linux::tool::run(&mut command_inside(&ns, mapping, &options.program, &[(dir.to_owned(), "out")], &["empty".into()]))?;
+    crate::linux::tool::run(&mut command_inside(
+        &ns,
+        mapping,
+        &options.program,
+        &[(dir.to_owned(), "out")],
+        &["empty".into()],
+    ))?;
     fs::remove_dir_all(dir).map_err(|e| Trouble(format!("remove {}: {e}", dir.display())))
 }

@@ -35,7 +35,11 @@ pub struct ImageState {
 ///
 /// # Errors
 /// [`LabError::Missing`] when the machine cannot build images, [`LabError::Image`] with the builder's last lines.
-pub fn ensure_image(image: ImageName, options: &LabOptions, progress: &mut dyn FnMut(Progress)) -> Result<ImageState, LabError> {
+pub fn ensure_image(
+    image: ImageName,
+    options: &LabOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ImageState, LabError> {
     #[cfg(target_os = "linux")]
     {
         build::ensure(image, options, progress)

@@ -8,9 +8,10 @@ use crate::spec::{ImageName, OsFlavour, PiPersonality};
 const REVISION: u32 = 1;
 
 /// Packages beyond `minbase`: what every Pi image has and the lab or a role needs before it can install anything.
-pub(crate) const PACKAGES: [&str; 17] = [
+pub(crate) const PACKAGES: [&str; 18] = [
     "systemd",
     "systemd-sysv",
+    "systemd-timesyncd",
     "dbus",
     "udev",
     "kmod",
@@ -29,7 +30,14 @@ pub(crate) const PACKAGES: [&str; 17] = [
 ];
 
 /// Units that would work in vain or at random times on a lab node.
-pub(crate) const MASKED: [&str; 6] = ["apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_reap.service", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-remount-fs.service"];
+pub(crate) const MASKED: [&str; 6] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_reap.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-remount-fs.service",
+];
 
 /// A file of the image: path, mode, content.
 pub(crate) type ImageFile = (&'static str, u32, &'static str);
@@ -41,7 +49,11 @@ pub(crate) const FILES: [ImageFile; 4] = [
         0o644,
         "# The first boot makes the host key; ed25519 alone, as RSA takes seconds.\n[Service]\nExecStartPre=\nExecStartPre=/bin/sh -c \"[ -e /etc/ssh/ssh_host_ed25519_key ] || /usr/bin/ssh-keygen -q -t ed25519 -N \\\"\\\" -f /etc/ssh/ssh_host_ed25519_key\"\nExecStartPre=/usr/sbin/sshd -t\n",
     ),
-    ("etc/initramfs-tools/update-initramfs.conf", 0o644, "update_initramfs=no\n"),
+    (
+        "etc/initramfs-tools/update-initramfs.conf",
+        0o644,
+        "update_initramfs=no\n",
+    ),
     ("usr/sbin/swapon", 0o755, SWAPON),
     ("usr/sbin/swapoff", 0o755, SWAPOFF),
 ];
@@ -130,8 +142,16 @@ const RPI_SWAP: Package = Package {
     version: "1.4+lab1",
     depends: "systemd-zram-generator",
     files: &[
-        ("etc/rpi/swap.conf", 0o644, "# Configuration file for rpi-swap\n#\n# See swap.conf(5) for details.\n\n[Main]\n#Mechanism=auto\n\n[File]\n#Path=/var/swap\n#RamMultiplier=1\n#MaxSizeMiB=2048\n#MaxDiskPercent=50\n#FixedSizeMiB=\n\n[Zram]\n#RamMultiplier=1\n#MaxSizeMiB=2048\n#FixedSizeMiB=\n"),
-        ("usr/lib/systemd/system-generators/rpi-swap-generator", 0o755, "#!/bin/sh\n# Stand-in of the lab: no swap device can be made on a node.\nexit 0\n"),
+        (
+            "etc/rpi/swap.conf",
+            0o644,
+            "# Configuration file for rpi-swap\n#\n# See swap.conf(5) for details.\n\n[Main]\n#Mechanism=auto\n\n[File]\n#Path=/var/swap\n#RamMultiplier=1\n#MaxSizeMiB=2048\n#MaxDiskPercent=50\n#FixedSizeMiB=\n\n[Zram]\n#RamMultiplier=1\n#MaxSizeMiB=2048\n#FixedSizeMiB=\n",
+        ),
+        (
+            "usr/lib/systemd/system-generators/rpi-swap-generator",
+            0o755,
+            "#!/bin/sh\n# Stand-in of the lab: no swap device can be made on a node.\nexit 0\n",
+        ),
     ],
     conffiles: &["/etc/rpi/swap.conf"],
 };
@@ -142,9 +162,21 @@ const CLOUD_INIT: Package = Package {
     version: "25.3-1+lab1",
     depends: "",
     files: &[
-        ("etc/cloud/cloud.cfg", 0o644, "# The top level settings are used as module\n# and base configuration.\n\nusers:\n  - default\n\ndisable_root: true\n\n# This will cause the set+update hostname module to not operate (if true)\npreserve_hostname: false\n\ncloud_init_modules:\n  - set_hostname\n  - update_hostname\n  - update_etc_hosts\n  - users_groups\n  - ssh\n"),
-        ("etc/cloud/cloud.cfg.d/README", 0o644, "# All files with the '.cfg' extension in this directory will be read by\n# cloud-init. They are read in lexical order. Later files overwrite values in\n# earlier files.\n"),
-        ("etc/cloud/templates/hosts.debian.tmpl", 0o644, "## template:jinja\n127.0.1.1 {{fqdn}} {{hostname}}\n127.0.0.1 localhost\n"),
+        (
+            "etc/cloud/cloud.cfg",
+            0o644,
+            "# The top level settings are used as module\n# and base configuration.\n\nusers:\n  - default\n\ndisable_root: true\n\n# This will cause the set+update hostname module to not operate (if true)\npreserve_hostname: false\n\ncloud_init_modules:\n  - set_hostname\n  - update_hostname\n  - update_etc_hosts\n  - users_groups\n  - ssh\n",
+        ),
+        (
+            "etc/cloud/cloud.cfg.d/README",
+            0o644,
+            "# All files with the '.cfg' extension in this directory will be read by\n# cloud-init. They are read in lexical order. Later files overwrite values in\n# earlier files.\n",
+        ),
+        (
+            "etc/cloud/templates/hosts.debian.tmpl",
+            0o644,
+            "## template:jinja\n127.0.1.1 {{fqdn}} {{hostname}}\n127.0.0.1 localhost\n",
+        ),
         (
             "usr/bin/cloud-init",
             0o755,
@@ -158,14 +190,38 @@ const CLOUD_INIT: Package = Package {
 pub(crate) fn layers(image: ImageName) -> &'static [Layer] {
     match image {
         ImageName::Bookworm => &[
-            Layer { name: "dphys", archive: &["dphys-swapfile", "dc"], made: &[] },
-            Layer { name: "dphys-cloud", archive: &["dphys-swapfile", "dc"], made: &[CLOUD_INIT] },
-            Layer { name: "cloud", archive: &[], made: &[CLOUD_INIT] },
+            Layer {
+                name: "dphys",
+                archive: &["dphys-swapfile", "dc"],
+                made: &[],
+            },
+            Layer {
+                name: "dphys-cloud",
+                archive: &["dphys-swapfile", "dc"],
+                made: &[CLOUD_INIT],
+            },
+            Layer {
+                name: "cloud",
+                archive: &[],
+                made: &[CLOUD_INIT],
+            },
         ],
         ImageName::Trixie => &[
-            Layer { name: "rpiswap", archive: &["systemd-zram-generator"], made: &[RPI_SWAP] },
-            Layer { name: "rpiswap-cloud", archive: &["systemd-zram-generator"], made: &[RPI_SWAP, CLOUD_INIT] },
-            Layer { name: "cloud", archive: &[], made: &[CLOUD_INIT] },
+            Layer {
+                name: "rpiswap",
+                archive: &["systemd-zram-generator"],
+                made: &[RPI_SWAP],
+            },
+            Layer {
+                name: "rpiswap-cloud",
+                archive: &["systemd-zram-generator"],
+                made: &[RPI_SWAP, CLOUD_INIT],
+            },
+            Layer {
+                name: "cloud",
+                archive: &[],
+                made: &[CLOUD_INIT],
+            },
         ],
     }
 }
@@ -184,6 +240,12 @@ pub(crate) fn layer(pi: &PiPersonality) -> Option<&'static str> {
 
 /// Digest of the recipe for one mapping of ids (whose trees are of no use to another).
 pub(crate) fn digest(image: ImageName, mapping: &str) -> String {
-    let text = format!("{REVISION} {image} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}", layers(image));
-    Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+    let text = format!(
+        "{REVISION} {image} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}",
+        layers(image)
+    );
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }

@@ -37,9 +37,12 @@ const VIEWS: &str = "run/lab";
 
 /// `CONFIG`
 pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
-    let path = args.first().ok_or_else(|| Trouble("no configuration named".into()))?;
+    let path = args
+        .first()
+        .ok_or_else(|| Trouble("no configuration named".into()))?;
     let text = fs::read(path).attempt(|| format!("read {}", path.to_string_lossy()))?;
-    let config: BootConfig = serde_json::from_slice(&text).attempt(|| "read the boot configuration".into())?;
+    let config: BootConfig =
+        serde_json::from_slice(&text).attempt(|| "read the boot configuration".into())?;
     mounts::all_private()?;
     hub::configure(&config.net)?;
     assemble(&config)?;
@@ -61,8 +64,17 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
 
 fn assemble(config: &BootConfig) -> Result<(), Trouble> {
     let r = config.root.as_path();
-    let lower: Vec<String> = config.lower.iter().map(|p| p.display().to_string()).collect();
-    let options = format!("lowerdir={},upperdir={},workdir={},userxattr", lower.join(":"), config.upper.display(), config.work.display());
+    let lower: Vec<String> = config
+        .lower
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        lower.join(":"),
+        config.upper.display(),
+        config.work.display()
+    );
     mounts::mount("overlay", r, MountFlags::empty(), &options)?;
     kernel_file_systems(r)?;
     devices(r)?;
@@ -78,7 +90,11 @@ fn assemble(config: &BootConfig) -> Result<(), Trouble> {
     pi::boot_stages(r, &config.pi)?;
     views(r, config)?;
     let hostname = fs::read_to_string(r.join("etc/hostname")).unwrap_or_default();
-    let hostname = hostname.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or("localhost");
+    let hostname = hostname
+        .lines()
+        .map(str::trim)
+        .find(|l| !l.is_empty() && !l.starts_with('#'))
+        .unwrap_or("localhost");
     rustix::system::sethostname(hostname.as_bytes()).attempt(|| "set the hostname".into())
 }
 
@@ -102,8 +118,19 @@ fn devices(r: &Path) -> Result<(), Trouble> {
     made(&dev.join("pts"))?;
     made(&dev.join("shm"))?;
     mounts::tmpfs(&dev.join("shm"), "mode=1777")?;
-    mounts::mount("devpts", &dev.join("pts"), MountFlags::NOSUID | MountFlags::NOEXEC, "newinstance,ptmxmode=666,mode=620,gid=5")?;
-    for (target, link) in [("pts/ptmx", "ptmx"), ("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")] {
+    mounts::mount(
+        "devpts",
+        &dev.join("pts"),
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "newinstance,ptmxmode=666,mode=620,gid=5",
+    )?;
+    for (target, link) in [
+        ("pts/ptmx", "ptmx"),
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+    ] {
         symlink(target, dev.join(link)).attempt(|| format!("link /dev/{link}"))?;
     }
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
@@ -119,21 +146,57 @@ fn views(r: &Path, config: &BootConfig) -> Result<(), Trouble> {
     let v = r.join(VIEWS);
     let cmdline = pi::cmdline::effective(r, &config.pi, &config.mac);
     let memory = pi::cmdline::memory_cgroup(&cmdline);
-    let swaps = if config.pi.swaps { pi::swap::at_boot(r, &cmdline) } else { Vec::new() };
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/uuid").attempt(|| "draw a boot id".into())?;
-    mounts::shadow(&v.join("cmdline"), format!("{cmdline}\n"), &r.join("proc/cmdline"))?;
-    mounts::shadow(&v.join("boot_id"), boot_id, &r.join("proc/sys/kernel/random/boot_id"))?;
-    mounts::shadow(&v.join("swaps"), pi::swap::render(&swaps), &r.join("proc/swaps"))?;
+    let swaps = if config.pi.swaps {
+        pi::swap::at_boot(r, &cmdline)
+    } else {
+        Vec::new()
+    };
+    let boot_id =
+        fs::read_to_string("/proc/sys/kernel/random/uuid").attempt(|| "draw a boot id".into())?;
+    mounts::shadow(
+        &v.join("cmdline"),
+        format!("{cmdline}\n"),
+        &r.join("proc/cmdline"),
+    )?;
+    mounts::shadow(
+        &v.join("boot_id"),
+        boot_id,
+        &r.join("proc/sys/kernel/random/boot_id"),
+    )?;
+    mounts::shadow(
+        &v.join("swaps"),
+        pi::swap::render(&swaps),
+        &r.join("proc/swaps"),
+    )?;
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    mounts::shadow(&v.join("meminfo"), pi::memory::meminfo(&meminfo, config.pi.memory_kib, &swaps), &r.join("proc/meminfo"))?;
+    mounts::shadow(
+        &v.join("meminfo"),
+        pi::memory::meminfo(&meminfo, config.pi.memory_kib, &swaps),
+        &r.join("proc/meminfo"),
+    )?;
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    mounts::shadow(&v.join("cpuinfo"), pi::firmware::cpuinfo(&cpuinfo, &config.pi), &r.join("proc/cpuinfo"))?;
+    mounts::shadow(
+        &v.join("cpuinfo"),
+        pi::firmware::cpuinfo(&cpuinfo, &config.pi),
+        &r.join("proc/cpuinfo"),
+    )?;
     let controllers = r.join("sys/fs/cgroup/cgroup.controllers");
-    mounts::shadow(&v.join("cgroup.controllers"), pi::cgroups::controllers(memory), &controllers)?;
+    mounts::shadow(
+        &v.join("cgroup.controllers"),
+        pi::cgroups::controllers(memory),
+        &controllers,
+    )?;
     if r.join("proc/cgroups").exists() {
-        mounts::shadow(&v.join("cgroups"), pi::cgroups::proc_cgroups(memory), &r.join("proc/cgroups"))?;
+        mounts::shadow(
+            &v.join("cgroups"),
+            pi::cgroups::proc_cgroups(memory),
+            &r.join("proc/cgroups"),
+        )?;
     }
-    for (dir, files) in [("sys/firmware", pi::firmware::device_tree(&config.pi)), ("sys/block", pi::firmware::block_devices(&config.pi))] {
+    for (dir, files) in [
+        ("sys/firmware", pi::firmware::device_tree(&config.pi)),
+        ("sys/block", pi::firmware::block_devices(&config.pi)),
+    ] {
         let dir = r.join(dir);
         mounts::tmpfs(&dir, "mode=755")?;
         for (path, content) in files {

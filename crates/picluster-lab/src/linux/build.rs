@@ -31,8 +31,12 @@ const OUT: &str = "/run/lab/out";
 /// `ORDER`; says its progress on stdout, failures too.
 pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
     super::supervisor::end_with_stdin();
-    let text = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
-    let order: BuildOrder = serde_json::from_str(&text).attempt(|| "read the build order".into())?;
+    let text = args
+        .first()
+        .map(|a| a.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let order: BuildOrder =
+        serde_json::from_str(&text).attempt(|| "read the build order".into())?;
     let out = Path::new(OUT);
     let root = out.join("root");
     bootstrap(&order, out, &root)?;
@@ -48,14 +52,22 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
     let stamp = serde_json::json!({ "recipe": order.recipe, "tree_sha256": checksum(&root) });
     fs::write(out.join("stamp.json"), stamp.to_string()).attempt(|| "write the stamp".into())?;
     // Readable for whoever starts labs, whatever the umask.
-    fs::set_permissions(out, fs::Permissions::from_mode(0o755)).attempt(|| "open the image directory".into())
+    fs::set_permissions(out, fs::Permissions::from_mode(0o755))
+        .attempt(|| "open the image directory".into())
 }
 
 /// Removes everything in the directory; files of mapped ids can be removed here only.
 pub(crate) fn empty() -> Result<(), Trouble> {
-    for entry in fs::read_dir(OUT).attempt(|| "read the directory".into())?.flatten() {
+    for entry in fs::read_dir(OUT)
+        .attempt(|| "read the directory".into())?
+        .flatten()
+    {
         let path = entry.path();
-        let gone = if entry.file_type().is_ok_and(|t| t.is_dir()) { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let gone = if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         gone.attempt(|| format!("remove {}", path.display()))?;
     }
     Ok(())
@@ -69,12 +81,24 @@ fn say(text: &str) {
 fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
     let tmp = out.join("tmp");
     fs::create_dir(&tmp).attempt(|| "create a temporary directory".into())?;
-    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).attempt(|| "open the temporary directory".into())?;
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
+        .attempt(|| "open the temporary directory".into())?;
     // While the package lists are there, the layers' packages are put aside.
-    let names: Vec<&str> = recipe::layers(order.image).iter().flat_map(|l| l.archive.iter().copied()).collect();
-    let download = format!("mkdir -p \"$1/lab\" && chroot \"$1\" sh -c 'cd /lab && apt-get -q -o APT::Sandbox::User=root download {}'", names.join(" "));
+    let names: Vec<&str> = recipe::layers(order.image)
+        .iter()
+        .flat_map(|l| l.archive.iter().copied())
+        .collect();
+    let download = format!(
+        "mkdir -p \"$1/lab\" && chroot \"$1\" sh -c 'cd /lab && apt-get -q -o APT::Sandbox::User=root download {}'",
+        names.join(" ")
+    );
     let mut child = tool("mmdebstrap")
-        .args(["--mode=root", "--variant=minbase", "--format=directory", "--dpkgopt=force-unsafe-io"])
+        .args([
+            "--mode=root",
+            "--variant=minbase",
+            "--format=directory",
+            "--dpkgopt=force-unsafe-io",
+        ])
         .arg(format!("--aptopt=Acquire::http::Proxy \"{}\"", order.proxy))
         .arg(format!("--include={}", recipe::PACKAGES.join(",")))
         .arg(format!("--customize-hook={download}"))
@@ -91,30 +115,62 @@ fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble>
     if let Some(err) = child.stderr.take() {
         for line in BufReader::new(err).lines().map_while(Result::ok) {
             // Progress bars of dpkg and apt redraw one line.
-            if let Some(last) = line.rsplit('\r').find(|l| !l.trim().is_empty()) {
+            let last = line
+                .rsplit('\r')
+                .find(|l| !l.trim().is_empty())
+                .unwrap_or_default();
+            // mmdebstrap tries to mount /sys, which needs a network namespace of our own, and goes on without.
+            let known =
+                last.contains("/sys: permission denied") || last.contains("dmesg(1) may have more");
+            if !last.is_empty() && !known {
                 say(last.trim_end());
             }
         }
     }
     let status = child.wait().attempt(|| "wait for mmdebstrap".into())?;
-    if status.success() { Ok(()) } else { Err(Trouble(format!("mmdebstrap ended with {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Trouble(format!("mmdebstrap ended with {status}")))
+    }
 }
 
 fn prepare(root: &Path) -> Result<(), Trouble> {
     // The proxy of the build is no node's.
     let _ = fs::remove_file(root.join("etc/apt/apt.conf.d/99mmdebstrap"));
-    for entry in fs::read_dir(root.join("etc/ssh")).attempt(|| "read /etc/ssh".into())?.flatten() {
+    for entry in fs::read_dir(root.join("etc/ssh"))
+        .attempt(|| "read /etc/ssh".into())?
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().starts_with("ssh_host_") {
             fs::remove_file(entry.path()).attempt(|| "remove a host key".into())?;
         }
     }
-    for path in ["var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf", "etc/localtime", "etc/timezone"] {
+    for path in [
+        "var/lib/dbus/machine-id",
+        "etc/hostname",
+        "etc/resolv.conf",
+        "etc/localtime",
+        "etc/timezone",
+    ] {
         let _ = fs::remove_file(root.join(path));
     }
     fs::write(root.join("etc/machine-id"), "").attempt(|| "empty the machine-id".into())?;
     fs::create_dir_all(root.join("boot/firmware")).attempt(|| "create /boot/firmware".into())?;
     for program in recipe::DIVERTED {
-        chroot(root, &["dpkg-divert", "--quiet", "--local", "--rename", "--divert", &format!("{program}.distrib"), "--add", program])?;
+        chroot(
+            root,
+            &[
+                "dpkg-divert",
+                "--quiet",
+                "--local",
+                "--rename",
+                "--divert",
+                &format!("{program}.distrib"),
+                "--add",
+                program,
+            ],
+        )?;
     }
     for file in &recipe::FILES {
         write_file(root, file)?;
@@ -133,11 +189,18 @@ fn write_file(root: &Path, (path, mode, content): &ImageFile) -> Result<(), Trou
         fs::create_dir_all(dir).attempt(|| format!("create {}", dir.display()))?;
     }
     fs::write(&path, content).attempt(|| format!("write {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).attempt(|| format!("set the mode of {}", path.display()))
+    fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
+        .attempt(|| format!("set the mode of {}", path.display()))
 }
 
 fn chroot(root: &Path, args: &[&str]) -> Result<(), Trouble> {
-    tool::run(tool("chroot").arg(root).args(args).env("DEBIAN_FRONTEND", "noninteractive").env("PATH", tool::PATH))
+    tool::run(
+        tool("chroot")
+            .arg(root)
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("PATH", tool::PATH),
+    )
 }
 
 /// Installs a layer's packages into an overlay and keeps the difference.
@@ -147,12 +210,21 @@ fn make_layer(layer: &Layer, root: &Path, out: &Path) -> Result<(), Trouble> {
     for dir in [&upper, &work, &merged] {
         fs::create_dir_all(dir).attempt(|| format!("create {}", dir.display()))?;
     }
-    let options = format!("lowerdir={},upperdir={},workdir={},userxattr", root.display(), upper.display(), work.display());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        root.display(),
+        upper.display(),
+        work.display()
+    );
     mounts::mount("overlay", &merged, MountFlags::empty(), &options)?;
     let filled = fill_layer(layer, &merged);
     unmount(&merged, UnmountFlags::empty()).attempt(|| "unmount the layer".into())?;
     filled?;
-    for path in ["var/log/dpkg.log", "var/lib/dpkg/status-old", "var/log/alternatives.log"] {
+    for path in [
+        "var/log/dpkg.log",
+        "var/lib/dpkg/status-old",
+        "var/log/alternatives.log",
+    ] {
         let _ = fs::remove_file(upper.join(path));
     }
     fs::remove_dir_all(&work).attempt(|| "remove the work directory".into())
@@ -160,9 +232,16 @@ fn make_layer(layer: &Layer, root: &Path, out: &Path) -> Result<(), Trouble> {
 
 fn fill_layer(layer: &Layer, merged: &Path) -> Result<(), Trouble> {
     let mut debs = Vec::new();
-    for entry in fs::read_dir(merged.join("lab")).attempt(|| "read the downloaded packages".into())?.flatten() {
+    for entry in fs::read_dir(merged.join("lab"))
+        .attempt(|| "read the downloaded packages".into())?
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if layer.archive.iter().any(|p| name.starts_with(&format!("{p}_"))) {
+        if layer
+            .archive
+            .iter()
+            .any(|p| name.starts_with(&format!("{p}_")))
+        {
             debs.push(format!("/lab/{name}"));
         }
     }
@@ -181,7 +260,11 @@ fn make_package(package: &Package, merged: &Path) -> Result<String, Trouble> {
     for file in package.files {
         write_file(&tree, file)?;
     }
-    let depends = if package.depends.is_empty() { String::new() } else { format!("Depends: {}\n", package.depends) };
+    let depends = if package.depends.is_empty() {
+        String::new()
+    } else {
+        format!("Depends: {}\n", package.depends)
+    };
     let control = format!(
         "Package: {}\nVersion: {}\nArchitecture: all\nMaintainer: picluster lab <lab@localhost>\n{depends}Section: admin\nPriority: optional\nDescription: stand-in of the picluster lab\n",
         package.name, package.version
@@ -192,7 +275,17 @@ fn make_package(package: &Package, merged: &Path) -> Result<String, Trouble> {
         fs::write(tree.join("DEBIAN").join(name), text).attempt(|| format!("write {name}"))?;
     }
     let deb = format!("/lab/{}.deb", package.name);
-    chroot(merged, &["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", &format!("/lab/{}", package.name), &deb])?;
+    chroot(
+        merged,
+        &[
+            "dpkg-deb",
+            "--root-owner-group",
+            "-Zgzip",
+            "--build",
+            &format!("/lab/{}", package.name),
+            &deb,
+        ],
+    )?;
     Ok(deb)
 }
 
@@ -200,7 +293,10 @@ fn make_package(package: &Package, merged: &Path) -> Result<String, Trouble> {
 fn checksum(root: &Path) -> String {
     let mut hash = Sha256::new();
     for e in list_upper::list(root) {
-        hash.update(format!("{} {:?} {:o} {}:{} {} {}\n", e.path, e.kind, e.mode, e.uid, e.gid, e.size, e.sha256));
+        hash.update(format!(
+            "{} {:?} {:o} {}:{} {} {}\n",
+            e.path, e.kind, e.mode, e.uid, e.gid, e.size, e.sha256
+        ));
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

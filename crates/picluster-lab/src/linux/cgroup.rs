@@ -24,9 +24,12 @@ pub(crate) enum Way {
 /// Finds the way for whoever runs this process; the error says what was looked for.
 pub(crate) fn way() -> Result<Way, Trouble> {
     let root = rustix::process::getuid().is_root();
-    let systemd = Path::new("/run/systemd/system").is_dir() && crate::linux::tool::find("systemd-run".as_ref()).is_some();
+    let systemd = Path::new("/run/systemd/system").is_dir()
+        && crate::linux::tool::find("systemd-run".as_ref()).is_some();
     let user_bus = || {
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).is_some_and(|d| d.join("systemd/private").exists() || d.join("bus").exists())
+        std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .is_some_and(|d| d.join("systemd/private").exists() || d.join("bus").exists())
     };
     if systemd && root {
         return Ok(Way::Scope { user: false });
@@ -39,29 +42,52 @@ pub(crate) fn way() -> Result<Way, Trouble> {
         return Ok(Way::Below(mount));
     }
     let own = own(&mount)?;
-    if own != mount && rustix::fs::access(own.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok() && writable_dir(&own) {
+    if own != mount
+        && rustix::fs::access(own.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok()
+        && writable_dir(&own)
+    {
         return Ok(Way::Below(own));
     }
-    Err(Trouble(format!("no systemd gives this user a scope, and its own cgroup {} is not its to write", own.display())))
+    Err(Trouble(format!(
+        "no systemd gives this user a scope, and its own cgroup {} is not its to write",
+        own.display()
+    )))
 }
 
 fn writable_dir(dir: &Path) -> bool {
-    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+    rustix::fs::access(
+        dir,
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+    )
+    .is_ok()
 }
 
 /// First mount point of a cgroup2 file system.
 fn mount_point() -> Option<PathBuf> {
     // Format: id parent major:minor root mountpoint options [optional…] - fstype source superoptions.
-    fs::read_to_string("/proc/self/mountinfo").ok()?.lines().find_map(|l| {
-        let (left, right) = l.split_once(" - ")?;
-        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
-    })
+    fs::read_to_string("/proc/self/mountinfo")
+        .ok()?
+        .lines()
+        .find_map(|l| {
+            let (left, right) = l.split_once(" - ")?;
+            right
+                .starts_with("cgroup2 ")
+                .then(|| left.split(' ').nth(4).map(PathBuf::from))?
+        })
 }
 
 fn own(mount: &Path) -> Result<PathBuf, Trouble> {
-    let text = fs::read_to_string("/proc/self/cgroup").attempt(|| "read /proc/self/cgroup".into())?;
-    let path = text.lines().find_map(|l| l.strip_prefix("0::/")).ok_or_else(|| Trouble("this process is in no cgroup2 group".into()))?;
-    Ok(if path.is_empty() { mount.to_owned() } else { mount.join(path) })
+    let text =
+        fs::read_to_string("/proc/self/cgroup").attempt(|| "read /proc/self/cgroup".into())?;
+    let path = text
+        .lines()
+        .find_map(|l| l.strip_prefix("0::/"))
+        .ok_or_else(|| Trouble("this process is in no cgroup2 group".into()))?;
+    Ok(if path.is_empty() {
+        mount.to_owned()
+    } else {
+        mount.join(path)
+    })
 }
 
 /// A lab's directory; removed, with everything below, when dropped.
@@ -73,13 +99,15 @@ impl LabCgroup {
     /// Makes the directory of lab `name`, owned by the lab's root. `in_scope`: this process is the only one in a scope
     /// made for it.
     pub(crate) fn make(name: &str, mapping: &Mapping, in_scope: bool) -> Result<Self, Trouble> {
-        let mount = mount_point().ok_or_else(|| Trouble("no cgroup2 file system is mounted".into()))?;
+        let mount =
+            mount_point().ok_or_else(|| Trouble("no cgroup2 file system is mounted".into()))?;
         let base = if in_scope {
             let base = own(&mount)?;
             // Controllers can only be passed on by a group without processes of its own.
             let aside = base.join("keeper");
             fs::create_dir_all(&aside).attempt(|| format!("create {}", aside.display()))?;
-            fs::write(aside.join("cgroup.procs"), "0").attempt(|| format!("join {}", aside.display()))?;
+            fs::write(aside.join("cgroup.procs"), "0")
+                .attempt(|| format!("join {}", aside.display()))?;
             base
         } else {
             match way()? {
@@ -99,9 +127,19 @@ impl LabCgroup {
         fs::create_dir(&supervisor).attempt(|| format!("create {}", supervisor.display()))?;
         let (uid, gid) = mapping.root_ids();
         for dir in [&cgroup.dir, &supervisor] {
-            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-                let path = if file.is_empty() { dir.clone() } else { dir.join(file) };
-                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).attempt(|| format!("hand over {}", path.display()))?;
+            for file in [
+                "",
+                "cgroup.procs",
+                "cgroup.subtree_control",
+                "cgroup.threads",
+            ] {
+                let path = if file.is_empty() {
+                    dir.clone()
+                } else {
+                    dir.join(file)
+                };
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+                    .attempt(|| format!("hand over {}", path.display()))?;
             }
         }
         Ok(cgroup)
@@ -167,7 +205,10 @@ pub(crate) fn kill_all(dir: &Path) {
         return;
     }
     for pid in pids(dir) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = i32::try_from(pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }

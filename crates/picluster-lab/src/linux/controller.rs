@@ -20,27 +20,49 @@ pub(crate) fn command(record: &Record, hosts: &str, program: &Path) -> Command {
     if !root {
         // A user may enter the network only together with the user namespace that owns it, where it is root and
         // still the owner of its own files.
-        command.arg(format!("--user={ns}/user")).arg("--preserve-credentials");
+        command
+            .arg(format!("--user={ns}/user"))
+            .arg("--preserve-credentials");
     }
-    command.arg("--").arg(self_path("unshare")).args(["--mount", "--propagation=private", "--"]);
-    command.arg(&record.program).args([crate::INTERNAL_ARGUMENT, "controller", hosts]).arg(program);
+    command
+        .arg("--")
+        .arg(self_path("unshare"))
+        .args(["--mount", "--propagation=private", "--"]);
+    command
+        .arg(&record.program)
+        .args([crate::INTERNAL_ARGUMENT, "controller", hosts])
+        .arg(program);
     command
 }
 
 /// `HOSTS COMMAND…`: puts the lab's names over this machine's, and becomes the command.
 pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
-    let [hosts, program, rest @ ..] = args else { return Err(Trouble("too few arguments".into())) };
+    let [hosts, program, rest @ ..] = args else {
+        return Err(Trouble("too few arguments".into()));
+    };
     // A memory file would do, were it mountable; a tmpfs needs a place that exists everywhere.
     let place = Path::new("/dev/shm");
     mounts::tmpfs(place, "mode=1777")?;
-    for (name, content) in [("hosts", hosts.to_string_lossy().into_owned()), ("resolv.conf", "# The lab has no way out, so no name server.\n".to_owned())] {
+    for (name, content) in [
+        ("hosts", hosts.to_string_lossy().into_owned()),
+        (
+            "resolv.conf",
+            "# The lab has no way out, so no name server.\n".to_owned(),
+        ),
+    ] {
         let etc = Path::new("/etc").join(name);
         // On many machines a link to somewhere under /run.
-        let Ok(target) = fs::canonicalize(&etc) else { continue };
+        let Ok(target) = fs::canonicalize(&etc) else {
+            continue;
+        };
         mounts::shadow(&place.join(name), content, &target)?;
     }
     // The binds keep their files; the place itself is the program's again.
-    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH).attempt(|| "clear /dev/shm".into())?;
+    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)
+        .attempt(|| "clear /dev/shm".into())?;
     let error = Command::new(program).args(rest).exec();
-    Err(Trouble(format!("run {}: {error}", program.to_string_lossy())))
+    Err(Trouble(format!(
+        "run {}: {error}",
+        program.to_string_lossy()
+    )))
 }

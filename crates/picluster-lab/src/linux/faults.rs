@@ -37,8 +37,13 @@ pub(crate) fn hold_apt_lock(node: &Node, seconds: u32) -> Result<(), Trouble> {
         thread::spawn(move || child.wait());
         return Ok(());
     }
-    let out = child.wait_with_output().attempt(|| "take the lock".into())?;
-    Err(Trouble(format!("apt's lock was not taken: {}", String::from_utf8_lossy(&out.stderr).trim())))
+    let out = child
+        .wait_with_output()
+        .attempt(|| "take the lock".into())?;
+    Err(Trouble(format!(
+        "apt's lock was not taken: {}",
+        String::from_utf8_lossy(&out.stderr).trim()
+    )))
 }
 
 /// Fills the card to the last block.
@@ -47,24 +52,50 @@ pub(crate) fn fill_disk(node: &Node) -> Result<(), Trouble> {
         return Err(Trouble("its disk is this machine's own and will not be filled; give the node a `disk_mib` and start the lab again".into()));
     }
     // Ends with `No space left on device`, which is the point; small blocks last, so that nothing is left.
-    let script = format!("dd if=/dev/zero of={FILLER} bs=1M 2>/dev/null; dd if=/dev/zero of={FILLER}.rest bs=512 2>/dev/null; ! echo x 2>/dev/null >{FILLER}.probe");
+    let script = format!(
+        "dd if=/dev/zero of={FILLER} bs=1M 2>/dev/null; dd if=/dev/zero of={FILLER}.rest bs=512 2>/dev/null; ! echo x 2>/dev/null >{FILLER}.probe"
+    );
     run(&mut node.inside(&["/bin/sh", "-c", &script])?)
 }
 
 /// Undoes [`fill_disk`].
 pub(crate) fn free_disk(node: &Node) -> Result<(), Trouble> {
-    run(&mut node.inside(&["/bin/rm", "-f", FILLER, &format!("{FILLER}.rest"), &format!("{FILLER}.probe")])?)
+    run(&mut node.inside(&[
+        "/bin/rm",
+        "-f",
+        FILLER,
+        &format!("{FILLER}.rest"),
+        &format!("{FILLER}.probe"),
+    ])?)
 }
 
 /// Makes `/` read-only, as ext4 does after an error on a failing card, or writable again.
 pub(crate) fn remount_root(node: &Node, read_only: bool) -> Result<(), Trouble> {
-    let option = if read_only { "remount,ro" } else { "remount,rw" };
+    let option = if read_only {
+        "remount,ro"
+    } else {
+        "remount,rw"
+    };
     // Source and target both: with one alone mount(8) would look into the node's fstab, which describes a Pi's card.
-    let mount = || node.inside(&["/bin/mount", "-n", "-t", "overlay", "-o", option, "overlay", "/"]).and_then(|mut c| run(&mut c));
+    let mount = || {
+        node.inside(&[
+            "/bin/mount",
+            "-n",
+            "-t",
+            "overlay",
+            "-o",
+            option,
+            "overlay",
+            "/",
+        ])
+        .and_then(|mut c| run(&mut c))
+    };
     if read_only {
         // The kernel's own emergency remount asks nobody; from outside, files open for writing are in the way.
         // The journal's is the one every node has.
-        let _ = node.inside(&["/bin/journalctl", "--relinquish-var"]).and_then(|mut c| run(&mut c));
+        let _ = node
+            .inside(&["/bin/journalctl", "--relinquish-var"])
+            .and_then(|mut c| run(&mut c));
     }
     let mut result = mount();
     for _ in 0..20 {
@@ -74,5 +105,9 @@ pub(crate) fn remount_root(node: &Node, read_only: bool) -> Result<(), Trouble> 
         sleep(Duration::from_millis(100));
         result = mount();
     }
-    result.map_err(|t| Trouble(format!("{t}; something on it keeps a file open for writing")))
+    result.map_err(|t| {
+        Trouble(format!(
+            "{t}; something on it keeps a file open for writing"
+        ))
+    })
 }

@@ -11,7 +11,11 @@ const BRIDGE: &str = "br0";
 
 /// Builds the bridge.
 pub(crate) fn up(plan: &HubPlan) -> Result<(), Trouble> {
-    let mut lines = vec!["link set lo up".to_owned(), format!("link add {BRIDGE} type bridge"), format!("link set {BRIDGE} up")];
+    let mut lines = vec![
+        "link set lo up".to_owned(),
+        format!("link add {BRIDGE} type bridge"),
+        format!("link set {BRIDGE} up"),
+    ];
     for (address, prefix) in &plan.addresses {
         lines.push(format!("addr add {address}/{prefix} dev {BRIDGE}"));
     }
@@ -20,7 +24,12 @@ pub(crate) fn up(plan: &HubPlan) -> Result<(), Trouble> {
     }
     batch(&lines)?;
     // The hub is the router between the nodes' subnets. A redirect would tell a node about a neighbour it cannot reach.
-    for (file, value) in [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/default/send_redirects", "0"), ("conf/br0/send_redirects", "0")] {
+    for (file, value) in [
+        ("ip_forward", "1"),
+        ("conf/all/send_redirects", "0"),
+        ("conf/default/send_redirects", "0"),
+        ("conf/br0/send_redirects", "0"),
+    ] {
         let path = format!("/proc/sys/net/ipv4/{file}");
         std::fs::write(&path, value).map_err(|e| Trouble(format!("write {path}: {e}")))?;
     }
@@ -38,10 +47,19 @@ pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Re
     }
     batch(&[
         format!("netns add n{index}"),
-        format!("link add p{index} type veth peer name eth0 address {} netns n{index}", mac(name)),
-        format!("link set p{index} master {BRIDGE} {}", if cut { "down" } else { "up" }),
+        format!(
+            "link add p{index} type veth peer name eth0 address {} netns n{index}",
+            mac(name)
+        ),
+        format!(
+            "link set p{index} master {BRIDGE} {}",
+            if cut { "down" } else { "up" }
+        ),
         // Asking for an address nobody answers to yet would make the next question wait a second.
-        format!("neigh replace {address} lladdr {} dev {BRIDGE} nud stale", mac(name)),
+        format!(
+            "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
+            mac(name)
+        ),
     ])
 }
 
@@ -52,10 +70,16 @@ pub(crate) fn netns(index: usize) -> PathBuf {
 
 /// Pulls the cable, or puts it back.
 pub(crate) fn link(index: usize, name: &str, address: Ipv4Addr, up: bool) -> Result<(), Trouble> {
-    let mut lines = vec![format!("link set p{index} {}", if up { "up" } else { "down" })];
+    let mut lines = vec![format!(
+        "link set p{index} {}",
+        if up { "up" } else { "down" }
+    )];
     if up {
         // The hub must not remember that nobody answered.
-        lines.push(format!("neigh replace {address} lladdr {} dev {BRIDGE} nud stale", mac(name)));
+        lines.push(format!(
+            "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
+            mac(name)
+        ));
     }
     batch(&lines)
 }

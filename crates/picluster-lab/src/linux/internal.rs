@@ -22,14 +22,20 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         "build" => super::build::main(rest),
         "empty" => super::build::empty(),
         "controller" => super::controller::main(rest),
-        _ => Err(Trouble("`__lab` is how a lab runs itself; people use `picluster lab`".into())),
+        _ => Err(Trouble(
+            "`__lab` is how a lab runs itself; people use `picluster lab`".into(),
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
             // The builder's stdout is what its starter shows; everybody else's stderr is the lab's log.
             let line = format!("{verb}: {trouble}\n");
-            let _ = if verb == "build" { std::io::stdout().write_all(line.as_bytes()) } else { std::io::stderr().write_all(line.as_bytes()) };
+            let _ = if verb == "build" {
+                std::io::stdout().write_all(line.as_bytes())
+            } else {
+                std::io::stderr().write_all(line.as_bytes())
+            };
             ExitCode::FAILURE
         }
     }

@@ -10,7 +10,7 @@ use crate::error::LabError;
 use crate::image;
 use crate::lab::{Lab, Record};
 use crate::linux::cgroup::{self, Way};
-use crate::linux::keeper::KeeperOrder;
+use crate::linux::keeper::{KeeperOrder, STAY};
 use crate::linux::preflight::raise_inotify;
 use crate::linux::userns::{Mapping, self_path};
 use crate::options::{LabDir, LabOptions};
@@ -18,11 +18,18 @@ use crate::progress::{Progress, StartLine};
 use crate::spec::{ImageName, LabSpec};
 
 /// See [`Lab::up`].
-pub(crate) fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+pub(crate) fn start(
+    spec: &LabSpec,
+    options: &LabOptions,
+    foreground: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Lab, LabError> {
     spec.validate()?;
     let name = spec.name.as_str();
     if Lab::open(name, options).is_ok() {
-        return Err(LabError::AlreadyRunning { name: name.to_owned() });
+        return Err(LabError::AlreadyRunning {
+            name: name.to_owned(),
+        });
     }
     let present = spec.nodes.iter().filter(|n| !n.absent);
     let nodes = present.clone().count();
@@ -36,17 +43,23 @@ pub(crate) fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, prog
     let wanted: BTreeSet<ImageName> = present.map(|n| n.image).collect();
     let mut images = Vec::new();
     for image in wanted {
-        images.push((image, image::ensure_image(image, options, progress)?.directory));
+        images.push((
+            image,
+            image::ensure_image(image, options, progress)?.directory,
+        ));
     }
     let dir = options.lab_dir(name);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir.root).map_err(LabError::io(format!("create {}", dir.root.display())))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir.root)
+        .map_err(LabError::io(format!("create {}", dir.root.display())))?;
     let order = KeeperOrder {
         spec: spec.clone(),
         dir: dir.root.clone(),
         apt: options.apt_dir(),
         program: options.program.clone(),
         images,
-        foreground,
         ready_seconds: options.ready_timeout.as_secs(),
     };
     let mut keeper = spawn(&order, &dir, name)?;
@@ -56,6 +69,9 @@ pub(crate) fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, prog
                 let keeper = if foreground {
                     Some(keeper)
                 } else {
+                    if let Some(mut stdin) = keeper.stdin.take() {
+                        let _ = writeln!(stdin, "{STAY}");
+                    }
                     // Outlives this process, or is reaped by it.
                     std::thread::spawn(move || keeper.wait());
                     None
@@ -68,12 +84,21 @@ pub(crate) fn start(spec: &LabSpec, options: &LabOptions, foreground: bool, prog
     };
     drop(keeper.stdin.take());
     let _ = keeper.wait();
-    Err(LabError::Start { name: name.to_owned(), what: failed, log: dir.log() })
+    Err(LabError::Start {
+        name: name.to_owned(),
+        what: failed,
+        log: dir.log(),
+    })
 }
 
 fn spawn(order: &KeeperOrder, dir: &LabDir, name: &str) -> Result<Child, LabError> {
-    let of = |what: String| LabError::Start { name: name.to_owned(), what, log: dir.log() };
-    let log = File::create(dir.log()).map_err(LabError::io(format!("create {}", dir.log().display())))?;
+    let of = |what: String| LabError::Start {
+        name: name.to_owned(),
+        what,
+        log: dir.log(),
+    };
+    let log =
+        File::create(dir.log()).map_err(LabError::io(format!("create {}", dir.log().display())))?;
     let (mut command, scope) = match cgroup::way().map_err(|t| of(t.0))? {
         Way::Below(_) => (Command::new(&order.program), false),
         Way::Scope { user } => {
@@ -81,7 +106,15 @@ fn spawn(order: &KeeperOrder, dir: &LabDir, name: &str) -> Result<Child, LabErro
             if user {
                 command.arg("--user");
             }
-            command.args(["--scope", "--quiet", "--collect", "--property=Delegate=yes", "--"]).arg(&order.program);
+            command
+                .args([
+                    "--scope",
+                    "--quiet",
+                    "--collect",
+                    "--property=Delegate=yes",
+                    "--",
+                ])
+                .arg(&order.program);
             (command, true)
         }
     };
@@ -89,15 +122,19 @@ fn spawn(order: &KeeperOrder, dir: &LabDir, name: &str) -> Result<Child, LabErro
     if scope {
         command.arg("scope");
     }
-    let mut keeper = command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().map_err(LabError::io("start the lab's keeper"))?;
+    let mut keeper = command
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(LabError::io("start the lab's keeper"))?;
     let mut line = serde_json::to_vec(order).map_err(|e| of(e.to_string()))?;
     line.push(b'\n');
     if let Some(mut stdin) = keeper.stdin.take() {
         // A keeper that ended early says why on its stdout.
         let _ = stdin.write_all(&line);
-        if order.foreground {
-            keeper.stdin = Some(stdin);
-        }
+        keeper.stdin = Some(stdin);
     }
     Ok(keeper)
 }
@@ -124,7 +161,10 @@ fn read_record(dir: &LabDir) -> Option<Record> {
 
 /// Removes a lab's directory. Its nodes' files may belong to ids only its user namespace can remove.
 pub(crate) fn remove_dir(dir: &LabDir, options: &LabOptions, name: &str) -> Result<(), LabError> {
-    let of = |what: String| LabError::Lab { name: name.to_owned(), what: format!("its files are still in {}: {what}", dir.root.display()) };
+    let of = |what: String| LabError::Lab {
+        name: name.to_owned(),
+        what: format!("its files are still in {}: {what}", dir.root.display()),
+    };
     if !dir.root.exists() {
         return Ok(());
     }

@@ -20,7 +20,9 @@ pub(crate) fn list(root: &Path) -> Vec<Entry> {
 fn walk(dir: &Path, prefix: &str, all: &mut Vec<Entry>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         let shown = format!("{prefix}/{}", entry.file_name().to_string_lossy());
         let kind = match meta.file_type() {
             t if t.is_dir() => EntryKind::Directory,
@@ -32,7 +34,9 @@ fn walk(dir: &Path, prefix: &str, all: &mut Vec<Entry>) {
         };
         let sha256 = match kind {
             EntryKind::File => file_digest(&path),
-            EntryKind::Symlink => fs::read_link(&path).map(|t| hex(Sha256::digest(t.as_os_str().as_encoded_bytes()).as_slice())).unwrap_or_default(),
+            EntryKind::Symlink => fs::read_link(&path)
+                .map(|t| hex(Sha256::digest(t.as_os_str().as_encoded_bytes()).as_slice()))
+                .unwrap_or_default(),
             _ => String::new(),
         };
         all.push(Entry {
@@ -58,7 +62,9 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
 }
 
 fn file_digest(path: &Path) -> String {
-    let Ok(mut file) = File::open(path) else { return String::new() };
+    let Ok(mut file) = File::open(path) else {
+        return String::new();
+    };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {

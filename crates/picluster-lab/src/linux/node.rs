@@ -49,10 +49,26 @@ struct State {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, spec: NodeSpec, net: NodeNet, lower: Vec<PathBuf>, nodes: &Path, cgroup: &Path) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        spec: NodeSpec,
+        net: NodeNet,
+        lower: Vec<PathBuf>,
+        nodes: &Path,
+        cgroup: &Path,
+    ) -> Self {
         let dir = nodes.join(&spec.name);
         let cgroup = cgroup.join(format!("node-{}", spec.name));
-        Node { index, spec, net, dir, lower, cgroup, state: Mutex::default(), changed: Condvar::new() }
+        Node {
+            index,
+            spec,
+            net,
+            dir,
+            lower,
+            cgroup,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -72,7 +88,10 @@ impl Node {
         }
         self.blank()?;
         // Layers are few files over the image; a card reads what it edits from the image alone.
-        let image = self.lower.last().ok_or_else(|| Trouble("no image".into()))?;
+        let image = self
+            .lower
+            .last()
+            .ok_or_else(|| Trouble("no image".into()))?;
         card::flash(&card_dir, image, &self.spec, &self.net, keys)?;
         fs::create_dir(&self.cgroup).attempt(|| format!("create {}", self.cgroup.display()))?;
         cgroup::pass_on(&self.cgroup);
@@ -84,7 +103,11 @@ impl Node {
     }
 
     fn disk(&self) -> PathBuf {
-        if self.spec.disk_mib.is_some() { self.dir.join("disk") } else { self.dir.clone() }
+        if self.spec.disk_mib.is_some() {
+            self.dir.join("disk")
+        } else {
+            self.dir.clone()
+        }
     }
 
     /// What the node has written since it was flashed.
@@ -113,7 +136,10 @@ impl Node {
         loop {
             let mut state = self.state();
             while !state.power {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             let (wipes, cut) = (state.wipes, state.cut);
             state.boots += 1;
@@ -155,11 +181,28 @@ impl Node {
         let file = self.dir.join("boot.json");
         let text = serde_json::to_vec(&config).attempt(|| "write the boot configuration".into())?;
         fs::write(&file, text).attempt(|| format!("write {}", file.display()))?;
-        let console = File::options().create(true).append(true).open(self.dir.join("console.log")).attempt(|| "open the console's log".into())?;
-        let errors = console.try_clone().attempt(|| "open the console's log".into())?;
+        let console = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("console.log"))
+            .attempt(|| "open the console's log".into())?;
+        let errors = console
+            .try_clone()
+            .attempt(|| "open the console's log".into())?;
         let join = |cgroup: &str, netns: &str| {
-            let procs = self.cgroup.join(cgroup).join("cgroup.procs").display().to_string();
-            [stage::PROGRAM.to_owned(), crate::INTERNAL_ARGUMENT.to_owned(), "join".to_owned(), procs, netns.to_owned()]
+            let procs = self
+                .cgroup
+                .join(cgroup)
+                .join("cgroup.procs")
+                .display()
+                .to_string();
+            [
+                stage::PROGRAM.to_owned(),
+                crate::INTERNAL_ARGUMENT.to_owned(),
+                "join".to_owned(),
+                procs,
+                netns.to_owned(),
+            ]
         };
         let unshare = |flags: &[&str]| {
             let mut words = vec![crate::linux::userns::self_path("unshare")];
@@ -171,10 +214,22 @@ impl Node {
         // shows as the root: a group with processes of its own could not hand controllers on.
         let words: Vec<String> = join("wrap", &hub::netns(self.index).display().to_string())
             .into_iter()
-            .chain(unshare(&["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=SIGKILL"]))
+            .chain(unshare(&[
+                "--mount",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child=SIGKILL",
+            ]))
             .chain(join("payload", ""))
             .chain(unshare(&["--cgroup"]))
-            .chain([stage::PROGRAM.to_owned(), crate::INTERNAL_ARGUMENT.to_owned(), "boot".to_owned(), file.display().to_string()])
+            .chain([
+                stage::PROGRAM.to_owned(),
+                crate::INTERNAL_ARGUMENT.to_owned(),
+                "boot".to_owned(),
+                file.display().to_string(),
+            ])
             .collect();
         let mut words = words.into_iter();
         let mut child = tool(words.next().unwrap_or_default())
@@ -204,11 +259,17 @@ impl Node {
 
     /// reboot(2) in a pid namespace ends its init with SIGHUP, poweroff with SIGINT (kernel/pid_namespace.c).
     fn read_end(&self, status: ExitStatus) -> End {
-        match status.signal().or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128)) {
+        match status
+            .signal()
+            .or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128))
+        {
             Some(1) => End::Reboot,
             Some(2) => End::Off("it powered itself off".into()),
             Some(9) => End::Off("its processes were killed".into()),
-            _ => End::Off(format!("its boot failed ({status}): {}", self.console_tail())),
+            _ => End::Off(format!(
+                "its boot failed ({status}): {}",
+                self.console_tail()
+            )),
         }
     }
 
@@ -236,7 +297,11 @@ impl Node {
             }
             match left {
                 None => return Ok(()),
-                Some(what) if Instant::now() > end => return Err(Trouble(format!("processes of the last boot are still there: {what}"))),
+                Some(what) if Instant::now() > end => {
+                    return Err(Trouble(format!(
+                        "processes of the last boot are still there: {what}"
+                    )));
+                }
                 Some(_) => sleep(Duration::from_millis(5)),
             }
         }
@@ -245,7 +310,11 @@ impl Node {
     /// Gives power; no change while it has some.
     pub(crate) fn power_on(&self) -> u32 {
         let mut state = self.state();
-        let next = if state.power { state.boots } else { state.boots + 1 };
+        let next = if state.power {
+            state.boots
+        } else {
+            state.boots + 1
+        };
         state.power = true;
         state.note = None;
         drop(state);
@@ -268,9 +337,15 @@ impl Node {
                 break;
             }
             if Instant::now() > end {
-                return Err(Trouble("its processes do not die; the lab has to go down".into()));
+                return Err(Trouble(
+                    "its processes do not die; the lab has to go down".into(),
+                ));
             }
-            state = self.changed.wait_timeout(state, Duration::from_millis(20)).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, Duration::from_millis(20))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         state.note = None;
         Ok(())
@@ -285,7 +360,9 @@ impl Node {
 
     /// Asks systemd for a reboot and returns the number of the boot to come.
     pub(crate) fn reboot(&self) -> Result<u32, Trouble> {
-        let init = self.init_pid().ok_or_else(|| Trouble("it is off; start it first".into()))?;
+        let init = self
+            .init_pid()
+            .ok_or_else(|| Trouble("it is off; start it first".into()))?;
         let next = self.state().boots + 1;
         // SIGINT is Ctrl-Alt-Del to a systemd in a container: reboot.target.
         signal(init, Signal::INT);
@@ -303,7 +380,11 @@ impl Node {
         let mut state = self.state();
         state.cut = cut;
         // Off, it has no port; the next boot looks at the flag.
-        if state.wrapper.is_some() { hub::link(self.index, &self.spec.name, self.net.address, !cut) } else { Ok(()) }
+        if state.wrapper.is_some() {
+            hub::link(self.index, &self.spec.name, self.net.address, !cut)
+        } else {
+            Ok(())
+        }
     }
 
     /// Waits until boot number `boot` (or a later one) has an sshd that answers.
@@ -319,13 +400,19 @@ impl Node {
                 return Err(Trouble("its network cable is out; `heal` it first".into()));
             }
             if !power {
-                return Err(Trouble(note.unwrap_or_else(|| "it has no power; start it first".into())));
+                return Err(Trouble(
+                    note.unwrap_or_else(|| "it has no power; start it first".into()),
+                ));
             }
             if boots >= boot && up && banner(address) {
                 return Ok(started.elapsed());
             }
             if started.elapsed() > patience {
-                return Err(Trouble(format!("no sshd answered on {address} within {} s; its console ends: {}", patience.as_secs(), self.console_tail())));
+                return Err(Trouble(format!(
+                    "no sshd answered on {address} within {} s; its console ends: {}",
+                    patience.as_secs(),
+                    self.console_tail()
+                )));
             }
             sleep(Duration::from_millis(30));
         }
@@ -353,9 +440,14 @@ impl Node {
 
     /// A command run inside the running node, as its root.
     pub(crate) fn inside(&self, words: &[&str]) -> Result<Command, Trouble> {
-        let init = self.init_pid().ok_or_else(|| Trouble("it is off; start it first".into()))?;
+        let init = self
+            .init_pid()
+            .ok_or_else(|| Trouble("it is off; start it first".into()))?;
         let mut command = tool("nsenter");
-        command.arg(format!("--target={init}")).args(["--mount", "--uts", "--ipc", "--net", "--pid", "--"]).args(words);
+        command
+            .arg(format!("--target={init}"))
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--"])
+            .args(words);
         Ok(command)
     }
 }
@@ -373,7 +465,9 @@ fn signal(pid: u32, signal: Signal) {
 
 /// Whether an SSH server greets at `address`.
 fn banner(address: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
+        return false;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     let mut greeting = [0; 4];
     stream.read_exact(&mut greeting).is_ok() && greeting == *b"SSH-"
@@ -381,13 +475,19 @@ fn banner(address: SocketAddr) -> bool {
 
 /// `CGROUP_PROCS NETNS COMMAND…`: joins both and becomes the command.
 pub(crate) fn join(args: &[OsString]) -> Result<(), Trouble> {
-    let [procs, netns, program, rest @ ..] = args else { return Err(Trouble("too few arguments".into())) };
+    let [procs, netns, program, rest @ ..] = args else {
+        return Err(Trouble("too few arguments".into()));
+    };
     fs::write(procs, "0").attempt(|| format!("join {}", procs.to_string_lossy()))?;
     if !netns.is_empty() {
         let file = File::open(netns).attempt(|| format!("open {}", netns.to_string_lossy()))?;
         let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).attempt(|| "enter the node's network".into())?;
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind))
+            .attempt(|| "enter the node's network".into())?;
     }
     let error = Command::new(program).args(rest).stdin(Stdio::null()).exec();
-    Err(Trouble(format!("run {}: {error}", program.to_string_lossy())))
+    Err(Trouble(format!(
+        "run {}: {error}",
+        program.to_string_lossy()
+    )))
 }

@@ -21,7 +21,13 @@ fn is_root() -> bool {
 
 /// The whole list, for `nodes` nodes.
 pub(crate) fn list(nodes: usize) -> Vec<Missing> {
-    let mut list = tools(&[("unshare", "util-linux"), ("nsenter", "util-linux"), ("mount", "util-linux"), ("ip", "iproute2"), ("chroot", "coreutils")]);
+    let mut list = tools(&[
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("mount", "util-linux"),
+        ("ip", "iproute2"),
+        ("chroot", "coreutils"),
+    ]);
     list.extend(namespaces());
     if let Err(t) = cgroup::way() {
         list.push(Missing::new(
@@ -31,10 +37,22 @@ pub(crate) fn list(nodes: usize) -> Vec<Missing> {
         ));
     }
     if !Path::new("/sys/fs/cgroup").is_dir() {
-        list.push(Missing::new("/sys/fs/cgroup", "no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
+        list.push(Missing::new(
+            "/sys/fs/cgroup",
+            "no cgroup file system is mounted",
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        ));
     }
-    if !fs::read_to_string("/proc/filesystems").unwrap_or_default().lines().any(|l| l.trim_end().ends_with("\toverlay")) {
-        list.push(Missing::new("overlayfs", "every node's disk is an overlay over the image", "modprobe overlay"));
+    if !fs::read_to_string("/proc/filesystems")
+        .unwrap_or_default()
+        .lines()
+        .any(|l| l.trim_end().ends_with("\toverlay"))
+    {
+        list.push(Missing::new(
+            "overlayfs",
+            "every node's disk is an overlay over the image",
+            "modprobe overlay",
+        ));
     }
     let (have, want) = inotify(nodes);
     if have < want && !is_root() {
@@ -51,9 +69,16 @@ pub(crate) fn list(nodes: usize) -> Vec<Missing> {
 pub(crate) fn for_images() -> Vec<Missing> {
     let mut list = tools(&[("mmdebstrap", "mmdebstrap"), ("apt-get", "apt")]);
     list.extend(namespaces());
-    let rings = ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+    let rings = [
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "/usr/share/keyrings/debian-archive-keyring.pgp",
+    ];
     if !rings.iter().any(|p| Path::new(p).exists()) {
-        list.push(Missing::new("the Debian archive's keys", "packages of the image are verified with them", install("debian-archive-keyring")));
+        list.push(Missing::new(
+            "the Debian archive's keys",
+            "packages of the image are verified with them",
+            install("debian-archive-keyring"),
+        ));
     }
     list
 }
@@ -66,11 +91,16 @@ pub(crate) fn raise_inotify(nodes: usize) -> Option<String> {
     }
     let new = want.max(8192);
     fs::write(INOTIFY, new.to_string()).ok()?;
-    Some(format!("raised fs.inotify.max_user_instances from {have} to {new} until this machine restarts: {nodes} nodes need about {want}"))
+    Some(format!(
+        "raised fs.inotify.max_user_instances from {have} to {new} until this machine restarts: {nodes} nodes need about {want}"
+    ))
 }
 
 fn inotify(nodes: usize) -> (usize, usize) {
-    let have = fs::read_to_string(INOTIFY).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(usize::MAX);
+    let have = fs::read_to_string(INOTIFY)
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(usize::MAX);
     (have, nodes * INOTIFY_PER_NODE + INOTIFY_RESERVE)
 }
 
@@ -82,16 +112,30 @@ fn tools(wanted: &[(&str, &str)]) -> Vec<Missing> {
     wanted
         .iter()
         .filter(|(program, _)| find(program.as_ref()).is_none())
-        .map(|(program, package)| Missing::new(*program, format!("the lab runs it, and it is not in {}", super::tool::PATH), install(package)))
+        .map(|(program, package)| {
+            Missing::new(
+                *program,
+                format!("the lab runs it, and it is not in {}", super::tool::PATH),
+                install(package),
+            )
+        })
         .collect()
 }
 
 fn namespaces() -> Vec<Missing> {
     let mut list = Vec::new();
-    let number = |path: &str| fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let number = |path: &str| {
+        fs::read_to_string(path)
+            .ok()
+            .and_then(|t| t.trim().parse::<u64>().ok())
+    };
     if !is_root() {
         if find("newuidmap".as_ref()).is_none() {
-            list.push(Missing::new("newuidmap", "it maps a range of ids into the lab's user namespace", install("uidmap")));
+            list.push(Missing::new(
+                "newuidmap",
+                "it maps a range of ids into the lab's user namespace",
+                install("uidmap"),
+            ));
         }
         if let Err(t) = Mapping::mine() {
             list.push(Missing::new(
@@ -101,7 +145,11 @@ fn namespaces() -> Vec<Missing> {
             ));
         }
         if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
-            list.push(Missing::new("user namespaces for users", "kernel.unprivileged_userns_clone is 0", "sudo sysctl kernel.unprivileged_userns_clone=1"));
+            list.push(Missing::new(
+                "user namespaces for users",
+                "kernel.unprivileged_userns_clone is 0",
+                "sudo sysctl kernel.unprivileged_userns_clone=1",
+            ));
         }
         if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
             list.push(Missing::new(
@@ -112,12 +160,24 @@ fn namespaces() -> Vec<Missing> {
         }
     }
     if number("/proc/sys/user/max_user_namespaces") == Some(0) {
-        list.push(Missing::new("user namespaces", "user.max_user_namespaces is 0", "sudo sysctl user.max_user_namespaces=10000"));
+        list.push(Missing::new(
+            "user namespaces",
+            "user.max_user_namespaces is 0",
+            "sudo sysctl user.max_user_namespaces=10000",
+        ));
     }
     if list.is_empty() && find("unshare".as_ref()).is_some() {
-        let made = tool("unshare").args(["--user", "--", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let made = tool("unshare")
+            .args(["--user", "--", "true"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         if !made.is_ok_and(|s| s.success()) {
-            list.push(Missing::new("user namespaces", "`unshare --user true` fails", "allow user namespaces in the kernel, or leave the container that forbids them"));
+            list.push(Missing::new(
+                "user namespaces",
+                "`unshare --user true` fails",
+                "allow user namespaces in the kernel, or leave the container that forbids them",
+            ));
         }
     }
     list

@@ -29,12 +29,21 @@ pub(crate) fn command(
     join: Option<&Path>,
     inside: impl IntoIterator<Item = String>,
 ) -> Command {
-    let unshare = [self_path("unshare"), "--mount".into(), "--propagation=private".into(), "--".into()];
+    let unshare = [
+        self_path("unshare"),
+        "--mount".into(),
+        "--propagation=private".into(),
+        "--".into(),
+    ];
     let (uid, gid) = match mapping {
         Mapping::Shifted => mapping.root_ids(),
         Mapping::Sub { .. } => (0, 0),
     };
-    let mut stage: Vec<OsString> = vec![program.into(), crate::INTERNAL_ARGUMENT.into(), "stage".into()];
+    let mut stage: Vec<OsString> = vec![
+        program.into(),
+        crate::INTERNAL_ARGUMENT.into(),
+        "stage".into(),
+    ];
     stage.extend([uid.to_string().into(), gid.to_string().into()]);
     stage.push(join.map_or_else(OsString::new, |p| p.into()));
     stage.push((binds.len() + 1).to_string().into());
@@ -51,27 +60,50 @@ pub(crate) fn command(
     };
     let mut args = args.into_iter();
     let mut command = tool(args.next().unwrap_or_default());
-    command.args(args).args(inside.into_iter().map(OsString::from)).current_dir("/");
+    command
+        .args(args)
+        .args(inside.into_iter().map(OsString::from))
+        .current_dir("/");
     command
 }
 
 /// Runs inside: `UID GID JOIN COUNT (FROM NAME)… COMMAND…`.
 pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
-    let text = |i: usize| args.get(i).map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+    let text = |i: usize| {
+        args.get(i)
+            .map(|a| a.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     let (uid, gid, join) = (text(0), text(1), text(2));
-    let count: usize = text(3).parse().attempt(|| "read the stage's arguments".into())?;
+    let count: usize = text(3)
+        .parse()
+        .attempt(|| "read the stage's arguments".into())?;
     if !join.is_empty() {
         fs::write(&join, "0").attempt(|| format!("join {join}"))?;
     }
-    let options = CString::new(format!("mode=755,uid={uid},gid={gid}")).attempt(|| "mount options".into())?;
-    mount("lab", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str()).attempt(|| "mount a tmpfs on /run".into())?;
+    let options =
+        CString::new(format!("mode=755,uid={uid},gid={gid}")).attempt(|| "mount options".into())?;
+    mount(
+        "lab",
+        "/run",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        options.as_c_str(),
+    )
+    .attempt(|| "mount a tmpfs on /run".into())?;
     let owned = |p: &Path| std::os::unix::fs::chown(p, uid.parse().ok(), gid.parse().ok());
     for dir in [DIR, "/run/netns"] {
         fs::create_dir(dir).attempt(|| format!("create {dir}"))?;
         owned(Path::new(dir)).attempt(|| format!("own {dir}"))?;
     }
     for i in 0..count {
-        let (from, to) = (Path::new(args.get(4 + 2 * i).ok_or_else(|| Trouble("too few arguments".into()))?), Path::new(DIR).join(text(5 + 2 * i)));
+        let (from, to) = (
+            Path::new(
+                args.get(4 + 2 * i)
+                    .ok_or_else(|| Trouble("too few arguments".into()))?,
+            ),
+            Path::new(DIR).join(text(5 + 2 * i)),
+        );
         let what = || format!("show {} as {}", from.display(), to.display());
         if from.is_dir() {
             fs::create_dir(&to).attempt(what)?;
@@ -81,6 +113,12 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         mount_bind_recursive(from, &to).attempt(what)?;
     }
     let rest = args.get(4 + 2 * count..).unwrap_or_default();
-    let (program, rest) = rest.split_first().ok_or_else(|| Trouble("nothing to go on with".into()))?;
-    Err(Trouble(format!("run {}: {}", program.to_string_lossy(), Command::new(program).args(rest).exec())))
+    let (program, rest) = rest
+        .split_first()
+        .ok_or_else(|| Trouble("nothing to go on with".into()))?;
+    Err(Trouble(format!(
+        "run {}: {}",
+        program.to_string_lossy(),
+        Command::new(program).args(rest).exec()
+    )))
 }

@@ -47,15 +47,22 @@ pub(crate) fn end_with_stdin() {
 pub(crate) fn main() -> Result<(), Trouble> {
     let mut line = String::new();
     // Unbuffered beyond the line: the watcher takes over the rest.
-    std::io::stdin().lock().read_line(&mut line).attempt(|| "read the order".into())?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .attempt(|| "read the order".into())?;
     end_with_stdin();
     // Tells the keeper that the namespace is entered.
-    let _ = std::io::stdout().write_all(b"\n").and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stdout()
+        .write_all(b"\n")
+        .and_then(|()| std::io::stdout().flush());
     let order: SupervisorOrder = serde_json::from_str(&line).attempt(|| "read the order".into())?;
     match run(order) {
         Ok(never) => match never {},
         Err(trouble) => {
-            tell(&StartLine::Failed { what: trouble.to_string() });
+            tell(&StartLine::Failed {
+                what: trouble.to_string(),
+            });
             Err(trouble)
         }
     }
@@ -80,7 +87,8 @@ fn run(order: SupervisorOrder) -> Result<std::convert::Infallible, Trouble> {
     let control = state.join("control.sock");
     let _ = fs::remove_file(&control);
     let listener = UnixListener::bind(&control).attempt(|| "listen for verbs".into())?;
-    fs::set_permissions(&control, fs::Permissions::from_mode(0o600)).attempt(|| "close the control socket to others".into())?;
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o600))
+        .attempt(|| "close the control socket to others".into())?;
     boot_all(&supervisor, &order)?;
     tell(&StartLine::Ready);
     for stream in listener.incoming().flatten() {
@@ -96,33 +104,61 @@ fn prepare(order: &SupervisorOrder, nodes_dir: &Path) -> Result<Supervisor, Trou
     for node in &spec.nodes {
         addresses.push(node.ipv4().map_err(|e| Trouble(e.to_string()))?);
     }
-    let reserved: Vec<_> = spec.dns.iter().filter_map(|(_, a)| if let std::net::IpAddr::V4(a) = a { Some(*a) } else { None }).collect();
+    let reserved: Vec<_> = spec
+        .dns
+        .iter()
+        .filter_map(|(_, a)| {
+            if let std::net::IpAddr::V4(a) = a {
+                Some(*a)
+            } else {
+                None
+            }
+        })
+        .collect();
     let (plan, nets) = network::plan(&addresses, &reserved);
     hub::up(&plan)?;
     let mut nodes = Vec::with_capacity(spec.nodes.len());
-    for (index, ((node, net), layer)) in spec.nodes.iter().zip(nets).zip(&order.layers).enumerate() {
+    for (index, ((node, net), layer)) in spec.nodes.iter().zip(nets).zip(&order.layers).enumerate()
+    {
         let image = Path::new(stage::DIR).join(format!("image-{}", node.image));
         let mut lower = vec![image.join("root")];
         if let Some(layer) = layer {
             lower.insert(0, image.join("layers").join(layer));
         }
-        nodes.push(Arc::new(Node::new(index, node.clone(), net, lower, nodes_dir, &order.cgroup)));
+        nodes.push(Arc::new(Node::new(
+            index,
+            node.clone(),
+            net,
+            lower,
+            nodes_dir,
+            &order.cgroup,
+        )));
     }
-    Ok(Supervisor { nodes, ready: Duration::from_secs(order.ready_seconds) })
+    Ok(Supervisor {
+        nodes,
+        ready: Duration::from_secs(order.ready_seconds),
+    })
 }
 
 fn boot_all(supervisor: &Arc<Supervisor>, order: &SupervisorOrder) -> Result<(), Trouble> {
     let present: Vec<&Arc<Node>> = supervisor.nodes.iter().filter(|n| !n.spec.absent).collect();
-    tell(&StartLine::Progress(Progress::Starting { nodes: present.len() }));
+    tell(&StartLine::Progress(Progress::Starting {
+        nodes: present.len(),
+    }));
     let failures: Arc<Mutex<Vec<String>>> = Arc::default();
     let mut waiters = Vec::new();
     for node in present {
-        node.flash(&order.spec.authorized_keys).map_err(|t| Trouble(format!("node {}: {t}", node.spec.name)))?;
+        node.flash(&order.spec.authorized_keys)
+            .map_err(|t| Trouble(format!("node {}: {t}", node.spec.name)))?;
         node.run();
         node.power_on();
-        let (node, failures, patience) = (Arc::clone(node), Arc::clone(&failures), supervisor.ready);
+        let (node, failures, patience) =
+            (Arc::clone(node), Arc::clone(&failures), supervisor.ready);
         waiters.push(thread::spawn(move || match node.wait_ready(1, patience) {
-            Ok(took) => tell(&StartLine::Progress(Progress::NodeReady { node: node.spec.name.clone(), seconds: took.as_secs_f64() })),
+            Ok(took) => tell(&StartLine::Progress(Progress::NodeReady {
+                node: node.spec.name.clone(),
+                seconds: took.as_secs_f64(),
+            })),
             Err(t) => {
                 if let Ok(mut list) = failures.lock() {
                     list.push(format!("node {}: {t}", node.spec.name));
@@ -137,7 +173,10 @@ fn boot_all(supervisor: &Arc<Supervisor>, order: &SupervisorOrder) -> Result<(),
     match list.as_slice() {
         [] => Ok(()),
         [first, rest @ ..] if rest.is_empty() => Err(Trouble(first.clone())),
-        [first, rest @ ..] => Err(Trouble(format!("{first}\nand {} more nodes alike", rest.len()))),
+        [first, rest @ ..] => Err(Trouble(format!(
+            "{first}\nand {} more nodes alike",
+            rest.len()
+        ))),
     }
 }
 
@@ -150,7 +189,12 @@ fn converse(stream: UnixStream, supervisor: &Supervisor) {
     let down = matches!(request, Ok(Request::Down));
     let response = match request {
         Ok(request) => verbs::perform(supervisor, request),
-        Err(e) => Response::Failed(crate::error::Failure { node: None, what: format!("this lab was started by another version of the program ({e}); end it and start it again") }),
+        Err(e) => Response::Failed(crate::error::Failure {
+            node: None,
+            what: format!(
+                "this lab was started by another version of the program ({e}); end it and start it again"
+            ),
+        }),
     };
     if let Ok(mut text) = serde_json::to_vec(&response) {
         text.push(b'\n');

@@ -21,7 +21,9 @@ pub(crate) fn find(name: &OsStr) -> Option<std::path::PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
         return Some(name.into());
     }
-    PATH.split(':').map(|d| std::path::Path::new(d).join(name)).find(|p| p.is_file())
+    PATH.split(':')
+        .map(|d| std::path::Path::new(d).join(name))
+        .find(|p| p.is_file())
 }
 
 /// Runs to the end; a failure carries the tool's stderr.
@@ -31,7 +33,9 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Trouble> {
 
 /// Runs to the end and returns stdout.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Trouble> {
-    let out = command.output().attempt(|| format!("run {}", command.get_program().to_string_lossy()))?;
+    let out = command
+        .output()
+        .attempt(|| format!("run {}", command.get_program().to_string_lossy()))?;
     if out.status.success() {
         return Ok(out.stdout);
     }
@@ -51,14 +55,29 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Troub
         // A tool that stops reading early says why on stderr, so its status counts, not this write.
         let _ = stdin.write_all(input);
     }
-    let out = child.wait_with_output().attempt(|| format!("wait for {program}"))?;
-    if out.status.success() { Ok(out.stdout) } else { Err(Trouble(describe(command, out.status, &out.stderr))) }
+    let out = child
+        .wait_with_output()
+        .attempt(|| format!("wait for {program}"))?;
+    if out.status.success() {
+        Ok(out.stdout)
+    } else {
+        Err(Trouble(describe(command, out.status, &out.stderr)))
+    }
 }
 
 fn describe(command: &Command, status: std::process::ExitStatus, stderr: &[u8]) -> String {
-    let args: Vec<_> = command.get_args().take(6).map(|a| a.to_string_lossy().into_owned()).collect();
+    let args: Vec<_> = command
+        .get_args()
+        .take(6)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
     let said = String::from_utf8_lossy(stderr);
     let tail: Vec<&str> = said.trim().lines().rev().take(4).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    format!("{} {}: {status}: {}", command.get_program().to_string_lossy(), args.join(" "), tail.join(" / "))
+    format!(
+        "{} {}: {status}: {}",
+        command.get_program().to_string_lossy(),
+        args.join(" "),
+        tail.join(" / ")
+    )
 }

@@ -23,7 +23,12 @@ pub(crate) enum Mapping {
     /// Started by root: everything is shifted.
     Shifted,
     /// Started by a user: root is the user, the rest is its range.
-    Sub { uid: u32, gid: u32, sub_uid: (u32, u32), sub_gid: (u32, u32) },
+    Sub {
+        uid: u32,
+        gid: u32,
+        sub_uid: (u32, u32),
+        sub_gid: (u32, u32),
+    },
 }
 
 impl Mapping {
@@ -36,10 +41,24 @@ impl Mapping {
         }
         let user = user_name(uid);
         let range = |file: &str| {
-            sub_range(&fs::read_to_string(file).unwrap_or_default(), uid, user.as_deref())
-                .ok_or_else(|| Trouble(format!("{file} gives user {uid} no range of at least {} ids", COUNT - 1)))
+            sub_range(
+                &fs::read_to_string(file).unwrap_or_default(),
+                uid,
+                user.as_deref(),
+            )
+            .ok_or_else(|| {
+                Trouble(format!(
+                    "{file} gives user {uid} no range of at least {} ids",
+                    COUNT - 1
+                ))
+            })
         };
-        Ok(Mapping::Sub { uid, gid, sub_uid: range("/etc/subuid")?, sub_gid: range("/etc/subgid")? })
+        Ok(Mapping::Sub {
+            uid,
+            gid,
+            sub_uid: range("/etc/subuid")?,
+            sub_gid: range("/etc/subgid")?,
+        })
     }
 
     /// This machine's ids of the lab's root.
@@ -54,7 +73,12 @@ impl Mapping {
     pub(crate) fn fingerprint(&self) -> String {
         match self {
             Mapping::Shifted => format!("root+{ROOT_BASE}"),
-            Mapping::Sub { uid, gid, sub_uid, sub_gid } => format!("{uid}:{gid}+{}:{}", sub_uid.0, sub_gid.0),
+            Mapping::Sub {
+                uid,
+                gid,
+                sub_uid,
+                sub_gid,
+            } => format!("{uid}:{gid}+{}:{}", sub_uid.0, sub_gid.0),
         }
     }
 
@@ -63,14 +87,23 @@ impl Mapping {
             Mapping::Shifted => {
                 for map in ["uid_map", "gid_map"] {
                     let path = format!("/proc/{pid}/{map}");
-                    fs::write(&path, format!("0 {ROOT_BASE} {COUNT}")).attempt(|| format!("write {path}"))?;
+                    fs::write(&path, format!("0 {ROOT_BASE} {COUNT}"))
+                        .attempt(|| format!("write {path}"))?;
                 }
                 Ok(())
             }
-            Mapping::Sub { uid, gid, sub_uid, sub_gid } => {
-                for (program, own, sub) in [("newuidmap", uid, sub_uid), ("newgidmap", gid, sub_gid)] {
+            Mapping::Sub {
+                uid,
+                gid,
+                sub_uid,
+                sub_gid,
+            } => {
+                for (program, own, sub) in
+                    [("newuidmap", uid, sub_uid), ("newgidmap", gid, sub_gid)]
+                {
                     let count = sub.1.min(COUNT - 1);
-                    run(tool(program).args([pid, 0, *own, 1, 1, sub.0, count].map(|n| n.to_string())))?;
+                    run(tool(program)
+                        .args([pid, 0, *own, 1, 1, sub.0, count].map(|n| n.to_string())))?;
                 }
                 Ok(())
             }
@@ -102,7 +135,9 @@ impl UserNs {
         }
         let ns = UserNs { holder };
         if line.trim() != "held" {
-            return Err(Trouble("a user namespace could not be made: `unshare --user true` shows why".into()));
+            return Err(Trouble(
+                "a user namespace could not be made: `unshare --user true` shows why".into(),
+            ));
         }
         mapping.write(ns.holder.id())?;
         Ok(ns)
@@ -130,27 +165,52 @@ impl Drop for UserNs {
 
 /// Absolute path of a tool as an argument of another.
 pub(crate) fn self_path(name: &str) -> String {
-    crate::linux::tool::find(name.as_ref()).map_or_else(|| name.to_owned(), |p| p.to_string_lossy().into_owned())
+    crate::linux::tool::find(name.as_ref())
+        .map_or_else(|| name.to_owned(), |p| p.to_string_lossy().into_owned())
 }
 
 /// A command that runs `program __lab verb…` as root of a fresh user namespace with this machine's network, in a pid
 /// namespace that ends with it. `binds` are visible as `/run/lab/NAME`.
-pub(crate) fn command_inside(ns: &UserNs, mapping: &Mapping, program: &Path, binds: &[(PathBuf, &str)], verb: &[String]) -> Command {
+pub(crate) fn command_inside(
+    ns: &UserNs,
+    mapping: &Mapping,
+    program: &Path,
+    binds: &[(PathBuf, &str)],
+    verb: &[String],
+) -> Command {
     let inside = [self_path("unshare")]
         .into_iter()
-        .chain(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"].map(String::from))
-        .chain([crate::linux::stage::PROGRAM.to_owned(), crate::INTERNAL_ARGUMENT.to_owned()])
+        .chain(
+            [
+                "--mount",
+                "--pid",
+                "--ipc",
+                "--uts",
+                "--fork",
+                "--kill-child=SIGKILL",
+                "--mount-proc",
+                "--",
+            ]
+            .map(String::from),
+        )
+        .chain([
+            crate::linux::stage::PROGRAM.to_owned(),
+            crate::INTERNAL_ARGUMENT.to_owned(),
+        ])
         .chain(verb.iter().cloned());
     crate::linux::stage::command(ns, mapping, program, binds, None, inside)
 }
 
 /// Login name of a uid, from `/etc/passwd`.
 fn user_name(uid: u32) -> Option<String> {
-    fs::read_to_string("/etc/passwd").ok()?.lines().find_map(|l| {
-        let mut f = l.split(':');
-        let name = f.next()?;
-        (f.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
+    fs::read_to_string("/etc/passwd")
+        .ok()?
+        .lines()
+        .find_map(|l| {
+            let mut f = l.split(':');
+            let name = f.next()?;
+            (f.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        })
 }
 
 /// The first range of at least 65535 ids that a subuid(5) file gives to a user, named or by number.
@@ -171,8 +231,14 @@ mod tests {
     #[test]
     fn ranges_are_found_by_name_and_by_number_and_must_be_large() {
         let text = "alice:100000:65536\nbob:165536:1000\n1002:300000:65536\n";
-        assert_eq!(sub_range(text, 1000, Some("alice")), Some((100_000, 65_536)));
+        assert_eq!(
+            sub_range(text, 1000, Some("alice")),
+            Some((100_000, 65_536))
+        );
         assert_eq!(sub_range(text, 1001, Some("bob")), None);
-        assert_eq!(sub_range(text, 1002, Some("carol")), Some((300_000, 65_536)));
+        assert_eq!(
+            sub_range(text, 1002, Some("carol")),
+            Some((300_000, 65_536))
+        );
     }
 }

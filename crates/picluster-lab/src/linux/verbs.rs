@@ -22,13 +22,22 @@ pub(crate) fn perform(lab: &Supervisor, request: Request) -> Response {
             ready(lab, n, n.power_on(), wait)
         }),
         R::Reboot { node, wait } => on(lab, &node, |n| ready(lab, n, n.reboot()?, wait)),
-        R::WaitReady { node, seconds } => on(lab, &node, |n| n.wait_ready(1, std::time::Duration::from_secs(seconds)).map(drop)),
+        R::WaitReady { node, seconds } => on(lab, &node, |n| {
+            n.wait_ready(1, std::time::Duration::from_secs(seconds))
+                .map(drop)
+        }),
         R::HoldAptLock { node, seconds } => on(lab, &node, |n| faults::hold_apt_lock(n, seconds)),
         R::FillDisk { node } => on(lab, &node, faults::fill_disk),
         R::FreeDisk { node } => on(lab, &node, faults::free_disk),
-        R::RemountRoot { node, read_only } => on(lab, &node, |n| faults::remount_root(n, read_only)),
-        R::Listing { node } => answer(lab, &node, |n| Ok(Response::Listing(list_upper::list(&n.upper())))),
-        R::CpuSeconds { node } => answer(lab, &node, |n| stat(n, "cpu.stat", "usage_usec").map(|us| Response::Number(us / 1e6))),
+        R::RemountRoot { node, read_only } => {
+            on(lab, &node, |n| faults::remount_root(n, read_only))
+        }
+        R::Listing { node } => answer(lab, &node, |n| {
+            Ok(Response::Listing(list_upper::list(&n.upper())))
+        }),
+        R::CpuSeconds { node } => answer(lab, &node, |n| {
+            stat(n, "cpu.stat", "usage_usec").map(|us| Response::Number(us / 1e6))
+        }),
         R::MemoryBytes { node } => answer(lab, &node, |n| Ok(Response::Number(memory(n)))),
         R::Down => {
             // All ends with this process in any case; killed first, the disks can be removed.
@@ -56,11 +65,28 @@ fn on(lab: &Supervisor, name: &str, act: impl FnOnce(&Node) -> Result<(), Troubl
     answer(lab, name, |n| act(n).map(|()| Response::Done))
 }
 
-fn answer(lab: &Supervisor, name: &str, act: impl FnOnce(&Node) -> Result<Response, Trouble>) -> Response {
-    let failed = |what: String| Response::Failed(Failure { node: Some(name.to_owned()), what });
+fn answer(
+    lab: &Supervisor,
+    name: &str,
+    act: impl FnOnce(&Node) -> Result<Response, Trouble>,
+) -> Response {
+    let failed = |what: String| {
+        Response::Failed(Failure {
+            node: Some(name.to_owned()),
+            what,
+        })
+    };
     let Some(node) = lab.nodes.iter().find(|n| n.spec.name == name) else {
-        let names: Vec<&str> = lab.nodes.iter().map(|n| n.spec.name.as_str()).take(10).collect();
-        return failed(format!("this lab has no such node; it has {}", names.join(", ")));
+        let names: Vec<&str> = lab
+            .nodes
+            .iter()
+            .map(|n| n.spec.name.as_str())
+            .take(10)
+            .collect();
+        return failed(format!(
+            "this lab has no such node; it has {}",
+            names.join(", ")
+        ));
     };
     if node.spec.absent {
         return failed("the inventory expects no machine here, so there is none".into());
@@ -71,7 +97,8 @@ fn answer(lab: &Supervisor, name: &str, act: impl FnOnce(&Node) -> Result<Respon
 /// A value of one of the node's cgroup files. The counters of the group outlive its reboots.
 fn stat(node: &Node, file: &str, key: &str) -> Result<f64, Trouble> {
     let path = node.cgroup.join(file);
-    let text = fs::read_to_string(&path).map_err(|e| Trouble(format!("read {}: {e}", path.display())))?;
+    let text =
+        fs::read_to_string(&path).map_err(|e| Trouble(format!("read {}: {e}", path.display())))?;
     text.lines()
         .find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
         .ok_or_else(|| Trouble(format!("{} has no {key}", path.display())))
@@ -83,7 +110,14 @@ fn memory(node: &Node) -> f64 {
         .into_iter()
         .filter_map(|pid| {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-            let kib: f64 = text.lines().find_map(|l| l.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse().ok())?;
+            let kib: f64 = text.lines().find_map(|l| {
+                l.strip_prefix("Pss:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .trim()
+                    .parse()
+                    .ok()
+            })?;
             Some(kib * 1024.0)
         })
         .sum()

@@ -12,7 +12,10 @@ use crate::error::{Attempt, Trouble};
 /// Runs the stages of one boot.
 pub(crate) fn at_boot(root: &Path) -> Result<(), Trouble> {
     let cmdline = fs::read_to_string(root.join("boot/firmware/cmdline.txt")).unwrap_or_default();
-    let off = root.join("etc/cloud/cloud-init.disabled").exists() || cmdline.split_ascii_whitespace().any(|t| t == "cloud-init=disabled");
+    let off = root.join("etc/cloud/cloud-init.disabled").exists()
+        || cmdline
+            .split_ascii_whitespace()
+            .any(|t| t == "cloud-init=disabled");
     if off || !root.join("usr/bin/cloud-init").exists() {
         return Ok(());
     }
@@ -23,16 +26,25 @@ pub(crate) fn at_boot(root: &Path) -> Result<(), Trouble> {
         }
         fs::write(&path, text).attempt(|| format!("write {}", path.display()))
     };
-    put("run/cloud-init/result.json", "{\n \"v1\": {\n  \"datasource\": \"DataSourceNoCloud [seed=/dev/mmcblk0p1]\",\n  \"errors\": []\n }\n}\n")?;
+    put(
+        "run/cloud-init/result.json",
+        "{\n \"v1\": {\n  \"datasource\": \"DataSourceNoCloud [seed=/dev/mmcblk0p1]\",\n  \"errors\": []\n }\n}\n",
+    )?;
     let user_data = fs::read_to_string(root.join("boot/firmware/user-data")).unwrap_or_default();
     let config = configuration(root) + &user_data;
     let hostname = setting(&user_data, "hostname").unwrap_or_else(|| "ubuntu".into());
     // Once an instance, unless somebody else changed the name meanwhile: previous-hostname is upstream's memory of it.
     let memory = "var/lib/cloud/data/previous-hostname";
-    let now = fs::read_to_string(root.join("etc/hostname")).unwrap_or_default().trim().to_owned();
+    let now = fs::read_to_string(root.join("etc/hostname"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let before = fs::read_to_string(root.join(memory)).ok();
     let untouched = before.as_deref().is_none_or(|b| b.trim() == now);
-    if setting(&config, "preserve_hostname").as_deref() != Some("true") && untouched && now != hostname {
+    if setting(&config, "preserve_hostname").as_deref() != Some("true")
+        && untouched
+        && now != hostname
+    {
         put("etc/hostname", &format!("{hostname}\n"))?;
     }
     if before.is_none() {
@@ -52,9 +64,17 @@ pub(crate) fn at_boot(root: &Path) -> Result<(), Trouble> {
 /// `cloud.cfg` and its drop-ins, in order, as one text.
 fn configuration(root: &Path) -> String {
     let mut text = fs::read_to_string(root.join("etc/cloud/cloud.cfg")).unwrap_or_default();
-    let mut files: Vec<_> = fs::read_dir(root.join("etc/cloud/cloud.cfg.d")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let mut files: Vec<_> = fs::read_dir(root.join("etc/cloud/cloud.cfg.d"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     files.sort();
-    for f in files.iter().filter(|f| f.extension().is_some_and(|x| x == "cfg")) {
+    for f in files
+        .iter()
+        .filter(|f| f.extension().is_some_and(|x| x == "cfg"))
+    {
         text.push('\n');
         text.push_str(&fs::read_to_string(f).unwrap_or_default());
         text.push('\n');
@@ -64,7 +84,17 @@ fn configuration(root: &Path) -> String {
 
 /// The last value of a top-level key: all this needs of YAML.
 fn setting(text: &str, key: &str) -> Option<String> {
-    text.lines().filter_map(|l| l.strip_prefix(key)?.strip_prefix(':')).next_back().map(|v| v.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned())
+    text.lines()
+        .filter_map(|l| l.strip_prefix(key)?.strip_prefix(':'))
+        .next_back()
+        .map(|v| {
+            v.split(" #")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .trim_matches(['"', '\''])
+                .to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -75,18 +105,34 @@ mod tests {
     fn the_hosts_file_is_rewritten_until_cloud_init_is_told_not_to() {
         let d = tempfile::tempdir().unwrap();
         let r = d.path();
-        for (p, t) in [("usr/bin/cloud-init", ""), ("etc/hosts", "mine\n"), ("etc/hostname", "n1\n"), ("etc/cloud/cloud.cfg", "preserve_hostname: false\nmanage_etc_hosts: true\n")] {
+        for (p, t) in [
+            ("usr/bin/cloud-init", ""),
+            ("etc/hosts", "mine\n"),
+            ("etc/hostname", "n1\n"),
+            (
+                "etc/cloud/cloud.cfg",
+                "preserve_hostname: false\nmanage_etc_hosts: true\n",
+            ),
+        ] {
             fs::create_dir_all(r.join(p).parent().unwrap()).unwrap();
             fs::write(r.join(p), t).unwrap();
         }
         fs::create_dir_all(r.join("etc/cloud/cloud.cfg.d")).unwrap();
-        fs::write(r.join("etc/cloud/cloud.cfg.d/99-x.cfg"), "manage_etc_hosts: false\npreserve_hostname: true\n").unwrap();
+        fs::write(
+            r.join("etc/cloud/cloud.cfg.d/99-x.cfg"),
+            "manage_etc_hosts: false\npreserve_hostname: true\n",
+        )
+        .unwrap();
         at_boot(r).unwrap();
         assert_eq!(fs::read_to_string(r.join("etc/hosts")).unwrap(), "mine\n");
         assert_eq!(fs::read_to_string(r.join("etc/hostname")).unwrap(), "n1\n");
         fs::remove_file(r.join("etc/cloud/cloud.cfg.d/99-x.cfg")).unwrap();
         at_boot(r).unwrap();
-        assert!(fs::read_to_string(r.join("etc/hosts")).unwrap().contains("manage_etc_hosts"));
+        assert!(
+            fs::read_to_string(r.join("etc/hosts"))
+                .unwrap()
+                .contains("manage_etc_hosts")
+        );
         fs::write(r.join("etc/hosts"), "mine\n").unwrap();
         fs::write(r.join("etc/cloud/cloud-init.disabled"), "").unwrap();
         at_boot(r).unwrap();

@@ -12,8 +12,12 @@ pub(crate) fn on_card(os: OsFlavour) -> &'static str {
         OsFlavour::RpiOsBookworm | OsFlavour::RpiOsTrixie => {
             "console=serial0,115200 console=tty1 root=PARTUUID=4d8097e2-02 rootfstype=ext4 fsck.repair=yes rootwait"
         }
-        OsFlavour::Ubuntu2404 => "console=serial0,115200 multipath=off dwc_otg.lpm_enable=0 console=tty1 root=LABEL=writable rootfstype=ext4 rootwait fixrtc",
-        OsFlavour::Debian => "console=tty0 console=ttyS1,115200 root=LABEL=RASPIROOT rw fsck.repair=yes net.ifnames=0  rootwait",
+        OsFlavour::Ubuntu2404 => {
+            "console=serial0,115200 multipath=off dwc_otg.lpm_enable=0 console=tty1 root=LABEL=writable rootfstype=ext4 rootwait fixrtc"
+        }
+        OsFlavour::Debian => {
+            "console=tty0 console=ttyS1,115200 root=LABEL=RASPIROOT rw fsck.repair=yes net.ifnames=0  rootwait"
+        }
     }
 }
 
@@ -21,7 +25,11 @@ pub(crate) fn on_card(os: OsFlavour) -> &'static str {
 /// `cmdline.txt`. Raspberry Pi OS kernels get `cgroup_disable=memory` from the device tree since October 2024
 /// (raspberrypi/linux pull request 6439); the others have the memory controller on unless told otherwise.
 pub(crate) fn effective(root: &Path, pi: &PiPersonality, mac: &str) -> String {
-    let disabled = if pi.os.is_rpi_os() { " cgroup_disable=memory" } else { "" };
+    let disabled = if pi.os.is_rpi_os() {
+        " cgroup_disable=memory"
+    } else {
+        ""
+    };
     let line = read(root);
     // The firmware replaces the alias by the port it stands for.
     let line = line.replace("console=serial0,", "console=ttyS0,");
@@ -33,12 +41,31 @@ pub(crate) fn effective(root: &Path, pi: &PiPersonality, mac: &str) -> String {
 
 /// First line of the file the firmware reads: `config.txt` may give a prefix directory and another file name.
 fn read(root: &Path) -> String {
-    let firmware = ["boot/firmware", "boot"].map(|d| root.join(d)).into_iter().find(|d| d.join("config.txt").is_file());
+    let firmware = ["boot/firmware", "boot"]
+        .map(|d| root.join(d))
+        .into_iter()
+        .find(|d| d.join("config.txt").is_file());
     let firmware = firmware.unwrap_or_else(|| root.join("boot/firmware"));
     let config = fs::read_to_string(firmware.join("config.txt")).unwrap_or_default();
-    let value = |key: &str| config.lines().filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('=').map(str::trim)).next_back().map(str::to_owned);
-    let file = format!("{}{}", value("os_prefix").unwrap_or_default(), value("cmdline").unwrap_or_else(|| "cmdline.txt".into()));
-    fs::read_to_string(firmware.join(file)).unwrap_or_default().lines().next().unwrap_or_default().trim_end().to_owned()
+    let value = |key: &str| {
+        config
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('=').map(str::trim))
+            .next_back()
+            .map(str::to_owned)
+    };
+    let file = format!(
+        "{}{}",
+        value("os_prefix").unwrap_or_default(),
+        value("cmdline").unwrap_or_else(|| "cmdline.txt".into())
+    );
+    fs::read_to_string(firmware.join(file))
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 /// Whether the memory controller is on: of contradicting flags the last one wins (kernel, `cgroup_disable=` and the
@@ -46,7 +73,11 @@ fn read(root: &Path) -> String {
 pub(crate) fn memory_cgroup(cmdline: &str) -> bool {
     let mut on = true;
     for token in cmdline.split_ascii_whitespace() {
-        let lists = |key: &str| token.strip_prefix(key).is_some_and(|v| v.split(',').any(|c| c == "memory"));
+        let lists = |key: &str| {
+            token
+                .strip_prefix(key)
+                .is_some_and(|v| v.split(',').any(|c| c == "memory"))
+        };
         if lists("cgroup_disable=") {
             on = false;
         } else if lists("cgroup_enable=") {
@@ -63,8 +94,12 @@ mod tests {
     #[test]
     fn the_last_memory_flag_wins() {
         assert!(memory_cgroup("quiet"));
-        assert!(!memory_cgroup("cgroup_disable=memory quiet cgroup_memory=1"));
-        assert!(memory_cgroup("cgroup_disable=memory  cgroup_enable=cpuset,memory"));
+        assert!(!memory_cgroup(
+            "cgroup_disable=memory quiet cgroup_memory=1"
+        ));
+        assert!(memory_cgroup(
+            "cgroup_disable=memory  cgroup_enable=cpuset,memory"
+        ));
         assert!(!memory_cgroup("cgroup_enable=memory cgroup_disable=memory"));
     }
 
@@ -73,7 +108,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let boot = root.path().join("boot/firmware");
         fs::create_dir_all(boot.join("current")).unwrap();
-        fs::write(boot.join("cmdline.txt"), "root=x cgroup_enable=memory\ncgroup_disable=memory").unwrap();
+        fs::write(
+            boot.join("cmdline.txt"),
+            "root=x cgroup_enable=memory\ncgroup_disable=memory",
+        )
+        .unwrap();
         fs::write(boot.join("config.txt"), "arm_64bit=1\n").unwrap();
         let pi = PiPersonality::for_node(OsFlavour::RpiOsBookworm, "n");
         let line = effective(root.path(), &pi, "dc:a6:32:00:00:01");

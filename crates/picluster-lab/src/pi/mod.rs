@@ -15,5 +15,9 @@ use crate::spec::PiPersonality;
 /// What the OS's own services would do early in a boot and the stand-ins on the card cannot: `root` is the node's
 /// assembled root.
 pub(crate) fn boot_stages(root: &Path, pi: &PiPersonality) -> Result<(), Trouble> {
-    if pi.cloud_init { cloud_init::at_boot(root) } else { Ok(()) }
+    if pi.cloud_init {
+        cloud_init::at_boot(root)
+    } else {
+        Ok(())
+    }
 }

@@ -23,7 +23,10 @@ pub(crate) fn render(swaps: &[Swap]) -> String {
         let pad = " ".repeat(40usize.saturating_sub(s.name.len()).max(1));
         let kind = if s.kind == "file" { "file\t" } else { s.kind };
         let tab = if s.kib < 10_000_000 { "\t" } else { "" };
-        text.push_str(&format!("{}{pad}{kind}\t{}\t{tab}0\t\t{}\n", s.name, s.kib, s.priority));
+        text.push_str(&format!(
+            "{}{pad}{kind}\t{}\t{tab}0\t\t{}\n",
+            s.name, s.kib, s.priority
+        ));
     }
     text
 }
@@ -31,9 +34,18 @@ pub(crate) fn render(swaps: &[Swap]) -> String {
 /// The swap that is on after this boot of the node whose root is `root`.
 pub(crate) fn at_boot(root: &Path, cmdline: &str) -> Vec<Swap> {
     let mut swaps = Vec::new();
-    let zram_allowed = !cmdline.split_ascii_whitespace().any(|t| t == "systemd.zram=0" || t == "systemd.zram=no" || t == "systemd.zram=false")
-        && !["systemd-zram-setup@zram0.service", "dev-zram0.swap"].iter().any(|u| masked(root, u));
-    let zram = Swap { name: "/dev/zram0".into(), kind: "partition", kib: 2_097_148, priority: 100 };
+    let zram_allowed = !cmdline
+        .split_ascii_whitespace()
+        .any(|t| t == "systemd.zram=0" || t == "systemd.zram=no" || t == "systemd.zram=false")
+        && !["systemd-zram-setup@zram0.service", "dev-zram0.swap"]
+            .iter()
+            .any(|u| masked(root, u));
+    let zram = Swap {
+        name: "/dev/zram0".into(),
+        kind: "partition",
+        kib: 2_097_148,
+        priority: 100,
+    };
     if generator(root, "zram-generator") {
         if generator(root, "rpi-swap-generator") {
             match rpi_mechanism(root).as_str() {
@@ -49,21 +61,41 @@ pub(crate) fn at_boot(root: &Path, cmdline: &str) -> Vec<Swap> {
     if dphys_enabled(root) {
         let conf = fs::read_to_string(root.join("etc/dphys-swapfile")).unwrap_or_default();
         let value = |key: &str| shell_value(&conf, key);
-        let mib: u64 = value("CONF_SWAPSIZE").and_then(|v| v.parse().ok()).unwrap_or(100);
+        let mib: u64 = value("CONF_SWAPSIZE")
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(100);
         if mib > 0 {
-            swaps.push(file(root, &value("CONF_SWAPFILE").unwrap_or_else(|| "/var/swap".into()), mib));
+            swaps.push(file(
+                root,
+                &value("CONF_SWAPFILE").unwrap_or_else(|| "/var/swap".into()),
+                mib,
+            ));
         }
     }
-    for line in fs::read_to_string(root.join("etc/fstab")).unwrap_or_default().lines() {
-        let fields: Vec<&str> = line.split('#').next().unwrap_or_default().split_ascii_whitespace().collect();
+    for line in fs::read_to_string(root.join("etc/fstab"))
+        .unwrap_or_default()
+        .lines()
+    {
+        let fields: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .collect();
         if let [what, _, "swap", options, ..] = fields.as_slice() {
             if options.split(',').any(|o| o == "noauto") {
                 continue;
             }
             if what.starts_with("/dev/") || what.contains('=') {
-                swaps.push(Swap { name: (*what).to_owned(), kind: "partition", kib: 1_048_572, priority: -2 });
+                swaps.push(Swap {
+                    name: (*what).to_owned(),
+                    kind: "partition",
+                    kib: 1_048_572,
+                    priority: -2,
+                });
             } else if root.join(what.trim_start_matches('/')).is_file() {
-                let mib = fs::metadata(root.join(what.trim_start_matches('/'))).map_or(0, |m| m.len() >> 20);
+                let mib = fs::metadata(root.join(what.trim_start_matches('/')))
+                    .map_or(0, |m| m.len() >> 20);
                 swaps.push(file(root, what, mib));
             }
         }
@@ -81,7 +113,12 @@ fn file(root: &Path, name: &str, mib: u64) -> Swap {
             let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
         }
     }
-    Swap { name: name.to_owned(), kind: "file", kib: (mib << 10).saturating_sub(4), priority: -2 }
+    Swap {
+        name: name.to_owned(),
+        kind: "file",
+        kib: (mib << 10).saturating_sub(4),
+        priority: -2,
+    }
 }
 
 fn unit_dir(root: &Path) -> PathBuf {
@@ -93,13 +130,23 @@ fn masked(root: &Path, unit: &str) -> bool {
 }
 
 fn generator(root: &Path, name: &str) -> bool {
-    let masked = fs::read_link(root.join("etc/systemd/system-generators").join(name)).is_ok_and(|t| t == Path::new("/dev/null"));
-    !masked && root.join("usr/lib/systemd/system-generators").join(name).is_file()
+    let masked = fs::read_link(root.join("etc/systemd/system-generators").join(name))
+        .is_ok_and(|t| t == Path::new("/dev/null"));
+    !masked
+        && root
+            .join("usr/lib/systemd/system-generators")
+            .join(name)
+            .is_file()
 }
 
 fn dphys_enabled(root: &Path) -> bool {
     let unit = "dphys-swapfile.service";
-    unit_dir(root).join("multi-user.target.wants").join(unit).is_symlink() && !masked(root, unit) && root.join("usr/sbin/dphys-swapfile").is_file()
+    unit_dir(root)
+        .join("multi-user.target.wants")
+        .join(unit)
+        .is_symlink()
+        && !masked(root, unit)
+        && root.join("usr/sbin/dphys-swapfile").is_file()
 }
 
 /// `Mechanism=` after all drop-ins; an unknown or missing value means `auto`.
@@ -109,35 +156,66 @@ fn rpi_mechanism(root: &Path) -> String {
     let mut mechanism = "auto".to_owned();
     for f in files {
         let mut section = String::new();
-        for line in fs::read_to_string(f).unwrap_or_default().lines().map(str::trim) {
+        for line in fs::read_to_string(f)
+            .unwrap_or_default()
+            .lines()
+            .map(str::trim)
+        {
             if line.starts_with('[') {
                 section = line.to_owned();
             } else if section == "[Main]"
-                && let Some(v) = line.strip_prefix("Mechanism").map(str::trim_start).and_then(|l| l.strip_prefix('='))
+                && let Some(v) = line
+                    .strip_prefix("Mechanism")
+                    .map(str::trim_start)
+                    .and_then(|l| l.strip_prefix('='))
             {
                 mechanism = v.trim().to_owned();
             }
         }
     }
-    if ["swapfile", "zram", "zram+file", "none"].contains(&mechanism.as_str()) { mechanism } else { "auto".into() }
+    if ["swapfile", "zram", "zram+file", "none"].contains(&mechanism.as_str()) {
+        mechanism
+    } else {
+        "auto".into()
+    }
 }
 
 /// Whether zram-generator finds a section for a device: the first main file in order of precedence, plus drop-ins.
 fn zram_section(root: &Path) -> bool {
     let dirs = ["etc/systemd", "usr/local/lib/systemd", "usr/lib/systemd"].map(|d| root.join(d));
-    let main = dirs.iter().map(|d| d.join("zram-generator.conf")).find(|p| p.exists() || p.is_symlink());
-    let files = main.into_iter().chain(dirs.iter().flat_map(|d| drop_ins(&d.join("zram-generator.conf.d"))));
-    files.into_iter().any(|f| fs::read_to_string(f).unwrap_or_default().lines().any(|l| l.trim().starts_with("[zram")))
+    let main = dirs
+        .iter()
+        .map(|d| d.join("zram-generator.conf"))
+        .find(|p| p.exists() || p.is_symlink());
+    let files = main.into_iter().chain(
+        dirs.iter()
+            .flat_map(|d| drop_ins(&d.join("zram-generator.conf.d"))),
+    );
+    files.into_iter().any(|f| {
+        fs::read_to_string(f)
+            .unwrap_or_default()
+            .lines()
+            .any(|l| l.trim().starts_with("[zram"))
+    })
 }
 
 fn drop_ins(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "conf")).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|x| x == "conf"))
+        .collect();
     files.sort();
     files
 }
 
 fn shell_value(text: &str, key: &str) -> Option<String> {
-    text.lines().filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('=')).next_back().map(|v| v.trim().trim_matches(['"', '\'']).to_owned())
+    text.lines()
+        .filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='))
+        .next_back()
+        .map(|v| v.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 #[cfg(test)]
@@ -156,16 +234,35 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         let r = d.path();
         put(r, "usr/sbin/dphys-swapfile", "");
-        put(r, "etc/dphys-swapfile", "#CONF_SWAPSIZE=1\nCONF_SWAPSIZE=512\n");
+        put(
+            r,
+            "etc/dphys-swapfile",
+            "#CONF_SWAPSIZE=1\nCONF_SWAPSIZE=512\n",
+        );
         fs::create_dir_all(r.join("var")).unwrap();
         assert!(at_boot(r, "").is_empty(), "not enabled");
         let wants = r.join("etc/systemd/system/multi-user.target.wants");
         fs::create_dir_all(&wants).unwrap();
-        symlink("/lib/systemd/system/dphys-swapfile.service", wants.join("dphys-swapfile.service")).unwrap();
+        symlink(
+            "/lib/systemd/system/dphys-swapfile.service",
+            wants.join("dphys-swapfile.service"),
+        )
+        .unwrap();
         let on = at_boot(r, "");
-        assert_eq!(on, [Swap { name: "/var/swap".into(), kind: "file", kib: 524_284, priority: -2 }]);
+        assert_eq!(
+            on,
+            [Swap {
+                name: "/var/swap".into(),
+                kind: "file",
+                kib: 524_284,
+                priority: -2
+            }]
+        );
         assert_eq!(fs::metadata(r.join("var/swap")).unwrap().len(), 512 << 20);
-        assert_eq!(render(&on).lines().nth(1).unwrap(), format!("/var/swap{}file\t\t524284\t\t0\t\t-2", " ".repeat(31)));
+        assert_eq!(
+            render(&on).lines().nth(1).unwrap(),
+            format!("/var/swap{}file\t\t524284\t\t0\t\t-2", " ".repeat(31))
+        );
         put(r, "etc/dphys-swapfile", "CONF_SWAPSIZE=0\n");
         assert!(at_boot(r, "").is_empty(), "size zero");
     }
@@ -175,18 +272,29 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         let r = d.path();
         put(r, "usr/lib/systemd/system-generators/zram-generator", "");
-        put(r, "usr/lib/systemd/system-generators/rpi-swap-generator", "");
+        put(
+            r,
+            "usr/lib/systemd/system-generators/rpi-swap-generator",
+            "",
+        );
         put(r, "etc/rpi/swap.conf", "[Main]\n#Mechanism=auto\n");
         assert_eq!(at_boot(r, "")[0].name, "/dev/zram0");
         assert!(at_boot(r, "quiet systemd.zram=0").is_empty());
-        put(r, "etc/rpi/swap.conf.d/90-disable-swap.conf", "[Main]\nMechanism=none\n");
+        put(
+            r,
+            "etc/rpi/swap.conf.d/90-disable-swap.conf",
+            "[Main]\nMechanism=none\n",
+        );
         assert!(at_boot(r, "").is_empty());
         // Purged, its generator's default configuration is back in charge (rpi-swap issue 4).
         fs::remove_file(r.join("usr/lib/systemd/system-generators/rpi-swap-generator")).unwrap();
         put(r, "usr/lib/systemd/zram-generator.conf", "[zram0]\n");
         assert_eq!(at_boot(r, "")[0].name, "/dev/zram0");
         put(r, "etc/systemd/zram-generator.conf", "");
-        assert!(at_boot(r, "").is_empty(), "an empty file masks the vendor's");
+        assert!(
+            at_boot(r, "").is_empty(),
+            "an empty file masks the vendor's"
+        );
     }
 
     #[test]
@@ -194,7 +302,17 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         let r = d.path();
         put(r, "swapfile", "");
-        put(r, "etc/fstab", "/swapfile none swap sw 0 0\n# /dev/sda2 none swap sw 0 0\n/dev/sda3 none swap noauto 0 0\n");
-        assert_eq!(at_boot(r, "").iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["/swapfile"]);
+        put(
+            r,
+            "etc/fstab",
+            "/swapfile none swap sw 0 0\n# /dev/sda2 none swap sw 0 0\n/dev/sda3 none swap noauto 0 0\n",
+        );
+        assert_eq!(
+            at_boot(r, "")
+                .iter()
+                .map(|s| s.name.as_str())
+                .collect::<Vec<_>>(),
+            ["/swapfile"]
+        );
     }
 }

@@ -33,7 +33,8 @@ impl Head {
                 (false, true) => head.line = line.to_owned(),
                 (false, false) => {
                     if let Some((name, value)) = line.split_once(':') {
-                        head.fields.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
+                        head.fields
+                            .push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
                     }
                 }
             }
@@ -42,6 +43,9 @@ impl Head {
 
     /// A field's value; `name` in lower case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.fields
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }

@@ -39,8 +39,12 @@ pub(crate) struct Loopback {
 impl Loopback {
     /// Starts serving `cache`.
     pub(crate) fn start(cache: Arc<Cache>) -> Result<Self, Trouble> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).attempt(|| "listen on the loopback address".into())?;
-        let port = listener.local_addr().attempt(|| "learn the proxy's port".into())?.port();
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .attempt(|| "listen on the loopback address".into())?;
+        let port = listener
+            .local_addr()
+            .attempt(|| "learn the proxy's port".into())?
+            .port();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::spawn(move || {
@@ -66,7 +70,8 @@ impl Drop for Loopback {
 
 /// Passes connections to `port` of this network namespace on to the fetcher's socket, until the process ends.
 pub(crate) fn listen(port: u16, socket: PathBuf) -> Result<(), Trouble> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).attempt(|| format!("listen on port {port} of the hub"))?;
+    let listener = TcpListener::bind(("0.0.0.0", port))
+        .attempt(|| format!("listen on port {port} of the hub"))?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let socket = socket.clone();
@@ -77,8 +82,12 @@ pub(crate) fn listen(port: u16, socket: PathBuf) -> Result<(), Trouble> {
 }
 
 fn pass_on(tcp: TcpStream, socket: &Path) {
-    let Ok(unix) = UnixStream::connect(socket) else { return };
-    let (Ok(tcp2), Ok(unix2)) = (tcp.try_clone(), unix.try_clone()) else { return };
+    let Ok(unix) = UnixStream::connect(socket) else {
+        return;
+    };
+    let (Ok(tcp2), Ok(unix2)) = (tcp.try_clone(), unix.try_clone()) else {
+        return;
+    };
     let back = thread::spawn(move || {
         pump(unix2, &tcp2);
         let _ = tcp2.shutdown(Shutdown::Write);

@@ -9,24 +9,40 @@ use super::head::Head;
 pub(crate) fn connection<S: Read + Write>(stream: S, cache: &Cache) {
     let mut stream = BufReader::new(stream);
     while let Ok(Some(head)) = Head::read(&mut stream) {
-        let close = head.get("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let close = head
+            .get("connection")
+            .is_some_and(|v| v.eq_ignore_ascii_case("close"));
         if answer(&mut stream, &head, cache).is_err() || close {
             return;
         }
     }
 }
 
-fn answer<S: Read + Write>(stream: &mut BufReader<S>, head: &Head, cache: &Cache) -> io::Result<()> {
+fn answer<S: Read + Write>(
+    stream: &mut BufReader<S>,
+    head: &Head,
+    cache: &Cache,
+) -> io::Result<()> {
     let mut words = head.line.split(' ');
-    let (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, url) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     let out = stream.get_mut();
     if !matches!(method, "GET" | "HEAD") || !url.starts_with("http://") {
         // No CONNECT: nothing in a lab talks to the outside but apt.
-        write!(out, "HTTP/1.1 501 Only plain HTTP GET\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+        write!(
+            out,
+            "HTTP/1.1 501 Only plain HTTP GET\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?;
         return Err(io::ErrorKind::Unsupported.into());
     }
     match cache.get(url, head.get("if-modified-since")) {
-        Answer::File { mut file, length, last_modified } => {
+        Answer::File {
+            mut file,
+            length,
+            last_modified,
+        } => {
             write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n")?;
             if let Some(date) = last_modified {
                 write!(out, "Last-Modified: {date}\r\n")?;

@@ -21,7 +21,11 @@ pub fn program() -> PathBuf {
     dir.pop();
     dir.pop();
     let program = dir.join("examples/lab");
-    assert!(program.exists(), "{} is missing: cargo build -p picluster-lab --examples", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build -p picluster-lab --examples",
+        program.display()
+    );
     program
 }
 
@@ -40,25 +44,49 @@ pub fn node(name: &str, address: &str, os: OsFlavour) -> NodeSpec {
 pub fn key(dir: &Path) -> String {
     let file = dir.join("id");
     if !file.exists() {
-        assert!(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status().unwrap().success());
+        assert!(
+            Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(&file)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     fs::read_to_string(dir.join("id.pub")).unwrap()
 }
 
 pub fn spec(dir: &Path, name: &str, nodes: Vec<NodeSpec>) -> LabSpec {
-    LabSpec { name: name.into(), nodes, authorized_keys: vec![key(dir)], dns: vec![] }
+    LabSpec {
+        name: name.into(),
+        nodes,
+        authorized_keys: vec![key(dir)],
+        dns: vec![],
+    }
 }
 
 /// Starts a lab that cannot outlive the test.
 pub fn bench(name: &str, nodes: Vec<NodeSpec>) -> Bench {
     let missing = preflight(nodes.len());
-    assert!(missing.iter().all(|m| m.what == "inotify instances"), "this machine cannot host labs: {missing:#?}");
+    assert!(
+        missing.iter().all(|m| m.what == "inotify instances"),
+        "this machine cannot host labs: {missing:#?}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path());
-    let lab = Lab::up_foreground(&spec(dir.path(), name, nodes), &options, &mut |p| println!("{p:?}"));
+    let lab = Lab::up_foreground(&spec(dir.path(), name, nodes), &options, &mut |p| {
+        println!("{p:?}")
+    });
     match lab {
-        Ok(lab) => Bench { lab: Some(lab), dir, options },
-        Err(e) => panic!("{e}\n{}", fs::read_to_string(options.state_root.join(name).join("lab.log")).unwrap_or_default()),
+        Ok(lab) => Bench {
+            lab: Some(lab),
+            dir,
+            options,
+        },
+        Err(e) => panic!(
+            "{e}\n{}",
+            fs::read_to_string(options.state_root.join(name).join("lab.log")).unwrap_or_default()
+        ),
     }
 }
 
@@ -74,7 +102,12 @@ impl Bench {
     /// Runs `script` on the node; it must succeed.
     pub fn ssh(&self, node: &str, script: &str) -> String {
         let out = self.ssh_with(node, &[], script);
-        assert!(out.status.success(), "{node}: {script}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{node}: {script}: {}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 }
@@ -82,8 +115,25 @@ impl Bench {
 pub fn ssh(lab: &Lab, dir: &Path, node: &str, options: &[&str], script: &str) -> Output {
     let (address, user) = lab.ssh_target(node).unwrap();
     lab.controller_command("ssh")
-        .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
-        .args(["-o", "ConnectTimeout=3", "-o", "BatchMode=yes", "-p", &address.port().to_string(), "-i"])
+        .args([
+            "-F",
+            "none",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ])
+        .args([
+            "-o",
+            "ConnectTimeout=3",
+            "-o",
+            "BatchMode=yes",
+            "-p",
+            &address.port().to_string(),
+            "-i",
+        ])
         .arg(dir.join("id"))
         .args(options)
         .arg(format!("{user}@{node}"))
@@ -110,7 +160,10 @@ pub fn user_ns(lab: &Lab) -> PathBuf {
 pub fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(seconds);
     while !condition() {
-        assert!(std::time::Instant::now() < end, "not within {seconds} s: {what}");
+        assert!(
+            std::time::Instant::now() < end,
+            "not within {seconds} s: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
