@@ -270,9 +270,10 @@ fn summary(out: &mut String, plan: &Plan, style: Style) {
         let broken = plan.nodes.len() - seen
             + plan.nodes.values().filter(|n| !n.problems.is_empty()).count();
         let text = format!(
-            "Nothing to do: {} on {} as desired.",
-            if unchanged == 1 { "1 resource is".to_owned() } else { format!("{unchanged} resources are") },
+            "Nothing to do: {} on {} {} as desired.",
+            count(unchanged, "resource"),
             count(seen, "node"),
+            if unchanged == 1 { "is" } else { "are" },
         );
         let _ = writeln!(out, "{}", if broken == 0 { style.green(&text) } else { text });
         return;

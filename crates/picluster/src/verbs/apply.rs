@@ -60,7 +60,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         }
         let before = verbs::plan::node_codes(&plan);
         if plan.steps.is_empty() && !args.json {
-            engine.close().await;
+            verbs::close(&engine).await;
             return Ok(ExitCode::worst(before));
         }
         if !plan.steps.is_empty() && !args.yes {
@@ -74,7 +74,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             Screen::Plain(err)
         };
         let report = carry_out(&engine, &plan, access, &secrets, &key, &store, owner, screen).await?;
-        engine.close().await;
+        verbs::close(&engine).await;
         if !args.json {
             verbs::print(&format!("\n{}", show::recap::recap(&report, &again, out)));
         }

@@ -91,7 +91,7 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
             codes.push(code);
             verbs::say(&format!("{} {text}\n", err.red("failed:")));
         }
-        engine.close().await;
+        verbs::close(&engine).await;
         if failed > 0 {
             verbs::say(&format!("{} failed\n", count(failed, "node")));
         }

@@ -23,7 +23,7 @@ pub fn run(args: &FactsArgs, style: Style) -> Result<ExitCode, Failure> {
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let found = verbs::block_on(async {
         let found = survey::facts(&engine, nodes).await;
-        engine.close().await;
+        verbs::close(&engine).await;
         found
     })?;
     let mut codes = Vec::new();

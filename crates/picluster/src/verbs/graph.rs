@@ -22,7 +22,7 @@ pub fn run(args: &GraphArgs) -> Result<ExitCode, Failure> {
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let plan = verbs::block_on(async {
         let found = survey(&project, &engine, &secrets, &key).await;
-        engine.close().await;
+        verbs::close(&engine).await;
         found.map(|s| s.plan)
     })??;
     verbs::print(&picluster_plan::dot::dot(&plan));

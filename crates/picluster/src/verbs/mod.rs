@@ -81,3 +81,15 @@ pub(crate) fn engine(project: &Project, store: &Store, meeting: &Meeting) -> Res
     settings.max_nodes = meeting.nodes_at_once.max(1);
     Ok(Arc::new(Engine::new(Arc::new(connector), settings)))
 }
+
+/// Closes all connections. `PICLUSTER_COUNTERS=FILE` asks for what was spent on the wire: budgets
+/// are kept by counting, from outside.
+pub(crate) async fn close(engine: &Engine) {
+    engine.close().await;
+    if let Some(path) = std::env::var_os("PICLUSTER_COUNTERS") {
+        let text = serde_json::to_string(&engine.counters()).unwrap_or_default();
+        if let Err(e) = std::fs::write(&path, text) {
+            tracing::warn!("counters cannot be written: {e}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let mut plan = verbs::block_on(async {
         let found = survey(&project, &engine, &secrets, &key).await;
-        engine.close().await;
+        verbs::close(&engine).await;
         found.map(|s| s.plan)
     })??;
     cut(&mut plan, &args.part)?;

@@ -1,0 +1,245 @@
+//! What people see, as snapshots.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use picluster::show;
+use picluster::term::Style;
+use picluster_engine::report::SkipReason;
+use picluster_engine::{Failure, NodeEnd, NodeReport, Outcome, Report};
+use picluster_plan::{Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, StepAddr, Work};
+use picluster_resource::{Action, Change, Effect, Resource, Shown};
+
+fn addr(text: &str) -> StepAddr {
+    text.parse().unwrap()
+}
+
+fn step(at: &str, change: Change, cause: Cause) -> Step {
+    let resource: Resource =
+        serde_json::from_value(serde_json::json!({"file": {"path": "/etc/x"}})).unwrap();
+    Step {
+        addr: addr(at),
+        origin: "roles/base/role.yaml:3:5".into(),
+        work: Work::Resource(Box::new(resource)),
+        change,
+        cause,
+        needs: vec![],
+        moved_by: vec![],
+        recorded: None,
+        marks: vec![],
+        record: RecordAction::Keep,
+    }
+}
+
+fn observed(unchanged: u32, problems: Vec<Problem>) -> NodePlan {
+    NodePlan {
+        state: NodeState::Observed {
+            facts: Box::default(),
+            host_key: "SHA256:abc".into(),
+        },
+        unchanged,
+        problems,
+    }
+}
+
+fn sample() -> Plan {
+    let hosts = || {
+        let mut change = Change::new(Action::Update).field(
+            "content",
+            Shown::text("sha256 0011"),
+            Shown::text("sha256 2233"),
+        );
+        change.text = Some("@@ -1,2 +1,4 @@\n 127.0.0.1 localhost\n+# BEGIN picluster hosts\n+192.168.2.1 rpi01\n".into());
+        change.bytes = 80;
+        change
+    };
+    let name = |n: &str| {
+        Change::new(Action::Update).field("name", Shown::text("raspberrypi"), Shown::text(n))
+    };
+    let cmdline = || {
+        Change::new(Action::Update)
+            .field("tokens", Shown::Absent, Shown::text("cgroup_memory=1 cgroup_enable=memory"))
+            .because("the memory controller is off")
+            .effect(Effect::Reboot("memory cgroup is off".into()))
+    };
+    let reboot = || {
+        Change::new(Action::Run)
+            .field("cgroups/kernel_cmdline[cmdline]", Shown::text("waiting"), Shown::text("in effect"))
+            .effect(Effect::Reboot("memory cgroup is off".into()))
+    };
+    let mut steps = Vec::new();
+    for node in ["rpi01", "rpi02", "rpi03"] {
+        steps.push(step(&format!("{node}/base/hostname[hostname]"), name(node), Cause::New));
+        steps.push(step(&format!("{node}/base/block[/etc/hosts: hosts]"), hosts(), Cause::New));
+        steps.push(step(&format!("{node}/cgroups/kernel_cmdline[cmdline]"), cmdline(), Cause::New));
+        steps.push(step(&format!("{node}/picluster/reboot[{node}]"), reboot(), Cause::Follows));
+    }
+    steps.push(step(
+        "rpi02/users/file[/etc/ssh/sshd_config.d/10-picluster.conf]",
+        Change::new(Action::Update).field("mode", Shown::text("0666"), Shown::text("0644")),
+        Cause::Drift,
+    ));
+    steps.push(step(
+        "rpi02/users/unit[ssh.service]",
+        Change::new(Action::Run)
+            .field("reload", Shown::Absent, Shown::text("ssh.service"))
+            .effect(Effect::Reload("ssh.service".into())),
+        Cause::Follows,
+    ));
+    steps.push(step(
+        "rpi03/base/file[/etc/motd]",
+        Change::new(Action::Delete).field("state", Shown::text("present"), Shown::text("absent")),
+        Cause::Removed,
+    ));
+    let node = |n: &str| picluster_model::NodeName::new(n).unwrap();
+    let mut nodes = BTreeMap::new();
+    nodes.insert(node("rpi01"), observed(7, vec![]));
+    nodes.insert(node("rpi02"), observed(5, vec![]));
+    nodes.insert(
+        node("rpi03"),
+        observed(
+            6,
+            vec![Problem {
+                addr: Some(addr("rpi03/base/file[/etc/x]")),
+                what: "/etc/x is a directory; a file should be there".into(),
+                cure: Some("look at it and move it away: ls -la /etc/x".into()),
+                skipped: vec![addr("rpi03/base/file[/etc/y]")],
+            }],
+        ),
+    );
+    nodes.insert(
+        node("rpi04"),
+        NodePlan {
+            state: NodeState::Unreachable {
+                reason: "rpi04: unreachable at 192.168.2.4:22: no route to host".into(),
+            },
+            unchanged: 0,
+            problems: vec![],
+        },
+    );
+    nodes.insert(
+        node("rpi05"),
+        NodePlan {
+            state: NodeState::Absent,
+            unchanged: 0,
+            problems: vec![],
+        },
+    );
+    Plan {
+        format: 1,
+        cluster: picluster_model::ClusterName::new("homelab").unwrap(),
+        inventory: "inventory.yaml".into(),
+        nodes,
+        steps,
+    }
+}
+
+#[test]
+fn a_plan() {
+    insta::assert_snapshot!(show::plan::plan(&sample(), Style::plain(100)));
+}
+
+#[test]
+fn an_empty_plan() {
+    let mut plan = sample();
+    plan.steps.clear();
+    plan.nodes.retain(|n, _| n.as_str() < "rpi03");
+    insta::assert_snapshot!(show::plan::plan(&plan, Style::plain(100)));
+}
+
+#[test]
+fn colours_only_when_asked_for() {
+    let style = Style {
+        color: true,
+        width: 100,
+    };
+    assert!(show::plan::plan(&sample(), style).contains("\u{1b}[32m"));
+    assert!(!show::plan::plan(&sample(), Style::plain(100)).contains('\u{1b}'));
+}
+
+fn report() -> Report {
+    let node = |n: &str| picluster_model::NodeName::new(n).unwrap();
+    let done = |at: &str, outcome, seconds| picluster_engine::report::StepReport {
+        addr: addr(at),
+        outcome,
+        seconds,
+    };
+    let failure = Failure {
+        what: "the operation failed".into(),
+        command: Some("apt-get -y install nosuch".into()),
+        status: Some(100),
+        output: (1..=30).map(|n| format!("line {n} of apt\n")).collect(),
+        cure: None,
+        remaining: None,
+    };
+    let mut nodes = BTreeMap::new();
+    nodes.insert(
+        node("rpi01"),
+        NodeReport {
+            problems: vec![],
+            end: NodeEnd::Done,
+            steps: vec![
+                done("rpi01/base/hostname[hostname]", Outcome::Changed, 0.4),
+                done("rpi01/base/file[/etc/motd]", Outcome::Unchanged, 0.0),
+            ],
+        },
+    );
+    nodes.insert(
+        node("rpi02"),
+        NodeReport {
+            problems: vec![],
+            end: NodeEnd::Incomplete,
+            steps: vec![
+                done("rpi02/base/package[nosuch]", Outcome::Failed(Box::new(failure)), 3.2),
+                done(
+                    "rpi02/base/unit[nosuch.service]",
+                    Outcome::Skipped(SkipReason::Needs(addr("rpi02/base/package[nosuch]"))),
+                    0.0,
+                ),
+                done(
+                    "rpi02/base/file[/etc/y]",
+                    Outcome::Stale {
+                        what: "mode was 0644 when planned, now it is 0600".into(),
+                    },
+                    0.0,
+                ),
+            ],
+        },
+    );
+    nodes.insert(
+        node("rpi03"),
+        NodeReport {
+            problems: vec![],
+            end: NodeEnd::Unreachable {
+                reason: "rpi03: unreachable at 192.168.2.3:22: timed out after 10 s".into(),
+            },
+            steps: vec![done(
+                "rpi03/base/file[/etc/y]",
+                Outcome::Skipped(SkipReason::Node(node("rpi03"))),
+                0.0,
+            )],
+        },
+    );
+    Report {
+        nodes,
+        interrupted: false,
+        seconds: 12.34,
+    }
+}
+
+#[test]
+fn a_recap_with_failures() {
+    let text = show::recap::recap(&report(), "picluster apply inventory.yaml", Style::plain(100));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_failure_takes_at_most_fifteen_lines() {
+    let report = report();
+    for node in report.nodes.values() {
+        for s in &node.steps {
+            let text = show::recap::step_failure(&s.addr, &s.outcome, node, "again", Style::plain(80));
+            assert!(text.unwrap_or_default().lines().count() <= 15);
+        }
+    }
+}
