@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use picluster_lab::{
     INTERNAL_ARGUMENT, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour, Progress, Wait,
-    internal_main,
+    internal_main, preflight,
 };
 
 fn main() -> ExitCode {
@@ -73,6 +73,12 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
                 what: format!("run {program}"),
                 source,
             })
+        }
+        ["preflight", nodes] => {
+            for m in preflight(nodes.parse().unwrap_or(1)) {
+                println!("{}: {}: {}", m.what, m.why, m.cure);
+            }
+            Ok(())
         }
         ["status", name] => {
             for n in open(name)?.status()? {

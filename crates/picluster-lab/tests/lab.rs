@@ -421,6 +421,21 @@ fn kill_9_of_the_supervisor_or_the_keeper_leaves_nothing() {
             .down()
             .unwrap();
         assert!(!options.state_root.join(who).exists());
+        let groups = Command::new("find")
+            .args([
+                "/sys/fs/cgroup",
+                "-type",
+                "d",
+                "-path",
+                &format!("*picluster-lab/{who}.*"),
+            ])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&groups.stdout),
+            "",
+            "cgroups are left"
+        );
     }
 }
 
@@ -659,4 +674,145 @@ fn hosts_dns_and_progress() {
     assert_eq!(back, "through");
     assert!(ssh(&lab, dir.path(), "n", &[], "true").status.success());
     lab.down().unwrap();
+}
+
+#[test]
+fn a_node_may_power_itself_off_and_is_started_again() {
+    let t = bench("off", vec![node("n", "10.0.0.2", OsFlavour::Debian)]);
+    let _ = t.ssh_with("n", &[], "sudo systemctl poweroff");
+    within(20, "the node is off", || {
+        t.lab().status().unwrap()[0].power == Power::Off
+    });
+    let note = t.lab().status().unwrap()[0].note.clone().unwrap();
+    assert!(note.contains("powered itself off"), "{note}");
+    let error = t.lab().reboot("n", Wait::Ready).unwrap_err().to_string();
+    assert!(
+        error.contains("node n") && error.contains("start"),
+        "{error}"
+    );
+    t.lab().start("n", Wait::Ready).unwrap();
+    t.ssh("n", "true");
+}
+
+#[test]
+fn a_starter_that_dies_early_takes_lab_and_build_along() {
+    // In the middle of a build, with nothing cached: the image's directory must not come to be.
+    let dir = tempfile::tempdir().unwrap();
+    let starter = |cache: &std::path::Path, until: &str| {
+        let mut child = Command::new(common::program())
+            .args(["up", "early", "8"])
+            .env("XDG_STATE_HOME", dir.path().join("state"))
+            .env("XDG_CACHE_HOME", cache)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(
+            lines.any(|l| l.unwrap().contains(until)),
+            "never said: {until}"
+        );
+        // Every namespace below the starter, by its direct child and that one's children.
+        let ours = |link: &std::path::Path| processes_in(link);
+        let mine = fs::read_link("/proc/self/ns/user").unwrap();
+        let mut spaces = std::collections::BTreeSet::new();
+        let mut pids = vec![child.id()];
+        while let Some(pid) = pids.pop() {
+            spaces.extend(
+                fs::read_link(format!("/proc/{pid}/ns/user"))
+                    .ok()
+                    .filter(|l| *l != mine),
+            );
+            let children =
+                fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            pids.extend(
+                children
+                    .split_ascii_whitespace()
+                    .map(|w| w.parse::<u32>().unwrap()),
+            );
+        }
+        assert!(!spaces.is_empty(), "no user namespace below the starter");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        within(10, "everything below the starter is gone", || {
+            spaces.iter().all(|s| ours(s).is_empty())
+        });
+    };
+    let cache = dir.path().join("cache");
+    starter(&cache, "extracting archives");
+    let images = cache.join("picluster/lab/images");
+    let complete = fs::read_dir(&images)
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("bookworm-"));
+    assert_eq!(complete.count(), 0);
+    // And with the image there, while the nodes boot.
+    drop(bench(
+        "warm",
+        vec![node("n", "10.0.0.2", OsFlavour::RpiOsBookworm)],
+    ));
+    starter(&cache_home(), "Starting");
+}
+
+#[test]
+fn what_is_missing_is_listed_at_once_with_its_cure() {
+    if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
+        return; // Needs a user without anything, which root can be and a user cannot choose.
+    }
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let program = dir.path().join("lab");
+    fs::copy(common::program(), &program).unwrap();
+    assert!(
+        Command::new("chmod")
+            .arg("755")
+            .arg(dir.path())
+            .arg(&program)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let out = Command::new("setpriv")
+        .args([
+            "--reuid",
+            "54322",
+            "--regid",
+            "54322",
+            "--clear-groups",
+            "env",
+            "-i",
+            "HOME=/nonexistent",
+        ])
+        .arg(&program)
+        .args(["preflight", "2000"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    for part in [
+        "subordinate ids",
+        "--add-subuids",
+        "cgroup2 directory",
+        "inotify",
+        "sudo sysctl fs.inotify.max_user_instances=",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert!(picluster_lab::preflight(1).is_empty());
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let t = bench(
+        "hold",
+        vec![node("n", "10.0.0.2", OsFlavour::RpiOsBookworm)],
+    );
+    let before =
+        picluster_lab::image_state(picluster_lab::ImageName::Bookworm, &t.options).unwrap();
+    let error =
+        picluster_lab::remove_image(picluster_lab::ImageName::Bookworm, &t.options).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    assert_eq!(
+        picluster_lab::image_state(picluster_lab::ImageName::Bookworm, &t.options).unwrap(),
+        before
+    );
+    assert_eq!(before.tree_sha256.len(), 64);
+    t.ssh("n", "true");
 }

@@ -40,6 +40,8 @@ pub(crate) struct Node {
 #[derive(Default)]
 struct State {
     power: bool,
+    /// Between the decision to boot and the end of that boot.
+    running: bool,
     /// Pid of the `unshare` around the node's systemd.
     wrapper: Option<u32>,
     boots: u32,
@@ -143,10 +145,12 @@ impl Node {
             }
             let (wipes, cut) = (state.wipes, state.cut);
             state.boots += 1;
+            state.running = true;
             drop(state);
             let end = self.boot(wipes, cut);
             let mut state = self.state();
             state.wrapper = None;
+            state.running = false;
             match end {
                 Ok(End::Reboot) => {}
                 Ok(End::Off(note)) | Err(Trouble(note)) => {
@@ -326,29 +330,27 @@ impl Node {
     pub(crate) fn power_off(&self) -> Result<(), Trouble> {
         let end = Instant::now() + Duration::from_secs(15);
         let mut state = self.state();
-        let had = state.power || state.wrapper.is_some();
         state.power = false;
-        // The life thread may be between two boots; it has seen the switch only once it waits without a wrapper.
-        while had {
+        loop {
             if let Some(pid) = state.wrapper {
                 cgroup::kill_all(&self.cgroup);
                 signal(pid, Signal::KILL);
-            } else if cgroup::pids(&self.cgroup).is_empty() {
-                break;
+            } else if !state.running && cgroup::pids(&self.cgroup).is_empty() {
+                state.note = None;
+                return Ok(());
             }
             if Instant::now() > end {
                 return Err(Trouble(
-                    "its processes do not die; the lab has to go down".into(),
+                    "its processes do not die; `picluster lab down` ends the whole lab".into(),
                 ));
             }
+            let tick = Duration::from_millis(20);
             state = self
                 .changed
-                .wait_timeout(state, Duration::from_millis(20))
+                .wait_timeout(state, tick)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        state.note = None;
-        Ok(())
     }
 
     /// A new card: everything the node ever wrote is gone.

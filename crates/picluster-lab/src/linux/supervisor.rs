@@ -172,7 +172,7 @@ fn boot_all(supervisor: &Arc<Supervisor>, order: &SupervisorOrder) -> Result<(),
     let list = failures.lock().map(|l| l.clone()).unwrap_or_default();
     match list.as_slice() {
         [] => Ok(()),
-        [first, rest @ ..] if rest.is_empty() => Err(Trouble(first.clone())),
+        [first] => Err(Trouble(first.clone())),
         [first, rest @ ..] => Err(Trouble(format!(
             "{first}\nand {} more nodes alike",
             rest.len()
