@@ -3,6 +3,8 @@
 //! Text goes in, validated values with their source positions come out, or a list of every
 //! [`Diagnostic`] at once. This crate knows no network, no terminal, no clock and no node.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod diagnostic;
 pub mod document;
 pub mod inventory;

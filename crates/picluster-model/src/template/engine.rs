@@ -207,7 +207,7 @@ fn problem(error: &Error) -> Problem {
         innermost = next;
     }
     let source = innermost.template_source();
-    let range = innermost.range();
+    let range = innermost.range().map(|range| whole_name(source, range));
     let culprit = match (source, &range) {
         (Some(source), Some(range)) => source.get(range.clone()),
         _ => None,
@@ -232,6 +232,22 @@ fn problem(error: &Error) -> Problem {
         range,
         line: innermost.line(),
     }
+}
+
+/// The engine points at `.labels.disk` of `node.labels.disk`; people want the whole name.
+fn whole_name(source: Option<&str>, range: Range<usize>) -> Range<usize> {
+    let before = source.and_then(|text| {
+        text.get(range.clone())?
+            .starts_with('.')
+            .then(|| &text[..range.start])
+    });
+    let Some(before) = before else { return range };
+    let start = before
+        .rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
+        .map_or(0, |at| {
+            at + before[at..].chars().next().map_or(1, char::len_utf8)
+        });
+    start..range.end
 }
 
 fn clean(expression: &str) -> &str {
