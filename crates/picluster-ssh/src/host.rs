@@ -21,6 +21,14 @@ use crate::words;
 /// How long the other side may take to hang up after we said goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Waits before a refused channel is asked for again. sshd counts a session against `MaxSessions` for
+/// a moment after it closed its channel, so programs that start as others end can meet a refusal.
+const REFUSED_WAITS: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+];
+
 /// A connection that is logged in, to a node or a jump host. Closed when the last user drops it.
 pub(crate) struct Link {
     connection: Established,
@@ -175,12 +183,16 @@ impl Host for SshHost {
         if !link.is_open() {
             return Err(link.gone().await);
         }
-        let channel = match link.connection.handle.channel_open_session().await {
-            Ok(channel) => channel,
-            Err(russh::Error::ChannelOpenFailure(reason)) => {
-                return Err(HostError::Refused(words::channel(&reason)));
+        let mut waits = REFUSED_WAITS.iter();
+        let channel = loop {
+            match link.connection.handle.channel_open_session().await {
+                Ok(channel) => break channel,
+                Err(russh::Error::ChannelOpenFailure(reason)) => match waits.next() {
+                    Some(wait) => sleep(*wait).await,
+                    None => return Err(HostError::Refused(words::channel(&reason))),
+                },
+                Err(_) => return Err(link.gone().await),
             }
-            Err(_) => return Err(link.gone().await),
         };
         // The answer is not waited for: that would cost a round trip per program, and a refusal ends
         // the session as `Lost` anyway.

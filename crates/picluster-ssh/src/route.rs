@@ -114,7 +114,7 @@ impl Router {
         };
         let endpoint = self.endpoint(&asked, &settings, &place, |_, _| Ok(pin))?;
         if target.jump.is_empty() {
-            self.hops_of_config(&settings, &endpoint, &target.config, hops, depth)?;
+            self.hops_of_config(&target.address, &settings, &endpoint, &target.config, hops, depth)?;
         } else {
             self.resolve_hops(&target.jump, &target.config, hops, depth)?;
         }
@@ -179,12 +179,14 @@ impl Router {
                 None => PinName::jump(host, port).map_err(|error| error.to_string()),
             }
         })?;
-        self.hops_of_config(&settings, &endpoint, config, before, depth)?;
+        self.hops_of_config(&hop.host, &settings, &endpoint, config, before, depth)?;
         Ok(endpoint)
     }
 
+    /// `original` is the host's name as it was asked for, `endpoint` what became of it.
     fn hops_of_config(
         &self,
+        original: &str,
         settings: &Settings,
         endpoint: &Endpoint,
         config: &UseSshConfig,
@@ -206,7 +208,9 @@ impl Router {
                     .map_err(|reason| format!("{place}: `ProxyJump`: {reason}"))?;
                 // `Host *` with `ProxyJump bastion` applies to the bastion as well, and is not meant.
                 let itself = wanted.iter().any(|hop| {
-                    hop.host.eq_ignore_ascii_case(&endpoint.host)
+                    [original, &endpoint.host]
+                        .iter()
+                        .any(|name| hop.host.eq_ignore_ascii_case(name))
                         && hop.port.is_none_or(|port| port == endpoint.port)
                 });
                 if itself {

@@ -108,10 +108,13 @@ impl Sshd {
             let port = options.port.unwrap_or_else(free_port);
             let mut config = format!(
                 "{}\nPort {port}\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n\
-                 PermitRootLogin prohibit-password\nPasswordAuthentication no\nLogLevel DEBUG1\n\
-                 MaxStartups 100\nPrintMotd no\nAuthorizedKeysFile {}\n",
+                 PermitRootLogin prohibit-password\nPasswordAuthentication no\nLogLevel VERBOSE\n\
+                 MaxStartups 100\nPrintMotd no\nAuthorizedKeysFile {}\nSetEnv HOME={}\n",
                 options.config,
-                dir.path().join("authorized_keys").display()
+                dir.path().join("authorized_keys").display(),
+                // bash reads ~/.bashrc under sshd, and nobody knows what stands in that of whoever
+                // runs the tests.
+                dir.path().display()
             );
             for key in &host_keys {
                 config += &format!("HostKey {}\n", key.path.display());

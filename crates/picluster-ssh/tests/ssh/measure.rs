@@ -1,0 +1,1 @@
+//! Figures for the record; run with `--run-ignored only --release --no-capture`.
