@@ -106,11 +106,15 @@ impl Key<'_> {
         self.kind == other.kind && self.blob == other.blob
     }
 
-    /// For people: type, the end of the key, comment.
+    /// For people: options, type, the end of the key, comment.
     fn shown(&self) -> String {
         let tail = self.blob.trim_end_matches('=');
         let cut = tail.len().saturating_sub(8);
-        let mut text = format!("{} …{}", self.kind, tail.get(cut..).unwrap_or(tail));
+        let mut text = String::from(self.options);
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&format!("{} …{}", self.kind, tail.get(cut..).unwrap_or(tail)));
         if !self.comment.is_empty() {
             text.push(' ');
             text.push_str(self.comment);
@@ -206,14 +210,29 @@ fn is_remark(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-/// The keys of a text, for people.
-fn listed(text: &str) -> Shown {
-    let keys: Vec<String> = text.lines().filter_map(parse).map(|k| k.shown()).collect();
-    if keys.is_empty() {
-        Shown::Absent
-    } else {
-        Shown::text(keys.join("\n"))
+/// One field for every line that comes, goes or changes.
+fn compare(mut change: Change, before: &str, after: &str) -> Change {
+    let mut new: Vec<&str> = after.lines().filter(|line| !is_remark(line)).collect();
+    let mut old = Vec::new();
+    for line in before.lines().filter(|line| !is_remark(line)) {
+        match new.iter().position(|other| *other == line) {
+            Some(at) => drop(new.remove(at)),
+            None => old.push(line),
+        }
     }
+    let shown = |line: &str| Shown::text(parse(line).map_or(line.to_owned(), |key| key.shown()));
+    for line in old {
+        let same = |other: &&str| match (parse(line), parse(other)) {
+            (Some(a), Some(b)) => a.is(&b),
+            _ => false,
+        };
+        let to = new.iter().position(same).map(|at| new.remove(at));
+        change = change.field("key", shown(line), to.map_or(Shown::Absent, shown));
+    }
+    for line in new {
+        change = change.field("key", Shown::Absent, shown(line));
+    }
+    change
 }
 
 impl Kind for AuthorizedKeys {
@@ -314,9 +333,8 @@ impl Kind for AuthorizedKeys {
             Some(_) => Action::Update,
             None => Action::Create,
         });
-        if after != seen.text || seen.file.is_none() && !self.keys.is_empty() {
-            change = change
-                .field("keys", listed(&seen.text), listed(&after))
+        if after != seen.text {
+            change = compare(change, &seen.text, &after)
                 .effect(Effect::Access(format!("the keys of {}", self.user)));
             change.bytes = after.len() as u64;
         }
@@ -337,8 +355,7 @@ impl Kind for AuthorizedKeys {
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
         let after = self.edited("");
-        let mut change = Change::new(Action::Create)
-            .field("keys", Shown::Absent, listed(&after))
+        let mut change = compare(Change::new(Action::Create), "", &after)
             .effect(Effect::Access(format!("the keys of {}", self.user)));
         change.bytes = after.len() as u64;
         change
@@ -363,7 +380,7 @@ impl Kind for AuthorizedKeys {
             format!("own {}\n", words([path, mode, &self.user, &seen.group]))
         };
         script.push_str(&owned(&directory, "0700"));
-        if !change.fields.iter().any(|f| f.field == "keys") {
+        if !change.fields.iter().any(|f| f.field == "key") {
             if seen.file.is_some() {
                 script.push_str(&owned(&file, "0600"));
             }

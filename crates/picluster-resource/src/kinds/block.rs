@@ -152,17 +152,17 @@ impl Block {
     }
 
     /// What stands between the markers now.
-    fn between(&self, before: &str) -> Option<String> {
+    fn between<'a>(&self, before: &'a str) -> Option<Vec<&'a str>> {
         let lines = edit::lines(before);
         let parts = self.parts(&lines).ok()?;
         let part = parts.first()?;
         let (begin, end) = (self.begin(), self.end());
-        let inner: Vec<&str> = lines[part.first..part.behind]
-            .iter()
-            .map(|line| line.text)
-            .filter(|text| text.trim_end() != begin && text.trim_end() != end)
-            .collect();
-        Some(count(inner.len()))
+        let inner = lines[part.first..part.behind].iter().map(|line| line.text);
+        Some(
+            inner
+                .filter(|text| text.trim_end() != begin && text.trim_end() != end)
+                .collect(),
+        )
     }
 }
 
@@ -238,12 +238,14 @@ impl Kind for Block {
         let wanted = (self.state == Presence::Present).then(|| count(self.content.lines().count()));
         let mut change = edit::change(&self.path, seen, &after).field(
             "content",
-            edit::shown(before.as_deref()),
+            edit::shown(before.as_ref().map(|lines| count(lines.len())).as_deref()),
             edit::shown(wanted.as_deref()),
         );
         let parts = self.parts(&edit::lines(&seen.text)).map_or(0, |p| p.len());
         if parts > 1 {
             change = change.because("the block is there more than once");
+        } else if wanted.is_some() && before.is_some_and(|b| b.into_iter().eq(self.content.lines())) {
+            change = change.because("a marker was lost or changed");
         }
         Diff::Change(change)
     }

@@ -66,7 +66,7 @@ impl Command {
         // Quoted as one word: whatever the text holds, it cannot end the program around it.
         self.probe.as_ref().map(|probe| {
             format!(
-                "# probe of {}\nsh -ec {} >/dev/null",
+                "# probe of {}\nsh -ec -- {} >/dev/null",
                 self.key(),
                 quote(probe)
             )
@@ -82,11 +82,13 @@ impl Command {
         }
     }
 
-    fn change(&self, reason: String) -> Change {
+    fn change(&self, reason: String, ctx: Ctx<'_>) -> Change {
         let mut change = Change::new(Action::Run)
             .field("run", Shown::Absent, Shown::text(self.run.trim_end()))
             .because(reason);
-        change.bytes = self.stdin.as_ref().map_or(0, |text| text.0.len() as u64);
+        if let Some(Ok(text)) = self.stdin.as_ref().map(|text| text.reveal(ctx.secrets)) {
+            change.bytes = text.reveal().len() as u64;
+        }
         change
     }
 }
@@ -183,16 +185,16 @@ impl Kind for Command {
         }))
     }
 
-    fn diff(&self, seen: &CommandSeen, _ctx: Ctx<'_>) -> Diff {
+    fn diff(&self, seen: &CommandSeen, ctx: Ctx<'_>) -> Diff {
         if seen.done {
             Diff::NoOp
         } else {
-            Diff::Change(self.change(self.reason(seen.status)))
+            Diff::Change(self.change(self.reason(seen.status), ctx))
         }
     }
 
-    fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        self.change(self.reason(None))
+    fn expected(&self, ctx: Ctx<'_>) -> Change {
+        self.change(self.reason(None), ctx)
     }
 
     fn operation(
@@ -201,7 +203,7 @@ impl Kind for Command {
         _change: &Change,
         ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
-        let operation = Operation::script(format!("sh -ec {}", quote(&self.run)))
+        let operation = Operation::script(format!("sh -ec -- {}", quote(&self.run)))
             .within(Duration::from_secs(u64::from(self.timeout)));
         Ok(match &self.stdin {
             Some(text) => operation.with_payload(text.reveal(ctx.secrets)?.reveal().clone().into_bytes()),

@@ -181,6 +181,11 @@ done
         })
     }
 
+    /// What `chpasswd` reads.
+    fn password_line(&self, hash: &Secret<String>) -> Vec<u8> {
+        format!("{}:{}\n", self.name, hash.reveal()).into_bytes()
+    }
+
     fn delete(&self) -> Change {
         let change = Change::new(Action::Delete)
             .field("state", Shown::text("present"), Shown::text("absent"))
@@ -390,12 +395,13 @@ impl Kind for User {
                 change = change
                     .field("password", password_shown(&account.password), Shown::Sensitive)
                     .effect(access());
+                change.bytes = self.password_line(&hash).len() as u64;
             }
         }
         change.into_diff()
     }
 
-    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+    fn expected(&self, ctx: Ctx<'_>) -> Change {
         if self.state == Presence::Absent {
             return self.delete();
         }
@@ -419,6 +425,9 @@ impl Kind for User {
             Some(_) => Shown::Sensitive,
             None => Shown::text("locked"),
         };
+        if let Ok(Some(hash)) = self.hash(ctx) {
+            change.bytes = self.password_line(&hash).len() as u64;
+        }
         change.field("password", Shown::Absent, password)
     }
 
@@ -473,8 +482,7 @@ impl Kind for User {
             .cure("make one: mkpasswd -m yescrypt, or openssl passwd -6"));
         }
         script.push_str("chpasswd --encrypted\n");
-        let line = format!("{}:{text}\n", self.name);
-        Ok(Operation::script(script).with_payload(line.into_bytes()))
+        Ok(Operation::script(script).with_payload(self.password_line(&hash)))
     }
 
     fn provides(&self) -> Vec<Token> {
