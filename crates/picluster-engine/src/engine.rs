@@ -1,23 +1,33 @@
 //! The driver: keeps one connection a node, asks, and carries out plans.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 
 use picluster_model::NodeName;
 use picluster_plan::Plan;
-use picluster_resource::{Answers, Facts, Query};
+use picluster_resource::{Answers, Facts, ProbeProgram, Query};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
+use crate::agent;
+use crate::apply;
 use crate::counters::{Counters, Tally};
 use crate::error::NodeError;
+use crate::guard::{Guard, NoGuard};
 use crate::host::{Connector, Exit, Peer};
+use crate::link::{Link, Shared};
 use crate::report::Report;
 use crate::run::{Access, Line, Run};
+use crate::session::Message;
 use crate::settings::Settings;
+use crate::stream;
 
-/// Speaks to nodes. One connection a node serves facts, probes and apply.
+/// Speaks to nodes. One connection and, while nothing goes wrong, one exec session a node serve
+/// facts, probes and apply.
 pub struct Engine {
-    connector: Arc<dyn Connector>,
-    settings: Settings,
-    tally: Tally,
+    shared: Arc<Shared>,
+    /// Nodes that are asked at the same time.
+    places: Semaphore,
+    links: std::sync::Mutex<BTreeMap<NodeName, Arc<Mutex<Link>>>>,
 }
 
 impl Engine {
@@ -25,71 +35,122 @@ impl Engine {
     #[must_use]
     pub fn new(connector: Arc<dyn Connector>, settings: Settings) -> Self {
         Self {
-            connector,
-            settings,
-            tally: Tally::default(),
+            places: Semaphore::new(settings.max_nodes.max(1)),
+            links: std::sync::Mutex::default(),
+            shared: Arc::new(Shared {
+                connector,
+                settings,
+                tally: Arc::new(Tally::default()),
+            }),
         }
     }
 
-    /// Dials a node, unless it is connected, and asks for its facts.
+    /// Dials a node, unless it is connected, and asks for its facts, also for how far its clock is
+    /// off. The session stays open for what follows.
     ///
     /// # Errors
     /// [`NodeError`].
     pub async fn facts(&self, node: &NodeName) -> Result<(Facts, Peer), NodeError> {
-        let _ = (&self.connector, &self.settings, node);
-        Err(unfinished(node))
+        let _place = self.place().await;
+        let link = self.link(node);
+        let mut link = link.lock().await;
+        let facts = link.fresh_facts().await?;
+        let peer = link.connect().await?;
+        Ok((facts, peer))
     }
 
-    /// Asks questions as root, read-only.
+    /// Asks questions as root, read-only: takes no lock.
     ///
     /// # Errors
     /// [`NodeError`].
     pub async fn probe(
         &self,
         node: &NodeName,
-        _access: &Access,
-        _queries: Vec<Query>,
+        access: &Access,
+        queries: Vec<Query>,
     ) -> Result<Answers, NodeError> {
-        Err(unfinished(node))
+        let program = ProbeProgram::new(queries);
+        if program.queries().is_empty() {
+            return Ok(Answers::default());
+        }
+        let _place = self.place().await;
+        let link = self.link(node);
+        let mut link = link.lock().await;
+        let bound = self.shared.settings.answer_timeout;
+        let message = Message::script(agent::probe(&program.script));
+        let frames = link.ask(access, message, bound, "probing it").await?;
+        link.answers(&program, &frames)
     }
 
-    /// Runs any command line and hands its output to `sink` line by line.
+    /// Runs any command line, in a session of its own without standard input, and hands its output
+    /// to `sink` line by line as it comes. Takes no lock.
     ///
     /// # Errors
-    /// [`NodeError`] when it could not be started.
+    /// [`NodeError`] when it could not be started. How it ended, also when that is not known, is
+    /// the [`Exit`].
     pub async fn exec(
         &self,
         node: &NodeName,
-        _access: &Access,
-        _command: &str,
-        _as_root: bool,
-        _sink: &mut (dyn FnMut(Line) + Send),
+        access: &Access,
+        command: &str,
+        as_root: bool,
+        sink: &mut (dyn FnMut(Line) + Send),
     ) -> Result<Exit, NodeError> {
-        Err(unfinished(node))
+        let _place = self.place().await;
+        let link = self.link(node);
+        let mut link = link.lock().await;
+        stream::exec(&mut link, access, command, as_root, sink).await
     }
 
-    /// Carries out a plan.
-    pub async fn apply(&self, _plan: &Plan, _run: Run) -> Report {
-        Report {
-            nodes: std::collections::BTreeMap::new(),
-            interrupted: false,
-            seconds: 0.0,
+    /// Carries out a plan. Events come as things happen; the report says how all of it ended.
+    /// When this returns, nothing runs any more on behalf of it and all locks on nodes are free.
+    pub async fn apply(&self, plan: &Plan, run: Run) -> Report {
+        self.apply_guarded(plan, run, Box::new(NoGuard)).await
+    }
+
+    /// As [`Engine::apply`], with a rule about what may go on at the same time.
+    pub async fn apply_guarded(&self, plan: &Plan, run: Run, guard: Box<dyn Guard>) -> Report {
+        apply::apply(self, plan, run, guard).await
+    }
+
+    /// Closes the connection of one node, in peace.
+    pub async fn release(&self, node: &NodeName) {
+        let link = self.link(node);
+        link.lock().await.close().await;
+    }
+
+    /// Closes all connections, in peace.
+    pub async fn close(&self) {
+        let links: Vec<Arc<Mutex<Link>>> = {
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *links).into_values().collect()
+        };
+        let mut closing = tokio::task::JoinSet::new();
+        for link in links {
+            closing.spawn(async move { link.lock().await.close().await });
         }
+        closing.join_all().await;
     }
-
-    /// Closes all connections.
-    pub async fn close(&self) {}
 
     /// What was spent so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.tally.snapshot()
+        self.shared.tally.snapshot()
     }
-}
 
-fn unfinished(node: &NodeName) -> NodeError {
-    NodeError::Garbage {
-        node: node.clone(),
-        what: "the engine is not finished".into(),
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn link(&self, node: &NodeName) -> Arc<Mutex<Link>> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(links.entry(node.clone()).or_insert_with(|| {
+            Arc::new(Mutex::new(Link::new(node.clone(), Arc::clone(&self.shared))))
+        }))
+    }
+
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed, so there always is one.
+        self.places.acquire().await.ok()
     }
 }

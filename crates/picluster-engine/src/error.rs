@@ -46,6 +46,14 @@ pub enum NodeError {
         /// What came.
         what: String,
     },
+    /// The node-side program gave up.
+    #[error("{node}: {what}")]
+    GaveUp {
+        /// The node.
+        node: NodeName,
+        /// Its own words.
+        what: String,
+    },
     /// An answer cannot be understood.
     #[error("{node}: {error}")]
     Answer {
@@ -113,6 +121,7 @@ impl NodeError {
             | Self::Timeout { node, .. }
             | Self::Garbage { node, .. }
             | Self::Answer { node, .. }
+            | Self::GaveUp { node, .. }
             | Self::NoRoot { node, .. }
             | Self::WrongPassword { node }
             | Self::Locked { node, .. }

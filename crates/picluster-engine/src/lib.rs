@@ -6,19 +6,34 @@
 //! is the binary's choice. Nothing here knows a terminal, a network or a clock: time comes in
 //! through [`Clock`].
 
+mod agent;
+mod apply;
 pub mod clock;
 pub mod counters;
+pub mod decide;
 pub mod engine;
 pub mod error;
 pub mod event;
 pub mod exit_code;
+pub mod guard;
 pub mod host;
 pub mod journal;
+mod link;
 pub mod lock;
+mod mask;
+mod reboot;
 pub mod report;
 pub mod run;
+mod runner;
 pub mod scheduler;
+mod session;
 pub mod settings;
+mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod worker;
 
 pub use clock::Clock;
 pub use counters::{Counters, NodeCounters};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use picluster_model::NodeName;
-use picluster_plan::StepAddr;
+use picluster_plan::{Problem, StepAddr};
 use picluster_resource::Change;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,8 @@ pub enum SkipReason {
     Needs(StepAddr),
     /// Its node cannot be worked on.
     Node(NodeName),
+    /// A rule about what may be down together keeps it from starting, in words.
+    Guard(String),
     /// The run was told to stop.
     Cancelled,
 }
@@ -131,6 +133,9 @@ pub struct NodeReport {
     pub end: NodeEnd,
     /// Its steps, in the plan's order.
     pub steps: Vec<StepReport>,
+    /// What stood in the way of single resources when the plan was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
 }
 
 /// One step's part of a report.
@@ -172,13 +177,12 @@ pub struct Counts {
     pub stale: u32,
 }
 
-impl Report {
-    /// Counts the steps.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for step in self.nodes.values().flat_map(|n| &n.steps) {
-            *match step.outcome {
+impl Counts {
+    /// Counts outcomes.
+    pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Self {
+        let mut counts = Self::default();
+        for outcome in outcomes {
+            *match outcome {
                 Outcome::Unchanged => &mut counts.unchanged,
                 Outcome::Changed => &mut counts.changed,
                 Outcome::Failed(_) => &mut counts.failed,
@@ -188,6 +192,14 @@ impl Report {
             } += 1;
         }
         counts
+    }
+}
+
+impl Report {
+    /// Counts the steps.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts::of(self.nodes.values().flat_map(|n| &n.steps).map(|s| &s.outcome))
     }
 
     /// The process's exit code: the gravest of what happened.
@@ -211,9 +223,12 @@ impl Report {
                 NodeEnd::Failed { .. } => codes.push(ExitCode::NodeFailed),
                 NodeEnd::Idle | NodeEnd::Done | NodeEnd::Incomplete | NodeEnd::Interrupted => {}
             }
+            if !node.problems.is_empty() {
+                codes.push(ExitCode::NodeFailed);
+            }
             for step in &node.steps {
                 match &step.outcome {
-                    Outcome::Failed(_) => codes.push(ExitCode::NodeFailed),
+                    Outcome::Skipped(SkipReason::Guard(_)) | Outcome::Failed(_) => codes.push(ExitCode::NodeFailed),
                     // We closed the connection ourselves: the node finishes the step and stops.
                     Outcome::Lost { .. } if self.interrupted => {}
                     Outcome::Lost { .. } => codes.push(ExitCode::NodeFailed),

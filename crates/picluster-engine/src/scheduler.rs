@@ -1,1 +1,524 @@
-//! Which step may start: a pure state machine.
+//! Which step may start: a pure state machine, without clock and without I/O.
+//!
+//! [`Scheduler::step`] takes what happened and returns what to do. The driver carries it out and
+//! reports back; nothing else connects the two, so every rule here can be tested over any graph
+//! and any order of events.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use picluster_model::NodeName;
+use picluster_plan::{Plan, StepAddr, Work};
+
+use crate::guard::Guard;
+use crate::report::SkipReason;
+use crate::run::Cancel;
+
+/// A step as far as the scheduler is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSpec {
+    /// Its address; the node is part of it.
+    pub addr: StepAddr,
+    /// Steps that must be done before. Those that are not in the plan count as done.
+    pub needs: Vec<StepAddr>,
+    /// Its work is a reboot.
+    pub reboot: bool,
+    /// It sends a large payload.
+    pub upload: bool,
+}
+
+/// How much may go on at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Nodes dialled or connected.
+    pub nodes: usize,
+    /// Steps with a large payload.
+    pub uploads: usize,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The run begins. First, and once.
+    Start,
+    /// A dialled node is ready for steps.
+    NodeUp(NodeName),
+    /// A node cannot be worked on (any more). A step that ran on it is reported by its own input.
+    NodeDown(NodeName),
+    /// A step that was started ended.
+    StepFinished {
+        /// Its address.
+        addr: StepAddr,
+        /// It was changed or found unchanged.
+        done: bool,
+        /// What became of its node meanwhile.
+        node: After,
+    },
+    /// The run is told to stop.
+    Cancel(Cancel),
+}
+
+/// What became of a node while a step ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It is ready for the next step.
+    Up,
+    /// Its session is gone, but it is not given up: it is dialled again when there is something
+    /// to do.
+    Away,
+    /// It cannot be worked on any more.
+    Down,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Connect to a node, start a session and take its lock; answered by `NodeUp` or `NodeDown`.
+    Dial(NodeName),
+    /// Run a step; answered by `StepFinished`.
+    Run(StepAddr),
+    /// Run a step that reboots its node; answered by `StepFinished`.
+    Reboot(StepAddr),
+    /// A step ends without having been started.
+    Skip {
+        /// Its address.
+        addr: StepAddr,
+        /// Why.
+        reason: SkipReason,
+    },
+    /// Let go of a node in peace. It may be dialled again.
+    Close(NodeName),
+    /// Cut the connection of a node, whatever runs there. Its step, if one runs, is still answered
+    /// by `StepFinished`, its dial by `NodeUp` or `NodeDown`.
+    Abort(NodeName),
+    /// Nothing is left to do. Last, and once.
+    Finish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StepState {
+    Waiting,
+    Running,
+    Done,
+    NotDone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NodeState {
+    /// Not connected.
+    Away,
+    Dialling,
+    Up,
+    /// Given up.
+    Down,
+}
+
+struct StepEntry {
+    spec: StepSpec,
+    node: usize,
+    needs: Vec<usize>,
+    /// Needs that are not done yet.
+    unmet: usize,
+    dependents: Vec<usize>,
+    state: StepState,
+}
+
+struct NodeEntry {
+    name: NodeName,
+    state: NodeState,
+    steps: Vec<usize>,
+    /// Waiting steps whose needs are all done.
+    ready: BTreeSet<usize>,
+    running: Option<usize>,
+    /// Steps that have not ended.
+    open: usize,
+}
+
+/// The state machine. What an event costs does not grow with the size of the plan: the sets and
+/// counts below are kept up to date instead of being searched for.
+pub struct Scheduler {
+    steps: Vec<StepEntry>,
+    index: BTreeMap<StepAddr, usize>,
+    nodes: Vec<NodeEntry>,
+    names: BTreeMap<NodeName, usize>,
+    /// Nodes with ready steps and nothing running, connected or not.
+    candidates: BTreeSet<usize>,
+    /// Steps that have not ended.
+    open: usize,
+    running: usize,
+    uploading: usize,
+    dialling: usize,
+    up: usize,
+    limits: Limits,
+    guard: Box<dyn Guard>,
+    cancel: Cancel,
+    finished: bool,
+}
+
+impl StepSpec {
+    /// The steps of a plan; those that send `upload_from` bytes or more are uploads.
+    #[must_use]
+    pub fn of_plan(plan: &Plan, upload_from: usize) -> Vec<Self> {
+        plan.steps
+            .iter()
+            .map(|step| Self {
+                addr: step.addr.clone(),
+                needs: step.needs.clone(),
+                reboot: matches!(step.work, Work::Reboot { .. }),
+                upload: step.change.bytes >= upload_from as u64,
+            })
+            .collect()
+    }
+}
+
+impl Scheduler {
+    /// A scheduler over these steps. Limits below one count as one.
+    #[must_use]
+    pub fn new(specs: Vec<StepSpec>, limits: Limits, guard: Box<dyn Guard>) -> Self {
+        let index: BTreeMap<StepAddr, usize> = specs
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.addr.clone(), i))
+            .collect();
+        let mut nodes: Vec<NodeEntry> = Vec::new();
+        let mut names: BTreeMap<NodeName, usize> = BTreeMap::new();
+        let mut steps: Vec<StepEntry> = Vec::with_capacity(specs.len());
+        for (i, spec) in specs.into_iter().enumerate() {
+            let node = *names.entry(spec.addr.node.clone()).or_insert_with(|| {
+                nodes.push(NodeEntry {
+                    name: spec.addr.node.clone(),
+                    state: NodeState::Away,
+                    steps: Vec::new(),
+                    ready: BTreeSet::new(),
+                    running: None,
+                    open: 0,
+                });
+                nodes.len() - 1
+            });
+            let needs: BTreeSet<usize> = spec
+                .needs
+                .iter()
+                .filter_map(|a| index.get(a).copied())
+                .collect();
+            nodes[node].steps.push(i);
+            nodes[node].open += 1;
+            if needs.is_empty() {
+                nodes[node].ready.insert(i);
+            }
+            steps.push(StepEntry {
+                spec,
+                node,
+                unmet: needs.len(),
+                needs: needs.into_iter().collect(),
+                dependents: Vec::new(),
+                state: StepState::Waiting,
+            });
+        }
+        for i in 0..steps.len() {
+            for need in steps[i].needs.clone() {
+                steps[need].dependents.push(i);
+            }
+        }
+        let mut new = Self {
+            open: steps.len(),
+            steps,
+            index,
+            candidates: BTreeSet::new(),
+            running: 0,
+            uploading: 0,
+            dialling: 0,
+            up: 0,
+            limits: Limits {
+                nodes: limits.nodes.max(1),
+                uploads: limits.uploads.max(1),
+            },
+            guard,
+            cancel: Cancel::No,
+            finished: false,
+            nodes,
+            names,
+        };
+        (0..new.nodes.len()).for_each(|n| new.review(n));
+        new
+    }
+
+    /// Takes in what happened and says what to do, in this order.
+    pub fn step(&mut self, input: Input) -> Vec<Command> {
+        let mut out = Vec::new();
+        match input {
+            Input::Start => {}
+            Input::NodeUp(name) => self.set_node(&name, NodeState::Up),
+            Input::NodeDown(name) => {
+                self.set_node(&name, NodeState::Down);
+                self.skip_node(&name, &mut out);
+            }
+            Input::StepFinished { addr, done, node } => {
+                self.step_finished(&addr, done, node, &mut out);
+            }
+            Input::Cancel(how) => self.cancelled(how, &mut out),
+        }
+        self.settle(&mut out);
+        out
+    }
+
+    /// The step that would start on the same node if this one ended well and nothing else
+    /// happened: what is worth looking at in the same round trip. None where that is a reboot.
+    #[must_use]
+    pub fn likely_next(&self, after: &StepAddr) -> Option<&StepAddr> {
+        let current = *self.index.get(after)?;
+        self.likely(self.steps[current].node, Some(current))
+    }
+
+    /// The step that would start first on a node.
+    #[must_use]
+    pub fn likely_first(&self, node: &NodeName) -> Option<&StepAddr> {
+        self.likely(*self.names.get(node)?, None)
+    }
+
+    fn likely(&self, node: usize, current: Option<usize>) -> Option<&StepAddr> {
+        let i = self.nodes[node].steps.iter().copied().find(|i| {
+            let step = &self.steps[*i];
+            let others = step.unmet - usize::from(current.is_some_and(|c| step.needs.contains(&c)));
+            step.state == StepState::Waiting && others == 0
+        })?;
+        let spec = &self.steps[i].spec;
+        (!spec.reboot).then_some(&spec.addr)
+    }
+
+    /// Keeps [`Self::candidates`] true for a node.
+    fn review(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let may = !node.ready.is_empty()
+            && node.running.is_none()
+            && matches!(node.state, NodeState::Away | NodeState::Up);
+        if may {
+            self.candidates.insert(n);
+        } else {
+            self.candidates.remove(&n);
+        }
+    }
+
+    fn set_node(&mut self, name: &NodeName, state: NodeState) {
+        if let Some(&n) = self.names.get(name) {
+            self.set_state(n, state);
+        }
+    }
+
+    fn set_state(&mut self, n: usize, state: NodeState) {
+        let before = self.nodes[n].state;
+        if before == NodeState::Down {
+            return;
+        }
+        for (was, count) in [
+            (NodeState::Dialling, &mut self.dialling),
+            (NodeState::Up, &mut self.up),
+        ] {
+            *count = *count + usize::from(state == was) - usize::from(before == was);
+        }
+        self.nodes[n].state = state;
+        self.review(n);
+    }
+
+    /// A step comes to its end.
+    fn end(&mut self, i: usize, state: StepState) {
+        let n = self.steps[i].node;
+        self.steps[i].state = state;
+        self.open -= 1;
+        self.nodes[n].open -= 1;
+        self.nodes[n].ready.remove(&i);
+        if state == StepState::Done {
+            for d in self.steps[i].dependents.clone() {
+                self.steps[d].unmet -= 1;
+                if self.steps[d].unmet == 0 && self.steps[d].state == StepState::Waiting {
+                    let other = self.steps[d].node;
+                    self.nodes[other].ready.insert(d);
+                    self.review(other);
+                }
+            }
+        }
+        self.review(n);
+    }
+
+    fn step_finished(&mut self, addr: &StepAddr, done: bool, after: After, out: &mut Vec<Command>) {
+        let Some(&i) = self.index.get(addr) else {
+            return;
+        };
+        if self.steps[i].state != StepState::Running {
+            return;
+        }
+        let n = self.steps[i].node;
+        self.nodes[n].running = None;
+        self.running -= 1;
+        self.uploading -= usize::from(self.steps[i].spec.upload);
+        self.guard.ended(addr, done);
+        if done {
+            self.end(i, StepState::Done);
+        } else {
+            self.end(i, StepState::NotDone);
+            self.skip_dependents(i, out);
+        }
+        match after {
+            After::Up => {}
+            After::Away => self.set_state(n, NodeState::Away),
+            After::Down => {
+                self.set_state(n, NodeState::Down);
+                self.skip_node(&addr.node, out);
+            }
+        }
+    }
+
+    /// Everything behind a step that was not done; each names that step.
+    fn skip_dependents(&mut self, cause: usize, out: &mut Vec<Command>) {
+        let reason = SkipReason::Needs(self.steps[cause].spec.addr.clone());
+        let mut queue: VecDeque<usize> = self.steps[cause].dependents.iter().copied().collect();
+        while let Some(i) = queue.pop_front() {
+            if self.steps[i].state == StepState::Waiting {
+                self.skip(i, reason.clone(), out);
+                queue.extend(self.steps[i].dependents.iter().copied());
+            }
+        }
+    }
+
+    fn skip(&mut self, i: usize, reason: SkipReason, out: &mut Vec<Command>) {
+        self.end(i, StepState::NotDone);
+        out.push(Command::Skip {
+            addr: self.steps[i].spec.addr.clone(),
+            reason,
+        });
+    }
+
+    fn skip_node(&mut self, name: &NodeName, out: &mut Vec<Command>) {
+        let Some(&n) = self.names.get(name) else {
+            return;
+        };
+        let waiting: Vec<usize> = self.nodes[n]
+            .steps
+            .iter()
+            .copied()
+            .filter(|i| self.steps[*i].state == StepState::Waiting)
+            .collect();
+        for i in &waiting {
+            self.skip(*i, SkipReason::Node(name.clone()), out);
+        }
+        for i in waiting {
+            self.skip_dependents(i, out);
+        }
+    }
+
+    fn cancelled(&mut self, how: Cancel, out: &mut Vec<Command>) {
+        if how <= self.cancel {
+            return;
+        }
+        self.cancel = how;
+        for i in 0..self.steps.len() {
+            if self.steps[i].state == StepState::Waiting {
+                self.skip(i, SkipReason::Cancelled, out);
+            }
+        }
+        if how == Cancel::Now {
+            for node in &self.nodes {
+                if matches!(node.state, NodeState::Dialling | NodeState::Up) {
+                    out.push(Command::Abort(node.name.clone()));
+                }
+            }
+        }
+    }
+
+    /// The first step of a node that may start now.
+    fn startable(&self, n: usize) -> Option<usize> {
+        self.nodes[n].ready.iter().copied().find(|i| {
+            let spec = &self.steps[*i].spec;
+            (!spec.upload || self.uploading < self.limits.uploads)
+                && self.guard.admits(&spec.addr).is_ok()
+        })
+    }
+
+    /// Starts what may start, lets go of what is not needed, and notices the end.
+    fn settle(&mut self, out: &mut Vec<Command>) {
+        if self.finished {
+            return;
+        }
+        loop {
+            self.start_steps(out);
+            self.close_nodes(out);
+            self.dial_nodes(out);
+            if self.running > 0 || self.dialling > 0 {
+                return;
+            }
+            // Nothing runs and nothing may start: no event will ever change that.
+            let ready = self.nodes.iter().find_map(|n| n.ready.first().copied());
+            let waiting = || self.steps.iter().position(|s| s.state == StepState::Waiting);
+            let Some(i) = ready.or_else(waiting) else {
+                break;
+            };
+            let addr = &self.steps[i].spec.addr;
+            let reason = match self.guard.admits(addr) {
+                Err(words) => SkipReason::Guard(words),
+                // A need that can never be met: the steps go round in a circle.
+                Ok(()) => SkipReason::Needs(addr.clone()),
+            };
+            self.skip(i, reason, out);
+            self.skip_dependents(i, out);
+        }
+        if self.open == 0 && self.up == 0 {
+            self.finished = true;
+            out.push(Command::Finish);
+        }
+    }
+
+    fn start_steps(&mut self, out: &mut Vec<Command>) {
+        for n in self.candidates.clone() {
+            if self.nodes[n].state != NodeState::Up {
+                continue;
+            }
+            let Some(i) = self.startable(n) else {
+                continue;
+            };
+            self.steps[i].state = StepState::Running;
+            let spec = &self.steps[i].spec;
+            self.running += 1;
+            self.uploading += usize::from(spec.upload);
+            self.guard.started(&spec.addr);
+            out.push(if spec.reboot {
+                Command::Reboot(spec.addr.clone())
+            } else {
+                Command::Run(spec.addr.clone())
+            });
+            self.nodes[n].ready.remove(&i);
+            self.nodes[n].running = Some(i);
+            self.review(n);
+        }
+    }
+
+    fn close_nodes(&mut self, out: &mut Vec<Command>) {
+        if self.up == 0 {
+            return;
+        }
+        for n in 0..self.nodes.len() {
+            let node = &self.nodes[n];
+            if node.state == NodeState::Up && node.open == 0 {
+                out.push(Command::Close(node.name.clone()));
+                self.set_state(n, NodeState::Away);
+            }
+        }
+    }
+
+    fn dial_nodes(&mut self, out: &mut Vec<Command>) {
+        for n in self.candidates.clone() {
+            if self.nodes[n].state != NodeState::Away || self.startable(n).is_none() {
+                continue;
+            }
+            if self.dialling + self.up >= self.limits.nodes {
+                // A connected node without anything it may do makes room: it may be waiting for
+                // the very node that has no room.
+                let idle = (0..self.nodes.len()).find(|m| {
+                    self.nodes[*m].state == NodeState::Up && self.nodes[*m].running.is_none()
+                });
+                let Some(idle) = idle else { return };
+                out.push(Command::Close(self.nodes[idle].name.clone()));
+                self.set_state(idle, NodeState::Away);
+            }
+            out.push(Command::Dial(self.nodes[n].name.clone()));
+            self.set_state(n, NodeState::Dialling);
+        }
+    }
+}

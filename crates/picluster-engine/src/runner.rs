@@ -1,0 +1,337 @@
+//! Runs one step: look, decide, act, look again.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use picluster_plan::{RecordAction, Step, Work};
+use picluster_resource::shell::quote;
+use picluster_resource::{Change, Diff, Effect, Frame, Operation, ProbeProgram, Resource};
+use tokio::io::AsyncReadExt as _;
+
+use crate::agent;
+use crate::decide::{Decision, brief, decide, record_when_unchanged};
+use crate::error::NodeError;
+use crate::report::{Failure, Outcome};
+use crate::scheduler::After;
+use crate::session::Message;
+use crate::worker::{Peek, StepEnd, Worker, split_first};
+
+/// How long the question what a stuck step is doing may take.
+const LOOK_BOUND: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// Runs a step to its end, whatever that is.
+    pub(crate) async fn run_step(&mut self, step: &Step, next: Option<&Step>, moved: bool) -> StepEnd {
+        match &step.work {
+            Work::Resource(resource) => {
+                let (resource, step) = (resource.as_ref(), step);
+                match self.resource_step(step, resource, next, moved).await {
+                    Ok(end) => end,
+                    Err(error) => StepEnd::broken(&error),
+                }
+            }
+            Work::Reboot { verify } => match self.reboot_step(step, verify).await {
+                Ok(end) => end,
+                Err(error) => StepEnd::broken(&error),
+            },
+        }
+    }
+
+    async fn resource_step(
+        &mut self,
+        step: &Step,
+        resource: &Resource,
+        next: Option<&Step>,
+        moved: bool,
+    ) -> Result<StepEnd, NodeError> {
+        let seen = match self.peek.take().filter(|p| p.addr == step.addr) {
+            Some(peek) => {
+                let answers = self.link.answers(&peek.program, &peek.frames)?;
+                resource.observe(&answers, self.ctx())
+            }
+            None => self
+                .observe(std::slice::from_ref(resource))
+                .await?
+                .map(|mut all| all.remove(0)),
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
+        };
+        match decide(step, resource, &seen, self.ctx(), self.run.key.reveal(), moved) {
+            Decision::Unchanged => self.unchanged(step, next).await,
+            Decision::Stale(what) => Ok(StepEnd::new(Outcome::Stale { what })),
+            Decision::Problem(failure) => Ok(StepEnd::failed(*failure)),
+            Decision::Go { operation, change } => {
+                self.act(step, resource, *operation, *change, next).await
+            }
+        }
+    }
+
+    async fn unchanged(&mut self, step: &Step, next: Option<&Step>) -> Result<StepEnd, NodeError> {
+        let Some(name) = record_when_unchanged(&step.record) else {
+            return Ok(StepEnd::new(Outcome::Unchanged));
+        };
+        let operation = Operation::script(self.drop_record(name));
+        let peek = next.and_then(|n| self.question(n));
+        let (frame, rest) = self.operate("", operation.clone(), "", "", peek.as_ref()).await?;
+        if frame.status != 0 {
+            return Ok(StepEnd::failed(failed(&operation.script, &frame)));
+        }
+        self.peek = peek.map(|p| Peek { frames: rest, ..p });
+        Ok(StepEnd::new(Outcome::Unchanged))
+    }
+
+    async fn act(
+        &mut self,
+        step: &Step,
+        resource: &Resource,
+        operation: Operation,
+        change: Change,
+        next: Option<&Step>,
+    ) -> Result<StepEnd, NodeError> {
+        // The way in is about to be touched: what follows has to come through a new connection,
+        // and this session is not to be relied on for it.
+        let access = change
+            .effects
+            .iter()
+            .chain(&step.change.effects)
+            .any(|e| matches!(e, Effect::Access(_)));
+        let queries = match resource.queries(self.ctx()) {
+            Ok(queries) => queries,
+            Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
+        };
+        let check = ProbeProgram::new(queries);
+        let peek = next.filter(|_| !access).and_then(|n| self.question(n));
+        let before = self.before(step);
+        let after = match &step.record {
+            RecordAction::Drop { name } => self.drop_record(name),
+            RecordAction::Keep | RecordAction::Write { .. } => String::new(),
+        };
+        let (script, timeout) = (operation.script.clone(), operation.timeout);
+        let pid = self.link.agent_pid();
+        let done = self
+            .operate(&before, operation, &after, &check.script, peek.as_ref())
+            .await;
+        let (frame, rest) = match done {
+            Err(NodeError::Timeout { .. }) => return Ok(self.stuck(&script, timeout, pid).await),
+            other => other?,
+        };
+        if frame.status != 0 {
+            return Ok(StepEnd::failed(failed(&script, &frame)));
+        }
+        let mut parts = rest.into_iter();
+        let mine: Vec<Frame> = take_program(&mut parts);
+        self.peek = peek.map(|p| Peek {
+            frames: parts.collect(),
+            ..p
+        });
+        let answers = self.link.answers(&check, &mine)?;
+        let mut end = match resource.observe(&answers, self.ctx()) {
+            Err(diagnosis) => StepEnd::diagnosed(diagnosis),
+            Ok(seen) => match (seen.not_yet(), resource.diff(&seen, self.ctx())) {
+                (Some(token), _) => StepEnd::failed(Failure {
+                    command: Some(script),
+                    ..Failure::new(format!("it ran, but {token} is still missing"))
+                }),
+                (None, Diff::Change(remaining)) if resource.unsettled().is_none() => {
+                    StepEnd::failed(Failure {
+                        command: Some(script),
+                        remaining: Some(remaining.clone()),
+                        ..Failure::new(format!(
+                            "it ran, but did not bring about what was wanted; still: {}",
+                            brief(&remaining)
+                        ))
+                    })
+                }
+                (None, _) => StepEnd::new(Outcome::Changed),
+            },
+        };
+        end.change = Some(change);
+        if access && end.outcome.is_done() {
+            end = self.prove_access(end).await;
+        }
+        Ok(end)
+    }
+
+    /// A new connection must come to be, and bring root, before anything else is done.
+    async fn prove_access(&mut self, end: StepEnd) -> StepEnd {
+        self.peek = None;
+        let proven = match self.link.redial().await {
+            Ok(()) => self.take_lock(None).await,
+            Err(error) => Err(error),
+        };
+        match proven {
+            Ok(()) => end,
+            Err(error) => {
+                let failure = Failure {
+                    cure: Some("reach the node in another way (console) and put it right".into()),
+                    ..Failure::new(format!("it was done, but there is no way in any more: {error}"))
+                };
+                StepEnd {
+                    change: end.change,
+                    error: Some(error),
+                    ..StepEnd::failed(failure).after(After::Down)
+                }
+            }
+        }
+    }
+
+    /// Sends an operation, with a check of its result and a look at the next step behind it.
+    /// Returns the frame about the operation and the frames of the probes.
+    pub(crate) async fn operate(
+        &mut self,
+        before: &str,
+        operation: Operation,
+        after: &str,
+        check: &str,
+        peek: Option<&Peek>,
+    ) -> Result<(Frame, Vec<Frame>), NodeError> {
+        let mut then = String::new();
+        if !check.is_empty() {
+            then.push_str(&agent::probe(check));
+        }
+        if let Some(peek) = peek {
+            then.push_str(&agent::probe(&peek.program.script));
+        }
+        let bound = self.bound(operation.timeout, operation.payload.len());
+        let message = Message {
+            script: agent::operation(before, &operation.script, after, &then),
+            payload: operation.payload,
+        };
+        let frames = self.link.ask(&self.access, message, bound, "running it").await?;
+        split_first(frames, agent::OP).ok_or_else(|| self.garbage("no word of how it went"))
+    }
+
+    /// What is done before the operation: marks that stand from before the first input changes
+    /// until the restart is verified, and the ownership record, so that a run that dies in the
+    /// middle leaves nothing behind that nobody owns.
+    fn before(&self, step: &Step) -> String {
+        let mut sh = String::new();
+        for (unit, restart) in &step.marks {
+            let how = if *restart { "restart" } else { "reload" };
+            let _ = writeln!(sh, "pend {} {how}", quote(unit));
+        }
+        if let RecordAction::Write { name, text } = &step.record {
+            let dir = &self.run.shared.settings.paths.owned;
+            let _ = writeln!(
+                sh,
+                "mkdir -p {}\nprintf '%s\\n' {} | put {} 0600 \"$(id -u)\" \"$(id -g)\"",
+                quote(dir),
+                quote(text),
+                quote(&format!("{dir}/{name}"))
+            );
+        }
+        sh
+    }
+
+    fn drop_record(&self, name: &str) -> String {
+        let dir = &self.run.shared.settings.paths.owned;
+        format!("rm -f -- {}\n", quote(&format!("{dir}/{name}")))
+    }
+
+    /// A step that takes longer than it may. It is not killed: half an apt is worse than a slow
+    /// one. It holds the node's lock until it is done, so the next run waits for it by name.
+    async fn stuck(&mut self, script: &str, timeout: Duration, agent: Option<u32>) -> StepEnd {
+        let running = match agent {
+            Some(pid) => tokio::time::timeout(LOOK_BOUND, self.running_below(pid))
+                .await
+                .unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let what = if running.is_empty() {
+            format!("it did not end within {} s", timeout.as_secs())
+        } else {
+            format!(
+                "it did not end within {} s; on the node runs: {}",
+                timeout.as_secs(),
+                running.join("; ")
+            )
+        };
+        let failure = Failure {
+            cure: Some("look at it there; the next apply waits until it is done".into()),
+            command: Some(script.to_owned()),
+            ..Failure::new(what.clone())
+        };
+        StepEnd {
+            error: Some(NodeError::GaveUp {
+                node: self.node.clone(),
+                what,
+            }),
+            ..StepEnd::failed(failure).after(After::Down)
+        }
+    }
+
+    /// The processes below an agent, innermost last, through a session of its own.
+    async fn running_below(&mut self, agent: u32) -> Vec<String> {
+        let Ok(mut session) = self.link.start("exec ps -e -o pid=,ppid=,args=").await else {
+            return Vec::new();
+        };
+        let mut text = Vec::new();
+        if session.stdout.read_to_end(&mut text).await.is_err() {
+            return Vec::new();
+        }
+        below(agent, &String::from_utf8_lossy(&text))
+    }
+}
+
+/// Descendants of a process in the output of `ps`, without the shells in between.
+fn below(root: u32, table: &str) -> Vec<String> {
+    let rows: Vec<(u32, u32, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let line = line.trim_start();
+            let (pid, rest) = line.split_once(' ')?;
+            let (ppid, args) = rest.trim_start().split_once(' ')?;
+            Some((pid.parse().ok()?, ppid.parse().ok()?, args.trim()))
+        })
+        .collect();
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for (pid, _, args) in rows.iter().filter(|(_, ppid, _)| *ppid == parent) {
+            parents.push(*pid);
+            // The agent's own subshells carry its whole text; nobody wants to read that.
+            if !args.contains("umask 022; cd /;") {
+                found.push(format!("{args} ({pid})"));
+            }
+        }
+    }
+    found
+}
+
+/// The frames of one probe program off the front.
+fn take_program(frames: &mut impl Iterator<Item = Frame>) -> Vec<Frame> {
+    let mut mine = Vec::new();
+    for frame in frames {
+        let last = ProbeProgram::is_end(&frame);
+        mine.push(frame);
+        if last {
+            break;
+        }
+    }
+    mine
+}
+
+fn failed(script: &str, frame: &Frame) -> Failure {
+    Failure {
+        command: Some(script.to_owned()),
+        status: Some(frame.status),
+        output: frame.text(),
+        ..Failure::new(format!("it ended with exit status {}", frame.status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_below_an_agent_is_named_without_its_shells() {
+        let table = "    1     0 /sbin/init\n   50     1 /bin/sh -c umask 022; cd /; LC_ALL=C\n   51    50 /bin/sh -c umask 022; cd /; LC_ALL=C\n  100    51 apt-get -y install k3s\n  101   100 /usr/bin/dpkg --configure -a\n  200     1 sshd\n";
+        assert_eq!(
+            below(50, table),
+            ["apt-get -y install k3s (100)", "/usr/bin/dpkg --configure -a (101)"]
+        );
+    }
+}
