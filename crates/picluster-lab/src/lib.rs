@@ -38,7 +38,7 @@ mod proxy;
 
 pub use control::Wait;
 pub use error::LabError;
-pub use image::{ImageState, ensure_image, image_state, remove_image};
+pub use image::{ImageState, ensure_image, image_state, remove_image, verify_image};
 pub use lab::Lab;
 pub use listing::{Entry, EntryKind};
 pub use options::LabOptions;

@@ -159,6 +159,30 @@ fn build(
     })
 }
 
+pub(super) fn verify(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
+    let of = |t: Trouble| failed(image, t.0);
+    let state = state(image, options).ok_or_else(|| failed(image, "there is none yet"))?;
+    let mapping = Mapping::mine().map_err(of)?;
+    let ns = UserNs::new(&options.program, &mapping).map_err(of)?;
+    // Some of its files are closed to everybody but their owner, whom only the namespace knows.
+    let binds = [(state.directory.clone(), "out")];
+    let mut command = command_inside(
+        &ns,
+        &mapping,
+        &options.program,
+        &binds,
+        &["checksum".into()],
+    );
+    let out = crate::linux::tool::output(&mut command).map_err(of)?;
+    if String::from_utf8_lossy(&out).trim() == state.tree_sha256 {
+        return Ok(());
+    }
+    Err(failed(
+        image,
+        format!("{} is not what was built", state.directory.display()),
+    ))
+}
+
 pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
     let images = options.images_dir();
     if !images.is_dir() {

@@ -64,6 +64,22 @@ pub fn image_state(image: ImageName, options: &LabOptions) -> Option<ImageState>
     }
 }
 
+/// Reads the whole image again and compares it with its checksum; some seconds of disk and CPU.
+///
+/// # Errors
+/// [`LabError::Image`] when it is damaged, or not there; then [`remove_image`] makes the next lab build it anew.
+pub fn verify_image(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
+    #[cfg(target_os = "linux")]
+    {
+        build::verify(image, options)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (image, options);
+        Err(LabError::Missing(crate::preflight(1)))
+    }
+}
+
 /// Removes every version of `image` from the cache; the next lab builds it again.
 ///
 /// # Errors

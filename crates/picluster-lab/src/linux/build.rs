@@ -56,6 +56,11 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         .attempt(|| "open the image directory".into())
 }
 
+/// Says the checksum of a finished image.
+pub(crate) fn print_checksum() {
+    say(&checksum(&Path::new(OUT).join("root")));
+}
+
 /// Removes everything in the directory; files of mapped ids can be removed here only.
 pub(crate) fn empty() -> Result<(), Trouble> {
     for entry in fs::read_dir(OUT)

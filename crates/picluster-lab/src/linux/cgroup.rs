@@ -38,8 +38,14 @@ pub(crate) fn way() -> Result<Way, Trouble> {
         return Ok(Way::Scope { user: true });
     }
     let mount = mount_point().ok_or_else(|| Trouble("no cgroup2 file system is mounted".into()))?;
-    if root {
+    if root && writable_dir(&mount) {
         return Ok(Way::Below(mount));
+    }
+    if root {
+        return Err(Trouble(format!(
+            "{} is read-only here, as in a container",
+            mount.display()
+        )));
     }
     let own = own(&mount)?;
     if own != mount

@@ -21,6 +21,10 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         "boot" => super::boot::main(rest),
         "build" => super::build::main(rest),
         "empty" => super::build::empty(),
+        "checksum" => {
+            super::build::print_checksum();
+            Ok(())
+        }
         "controller" => super::controller::main(rest),
         _ => Err(Trouble(
             "`__lab` is how a lab runs itself; people use `picluster lab`".into(),

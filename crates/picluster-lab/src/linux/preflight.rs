@@ -33,14 +33,11 @@ pub(crate) fn list(nodes: usize) -> Vec<Missing> {
         list.push(Missing::new(
             "a cgroup2 directory of your own",
             format!("each node's systemd needs one ({t})"),
-            "log in with a systemd user session (`loginctl enable-linger $USER`, then log in again), or run as root",
-        ));
-    }
-    if !Path::new("/sys/fs/cgroup").is_dir() {
-        list.push(Missing::new(
-            "/sys/fs/cgroup",
-            "no cgroup file system is mounted",
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+            if is_root() {
+                "run the lab on the machine itself, or give the container a writable cgroup2 (mount -t cgroup2 cgroup2 /sys/fs/cgroup)"
+            } else {
+                "log in with a systemd user session (`loginctl enable-linger $USER`, then log in again), or run as root"
+            },
         ));
     }
     if !fs::read_to_string("/proc/filesystems")

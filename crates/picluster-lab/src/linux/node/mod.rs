@@ -1,0 +1,172 @@
+//! One node: its card, its power, its boots.
+
+mod life;
+mod power;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::card;
+use crate::error::{Attempt, Trouble};
+use crate::linux::tool::tool;
+use crate::linux::{cgroup, mounts, procs};
+use crate::network::NodeNet;
+use crate::spec::NodeSpec;
+use crate::status::{NodeStatus, Power};
+
+pub(crate) use life::join;
+
+/// One node of a running lab.
+pub(crate) struct Node {
+    pub index: usize,
+    pub spec: NodeSpec,
+    pub net: NodeNet,
+    /// Its directory: `card`, `upper`, `work`, `root`, `boot.json`, `console.log`.
+    pub dir: PathBuf,
+    lower: Vec<PathBuf>,
+    /// Its cgroup: `wrap` holds the process that waits for it, `payload` is its own root.
+    pub cgroup: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    power: bool,
+    /// Between the decision to boot and the end of that boot.
+    running: bool,
+    /// Pid of the `unshare` around the node's systemd.
+    wrapper: Option<u32>,
+    boots: u32,
+    wipes: u32,
+    cut: bool,
+    note: Option<String>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        index: usize,
+        spec: NodeSpec,
+        net: NodeNet,
+        lower: Vec<PathBuf>,
+        nodes: &Path,
+        cgroup: &Path,
+    ) -> Self {
+        let dir = nodes.join(&spec.name);
+        let cgroup = cgroup.join(format!("node-{}", spec.name));
+        Node {
+            index,
+            spec,
+            net,
+            dir,
+            lower,
+            cgroup,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the card and makes the cgroup.
+    pub(crate) fn flash(&self, keys: &[String]) -> Result<(), Trouble> {
+        let card_dir = self.dir.join("card");
+        for dir in [&self.dir, &card_dir, &self.dir.join("root")] {
+            fs::create_dir(dir).attempt(|| format!("create {}", dir.display()))?;
+        }
+        if let Some(mib) = self.spec.disk_mib {
+            let disk = self.dir.join("disk");
+            fs::create_dir(&disk).attempt(|| format!("create {}", disk.display()))?;
+            mounts::tmpfs(&disk, &format!("mode=755,size={mib}m"))?;
+        }
+        self.blank()?;
+        // Layers are few files over the image; a card reads what it edits from the image alone.
+        let image = self
+            .lower
+            .last()
+            .ok_or_else(|| Trouble("no image".into()))?;
+        card::flash(&card_dir, image, &self.spec, &self.net, keys)?;
+        fs::create_dir(&self.cgroup).attempt(|| format!("create {}", self.cgroup.display()))?;
+        cgroup::pass_on(&self.cgroup);
+        for group in ["wrap", "payload"] {
+            let path = self.cgroup.join(group);
+            fs::create_dir(&path).attempt(|| format!("create {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn disk(&self) -> PathBuf {
+        if self.spec.disk_mib.is_some() {
+            self.dir.join("disk")
+        } else {
+            self.dir.clone()
+        }
+    }
+
+    /// What the node has written since it was flashed.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.disk().join("upper")
+    }
+
+    /// Empty upper and work directories.
+    fn blank(&self) -> Result<(), Trouble> {
+        for dir in ["upper", "work"].map(|d| self.disk().join(d)) {
+            if dir.exists() {
+                fs::remove_dir_all(&dir).attempt(|| format!("remove {}", dir.display()))?;
+            }
+            fs::create_dir(&dir).attempt(|| format!("create {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Last lines of the console.
+    pub(crate) fn console_tail(&self) -> String {
+        let text = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+    }
+
+    /// Pid of the node's PID 1, as the supervisor sees it.
+    pub(crate) fn init_pid(&self) -> Option<u32> {
+        let wrapper = self.state().wrapper?;
+        procs::children(wrapper).first().copied()
+    }
+
+    pub(crate) fn status(&self) -> NodeStatus {
+        let init_pid = self.init_pid();
+        let state = self.state();
+        NodeStatus {
+            name: self.spec.name.clone(),
+            address: self.spec.address,
+            ssh_port: self.spec.ssh_port,
+            user: self.spec.user.clone(),
+            power: match (self.spec.absent, state.power) {
+                (true, _) => Power::Absent,
+                (_, true) => Power::On,
+                (_, false) => Power::Off,
+            },
+            cut: state.cut,
+            boots: state.boots,
+            init_pid,
+            note: state.note.clone(),
+        }
+    }
+
+    /// A command run inside the running node, as its root.
+    pub(crate) fn inside(&self, words: &[&str]) -> Result<Command, Trouble> {
+        let init = self
+            .init_pid()
+            .ok_or_else(|| Trouble("it is off; start it first".into()))?;
+        let mut command = tool("nsenter");
+        command
+            .arg(format!("--target={init}"))
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--"])
+            .args(words);
+        Ok(command)
+    }
+}
