@@ -217,4 +217,8 @@ resources! {
     Unit(kinds::unit::Unit),
     Swap(kinds::swap::Swap),
     KernelCmdline(kinds::kernel_cmdline::KernelCmdline),
+    FirstBoot(kinds::first_boot::FirstBoot),
+    Clock(kinds::clock::Clock),
+    Sysctl(kinds::sysctl::Sysctl),
+    KernelModule(kinds::kernel_module::KernelModule),
 }

@@ -235,8 +235,19 @@ fn diagnosis_json(key: &str, d: &picluster_resource::Diagnosis) -> Value {
     out
 }
 
+/// Shell functions that stand before every script of a kind, by the name they go by in cases.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("package.sh", include_str!("../src/kinds/package.sh")),
+    ("unit.sh", include_str!("../src/kinds/unit.sh")),
+    ("first_boot/probe.sh", include_str!("../src/kinds/first_boot/probe.sh")),
+    ("clock/probe.sh", include_str!("../src/kinds/clock/probe.sh")),
+];
+
 fn operation_json(out: &mut Value, operation: &Operation) {
-    out["operation"] = json!(operation.script);
+    let script = LIBRARIES.iter().fold(operation.script.clone(), |script, (name, text)| {
+        script.replace(text, &format!("# {name}\n"))
+    });
+    out["operation"] = json!(script);
     if let Payload::Bytes(bytes) = &operation.payload {
         out["stdin"] = json!(String::from_utf8_lossy(bytes.reveal()));
     }

@@ -78,6 +78,13 @@ const WAYS_IN: &[&str] = &[
     "dhcpcd-base",
 ];
 
+fn way_in(name: &str, state: Presence) -> Effect {
+    Effect::Access(match state {
+        Presence::Present => format!("{name} is installed"),
+        Presence::Absent => format!("{name} is removed"),
+    })
+}
+
 /// A name and the version asked for.
 fn parse(name: &str) -> (&str, Option<&str>) {
     match name.split_once('=') {
@@ -208,7 +215,7 @@ impl Package {
                 change = change.because(why);
             }
             if WAYS_IN.contains(&name) {
-                change = change.effect(Effect::Access(format!("{name} is installed anew")));
+                change = change.effect(way_in(name, self.state));
             }
         }
         if let Some(hold) = self.hold {
@@ -234,7 +241,7 @@ impl Package {
             } else if before(state) != Shown::Absent {
                 change = change.field(name, before(state), Shown::Absent);
                 if WAYS_IN.contains(&name) {
-                    change = change.effect(Effect::Access(format!("{name} is removed")));
+                    change = change.effect(way_in(name, self.state));
                 }
             }
         }
@@ -462,6 +469,9 @@ impl Kind for Package {
             Presence::Absent => Action::Delete,
         });
         for name in self.bare_names() {
+            if WAYS_IN.contains(&name) {
+                change = change.effect(way_in(name, self.state));
+            }
             change = match self.state {
                 Presence::Present => change.field(name, Shown::Absent, Shown::Later),
                 Presence::Absent => change.field(name, Shown::Later, Shown::Absent),
