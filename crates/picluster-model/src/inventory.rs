@@ -1,5 +1,6 @@
 //! The inventory, checked: every name resolves, every value has its type and its place.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -7,10 +8,12 @@ use indexmap::IndexMap;
 use crate::kubernetes::{Kubernetes, KubernetesRole};
 use crate::name::{ClusterName, GroupName, NodeName, RoleName, VarName};
 use crate::role::Role;
+use crate::secret::SecretRef;
 use crate::span::Span;
-use crate::ssh::SshSettings;
+use crate::ssh::{SshSettings, SudoPassword};
 use crate::taint::Taint;
 use crate::vars::Var;
+use crate::yaml::Yaml;
 
 /// Everything the documents say: the inventory and the roles it uses.
 #[derive(Debug, Clone)]
@@ -19,6 +22,55 @@ pub struct Project {
     pub inventory: Inventory,
     /// Every role some node uses, in the order of first use.
     pub roles: IndexMap<RoleName, Role>,
+}
+
+impl Project {
+    /// Every secret the documents mention, used or not: what a run may have to resolve.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<SecretRef> {
+        let mut found = BTreeSet::new();
+        for node in self.inventory.nodes.values() {
+            if let SudoPassword::Secret(reference) = &node.ssh.sudo {
+                found.insert(reference.clone());
+            }
+            let params = node.roles.iter().flat_map(|role| role.params.values());
+            for var in node.vars.values().chain(params) {
+                collect(&var.value, &mut found);
+            }
+        }
+        if let Some(kubernetes) = &self.inventory.kubernetes {
+            found.extend(kubernetes.token.clone());
+            found.extend(kubernetes.agent_token.clone());
+            for value in kubernetes.config.values() {
+                collect(value, &mut found);
+            }
+        }
+        for role in self.roles.values() {
+            for entry in &role.entries {
+                // The fields of a body are no references themselves.
+                for (_, _, value) in entry.body.entries() {
+                    collect(value, &mut found);
+                }
+                if let Some(each) = &entry.each {
+                    collect(each, &mut found);
+                }
+            }
+        }
+        found
+    }
+}
+
+fn collect(value: &Yaml, found: &mut BTreeSet<SecretRef>) {
+    if let Some(reference) = crate::schema::secret_reference(value) {
+        found.insert(reference);
+        return;
+    }
+    for item in value.items() {
+        collect(item, found);
+    }
+    for (_, _, item) in value.entries() {
+        collect(item, found);
+    }
 }
 
 /// A cluster of nodes.
@@ -61,6 +113,25 @@ pub struct Node {
     pub roles: Vec<RoleUse>,
     /// The place of its key.
     pub span: Span,
+}
+
+impl Node {
+    /// The variable or parameter people mean by `text`: `NAME` or `vars.NAME` for a variable,
+    /// `ROLE.NAME` for a parameter of a role.
+    #[must_use]
+    pub fn lookup(&self, text: &str) -> Option<&Var> {
+        match text.split_once('.') {
+            None | Some(("vars", _)) => {
+                let name = text.strip_prefix("vars.").unwrap_or(text);
+                self.vars.get(name)
+            }
+            Some((role, name)) => self
+                .roles
+                .iter()
+                .find(|role_use| role_use.role.as_str() == role)
+                .and_then(|role_use| role_use.params.get(name)),
+        }
+    }
 }
 
 /// Whether a node is expected to be there.

@@ -156,6 +156,9 @@ fn project(
     }
     node::addresses(&nodes, &drafts, out);
     jumps::check(&nodes, &drafts, out);
+    if let Some(kubernetes) = &kubernetes {
+        kubernetes::check_nodes(kubernetes, &nodes, &drafts, out);
+    }
     let roles = roles::read(&scope, &mut nodes, &drafts, library, kinds, out);
 
     let mut members: IndexMap<GroupName, Vec<NodeName>> = scope

@@ -353,23 +353,13 @@ impl Renderer<'_> {
     fn template(&self, text: &str, value: &Yaml, names: &Value) -> Result<Yaml, Diagnostic> {
         if let Some(expression) = single_expression(text) {
             let offset = text.find(expression).unwrap_or(0);
-            match self
-                .engine
-                .undeclared(expression, crate::template::Form::Expression)
-            {
-                // Two tags beside each other: no expression, but good text.
-                Err(_) => {}
-                Ok(_) => {
-                    let found =
-                        self.engine
-                            .evaluate(expression, names)
-                            .map_err(|mut problem| {
-                                problem.range =
-                                    problem.range.map(|r| r.start + offset..r.end + offset);
-                                self.problem(problem, value)
-                            })?;
-                    return self.native(&found, value);
-                }
+            // Two tags beside each other are no expression, but good text.
+            if let Some(result) = self.engine.evaluate_if_one(expression, names) {
+                let found = result.map_err(|mut problem| {
+                    problem.range = problem.range.map(|r| r.start + offset..r.end + offset);
+                    self.problem(problem, value)
+                })?;
+                return self.native(&found, value);
             }
         }
         let rendered = self

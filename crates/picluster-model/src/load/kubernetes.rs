@@ -5,8 +5,11 @@ use indexmap::IndexMap;
 use crate::diagnostic::Diagnostic;
 use crate::document::text::Network;
 use crate::document::{OneOrMany, Spanned};
-use crate::kubernetes::{Cidr, Kubernetes, KubernetesVersion};
+use crate::inventory::Node;
+use crate::kubernetes::{Cidr, Kubernetes, KubernetesRole, KubernetesVersion};
 use crate::load::Scope;
+use crate::load::node::Draft;
+use crate::name::NodeName;
 
 /// Reads the section; `None` when there is none or it is wrong.
 pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> {
@@ -59,6 +62,53 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
             .collect::<IndexMap<_, _>>(),
         span: section.span.clone(),
     })
+}
+
+/// Whether the nodes go with the section: someone serves, and nobody lives inside of its
+/// networks.
+pub fn check_nodes(
+    kubernetes: &Kubernetes,
+    nodes: &IndexMap<NodeName, Node>,
+    drafts: &[Draft],
+    out: &mut Vec<Diagnostic>,
+) {
+    let is = |role| move |node: &&Node| node.kubernetes == Some(role);
+    let agent = nodes.values().find(is(KubernetesRole::Agent));
+    let server = nodes.values().find(is(KubernetesRole::Server));
+    if let (Some(agent), None) = (agent, server) {
+        out.push(
+            Diagnostic::new("no node is a server", &kubernetes.span)
+                .related(&agent.span, "an agent needs one to join")
+                .help("write `kubernetes: server` on at least one node"),
+        );
+    }
+    for node in nodes.values() {
+        let Ok(address) = node.address.parse() else {
+            continue;
+        };
+        for (what, networks) in [
+            ("pods", &kubernetes.cluster_cidr),
+            ("services", &kubernetes.service_cidr),
+        ] {
+            if let Some(network) = networks.iter().find(|network| network.contains(address)) {
+                let span = drafts
+                    .iter()
+                    .find(|draft| draft.name == node.name.as_str())
+                    .and_then(|draft| draft.yaml.get("address"))
+                    .map_or(&node.span, |address| &address.span);
+                out.push(
+                    Diagnostic::new(
+                        format!(
+                            "the address of {} lies in the network of {what}, {network}",
+                            node.name
+                        ),
+                        span,
+                    )
+                    .help(format!("choose another network for {what}")),
+                );
+            }
+        }
+    }
 }
 
 fn texts(list: Option<&Vec<crate::document::text::NonEmpty>>) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
 
 use crate::span::SourceFile;
 use crate::template::inspect::Form;
@@ -92,20 +92,21 @@ impl Engine {
     /// # Errors
     /// What is wrong with it, and where; an undefined result is wrong.
     pub fn evaluate(&self, expression: &str, context: &Value) -> Result<Value, Problem> {
-        let value = self
+        let compiled = self
             .environment
             .compile_expression(expression)
-            .and_then(|compiled| compiled.eval(context.clone()))
             .map_err(|error| problem(&error))?;
-        if value.is_undefined() {
-            return Err(Problem {
-                message: format!("`{}` is not defined", expression.trim()),
-                file: None,
-                range: None,
-                line: None,
-            });
-        }
-        Ok(value)
+        result(&compiled, expression, context)
+    }
+
+    /// Evaluates text if it is an expression; `None` when it is none.
+    pub fn evaluate_if_one(
+        &self,
+        expression: &str,
+        context: &Value,
+    ) -> Option<Result<Value, Problem>> {
+        let compiled = self.environment.compile_expression(expression).ok()?;
+        Some(result(&compiled, expression, context))
     }
 
     /// The names a text asks for that it does not define itself, with attributes:
@@ -146,6 +147,22 @@ impl Engine {
             .and_then(|e| e.eval(minijinja::context! { name }))
             .is_ok_and(|answer| answer.is_true())
     }
+}
+
+fn result(compiled: &Expression<'_, '_>, source: &str, context: &Value) -> Result<Value, Problem> {
+    let value = compiled
+        .eval(context.clone())
+        .map_err(|error| problem(&error))?;
+    if value.is_undefined() {
+        let start = source.len() - source.trim_start().len();
+        return Err(Problem {
+            message: format!("`{}` is not defined", source.trim()),
+            file: None,
+            range: Some(start..source.trim_end().len()),
+            line: None,
+        });
+    }
+    Ok(value)
 }
 
 fn environment() -> Environment<'static> {

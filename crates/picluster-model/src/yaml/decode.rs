@@ -300,3 +300,91 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
         self.body()?.deserialize_map(visitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::span::SourceFile;
+    use crate::yaml::parse;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        path: String,
+        #[serde(default)]
+        mode: Option<u32>,
+        #[serde(default)]
+        state: State,
+        #[serde(default)]
+        names: BTreeMap<String, Vec<bool>>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq, Default)]
+    #[serde(rename_all = "snake_case")]
+    enum State {
+        #[default]
+        Present,
+        Linked(String),
+        Moved {
+            to: String,
+        },
+    }
+
+    fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+        let file = Arc::new(SourceFile {
+            name: String::from("t"),
+            text: text.to_owned(),
+        });
+        parse::parse(&file)
+            .map_err(|findings| findings[0].message.clone())?
+            .decode()
+            .map_err(|finding| {
+                let span = finding.span.map(|s| s.to_string()).unwrap_or_default();
+                format!("{span} {}", finding.message)
+            })
+    }
+
+    #[test]
+    fn values_become_types() {
+        let body: Body =
+            read("path: /x\nmode: 0o644\nstate: { linked: /y }\nnames: { a: [true, false] }")
+                .unwrap();
+        assert_eq!(body.mode, Some(420));
+        assert_eq!(body.state, State::Linked("/y".into()));
+        assert_eq!(body.names["a"], [true, false]);
+        let body: Body = read("path: /x\nmode:\nstate: { moved: { to: /z } }").unwrap();
+        assert_eq!(
+            (body.mode, body.state),
+            (None, State::Moved { to: "/z".into() })
+        );
+        assert_eq!(
+            read("[present, {linked: x}]"),
+            Ok(vec![State::Present, State::Linked("x".into())])
+        );
+        assert_eq!(
+            read::<(String, i8, f64)>("[a, -1, 2]"),
+            Ok(("a".into(), -1, 2.0))
+        );
+    }
+
+    #[test]
+    fn errors_know_their_place() {
+        let error = |text: &str| read::<Body>(text).unwrap_err();
+        assert!(error("path: /x\nmod: 1").starts_with("t:2:1 unknown field `mod`"));
+        assert!(error("mode: 1").starts_with("t:1:1 missing field `path`"));
+        assert!(error("path: /x\nmode: many").starts_with("t:2:7 invalid type: string \"many\""));
+        assert!(error("path: /x\nmode: -1").starts_with("t:2:7 invalid value: integer `-1`"));
+        assert!(error("path: /x\nstate: gone").starts_with("t:2:8 unknown variant `gone`"));
+        assert!(error("path: /x\nstate: linked").starts_with("t:2:8 `linked` needs a value"));
+        assert!(
+            error("path: /x\nstate: { present: 1 }").starts_with("t:2:19 `present` takes no value")
+        );
+        assert!(error("path: /x\nstate: {}").starts_with("t:2:8 exactly one key is wanted"));
+        assert!(error("path: /x\nnames: { a: [true, 1] }").starts_with("t:2:20 invalid type"));
+    }
+}

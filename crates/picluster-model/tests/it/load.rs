@@ -345,3 +345,30 @@ fn roles_of_groups_without_nodes_are_checked_too() {
     )]);
     assert!(folder.bad().contains("unknown role `nowhere`"));
 }
+
+#[test]
+fn people_name_variables_and_parameters() {
+    let folder = Folder::new(&[
+        (
+            "inventory.yaml",
+            "cluster: c\nroles: [r: { a: { env: A } }]\nssh: { sudo: { password: { secret: sudo } } }\nvars: { v: [{ sops: f }], w: { command: [pass, x] } }\nnodes:\n  pi-1: { address: 10.0.0.1 }\n",
+        ),
+        (
+            "roles/r/role.yaml",
+            "parameters:\n  a: { type: secret, doc: A }\nresources:\n  - command: { run: x, command: [a], environment: { B: { env: B } } }\n",
+        ),
+    ]);
+    let project = folder.good();
+    let node = &project.inventory.nodes["pi-1"];
+    assert!(node.lookup("v").is_some());
+    assert_eq!(node.lookup("vars.w"), node.lookup("w"));
+    assert_eq!(node.lookup("r.a").unwrap().origin[0].span.line, 2);
+    assert!(
+        node.lookup("r.b").is_none() && node.lookup("s.a").is_none() && node.lookup("x").is_none()
+    );
+    let secrets: Vec<String> = project.secrets().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        secrets,
+        ["secret sudo", "env A", "env B", "sops f", "command pass"]
+    );
+}
