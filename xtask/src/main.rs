@@ -1,2 +1,153 @@
-//! xtask
-fn main() {}
+//! The chores of this repository, as `cargo xtask CHORE`.
+//!
+//! This program depends on nothing, so that it is there within seconds. What needs the product's own
+//! code lives in `xtask-product`, which it builds and runs.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to the person at the terminal is what it is for"
+)]
+
+mod consent;
+mod demo;
+mod machine;
+mod process;
+mod product;
+mod runner;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use crate::consent::Consent;
+
+const USAGE: &str = "\
+cargo xtask CHORE
+
+  demo [--yes] [--keep]      install what the lab needs, build, and rehearse examples/quickstart
+  test [--full] [--seed N] [--yes] [-- RUNNER-ARGS]
+                             install what the tests need, build, and run them; --full: the long sweeps, too
+  setup [--yes]              only install what the lab needs
+  docs [--check]             write docs/reference and docs/schema; --check: fail where they are out of date
+  bench [--nodes 10,50] [--runs 3] [--ansible] [--yes]
+                             release build, and figures from lab nodes as a table
+
+What is to be installed is shown and asked first. --yes does not ask; nor does root without a terminal.
+";
+
+/// What went wrong, in words for the person at the terminal.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match perform(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("xtask: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(words: &[String]) -> Outcome {
+    let Some((chore, rest)) = words.split_first() else {
+        print!("{USAGE}");
+        return Err("which chore?".into());
+    };
+    let mut words = Words::new(rest);
+    match chore.as_str() {
+        "demo" => {
+            let (consent, keep) = (words.consent(), words.flag("--keep"));
+            words.end()?;
+            demo::run(consent, keep)
+        }
+        "test" => {
+            let options = test::Options {
+                consent: words.consent(),
+                full: words.flag("--full"),
+                seed: words.value("--seed")?,
+                runner: words.behind_dashes(),
+            };
+            words.end()?;
+            test::run(&options)
+        }
+        "setup" => {
+            let consent = words.consent();
+            words.end()?;
+            setup::run(consent)
+        }
+        "docs" => product::run(
+            "dev",
+            &[&["docs".to_owned()], words.left.as_slice()].concat(),
+        ),
+        "bench" => {
+            setup::run(words.consent())?;
+            product::run(
+                "release",
+                &[&["bench".to_owned()], words.left.as_slice()].concat(),
+            )
+        }
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => {
+            print!("{USAGE}");
+            Err(format!("there is no chore {other:?}"))
+        }
+    }
+}
+
+/// The words behind the chore, taken one by one.
+struct Words {
+    left: Vec<String>,
+}
+
+impl Words {
+    fn new(words: &[String]) -> Self {
+        Self {
+            left: words.to_vec(),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.left.len();
+        self.left.retain(|w| w != name);
+        self.left.len() < before
+    }
+
+    fn consent(&mut self) -> Consent {
+        Consent::from_flag(self.flag("--yes"))
+    }
+
+    fn value(&mut self, name: &str) -> Outcome<Option<String>> {
+        let Some(at) = self.left.iter().position(|w| w == name) else {
+            return Ok(None);
+        };
+        self.left.remove(at);
+        if at < self.left.len() {
+            Ok(Some(self.left.remove(at)))
+        } else {
+            Err(format!("{name} needs a value"))
+        }
+    }
+
+    /// Everything behind `--`.
+    fn behind_dashes(&mut self) -> Vec<String> {
+        match self.left.iter().position(|w| w == "--") {
+            Some(at) => {
+                let behind = self.left.split_off(at + 1);
+                self.left.truncate(at);
+                behind
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn end(self) -> Outcome {
+        match self.left.first() {
+            None => Ok(()),
+            Some(word) => Err(format!("{word:?} is not understood; see cargo xtask help")),
+        }
+    }
+}

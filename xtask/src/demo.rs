@@ -1,0 +1,23 @@
+//! The demo: the quickstart inventory, from blank nodes to an empty second apply.
+
+use std::process::Command;
+
+use crate::consent::Consent;
+use crate::{Outcome, machine, process, setup};
+
+const INVENTORY: &str = "examples/quickstart/inventory.yaml";
+
+/// Sets up, builds, rehearses.
+pub(crate) fn run(consent: Consent, keep: bool) -> Outcome {
+    setup::run(consent)?;
+    // A debug build: it is there in half the time, and the demo waits for nodes, not for the program.
+    process::run(process::cargo().args(["build", "--locked", "--package", "picluster"]))?;
+    let mut rehearse = Command::new(process::built("dev", "picluster")?);
+    rehearse
+        .current_dir(machine::workspace())
+        .args(["lab", "rehearse", INVENTORY]);
+    if keep {
+        rehearse.arg("--keep");
+    }
+    process::run(&mut rehearse)
+}

@@ -1,0 +1,70 @@
+//! Running other programs, said aloud.
+
+use std::process::Command;
+
+use crate::Outcome;
+
+/// A command as a person would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let mut words: Vec<String> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())))
+        .collect();
+    words.push(command.get_program().display().to_string());
+    words.extend(command.get_args().map(|a| {
+        let a = a.display().to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@+".contains(c);
+        if !a.is_empty() && a.chars().all(plain) {
+            a
+        } else {
+            format!("'{}'", a.replace('\'', "'\\''"))
+        }
+    }));
+    words.join(" ")
+}
+
+/// Says what is run, runs it, and insists on success.
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    println!("$ {}", shown(command));
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot run {}: {e}", command.get_program().display()))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("failed ({status}): {}", shown(command)))
+    }
+}
+
+/// Whether a command succeeds; what it prints is of no interest.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|o| o.status.success())
+}
+
+/// Cargo, in the workspace: the one that runs us, so that a chosen toolchain stays chosen.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::machine::workspace());
+    // Set for this program's own run; to a build they would look like a change of environment.
+    for name in [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PKG_NAME",
+        "CARGO_PKG_VERSION",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Where cargo put a program: beside this one, or in the folder of another profile.
+pub(crate) fn built(profile: &str, program: &str) -> Outcome<std::path::PathBuf> {
+    let own =
+        std::env::current_exe().map_err(|e| format!("cannot find this program's own file: {e}"))?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .ok_or("cannot find the target folder")?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target.join(folder).join(program))
+}

@@ -1,0 +1,114 @@
+//! The tests: set-up, build, images, run.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::consent::Consent;
+use crate::runner::Runner;
+use crate::{Outcome, machine, process, setup};
+
+/// How to test.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// May the set-up install?
+    pub consent: Consent,
+    /// Everything, instead of a sample of the long sweeps.
+    pub full: bool,
+    /// What samples and generators start from.
+    pub seed: Option<String>,
+    /// Words for the runner: filters.
+    pub runner: Vec<String>,
+}
+
+/// Runs the tests.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let seed = seed(options.seed.as_deref())?;
+    setup::run(options.consent)?;
+    let runner = Runner::find(options.full);
+    let mut laps = Laps::new();
+    process::run(&mut runner.build())?;
+    laps.lap("build");
+    images()?;
+    laps.lap("images");
+    println!("{}", laps.said);
+    let full = if options.full { " --full" } else { "" };
+    println!("Seed {seed}. The same again: cargo xtask test{full} --seed {seed}");
+    let mut tests = runner.run();
+    tests
+        .args(&options.runner)
+        .env("PICLUSTER_SEED", seed.to_string())
+        .env("PROPTEST_RNG_SEED", seed.to_string())
+        // A snapshot that differs is a failure, never a new file.
+        .env("INSTA_UPDATE", "no");
+    if options.full {
+        tests
+            .env("PICLUSTER_FULL", "1")
+            .env("PROPTEST_CASES", "4096");
+    }
+    // The runner speaks last: its summary says how many tests ran.
+    process::run(&mut tests)
+}
+
+fn seed(given: Option<&str>) -> Outcome<u64> {
+    let Some(text) = given else {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // Short enough to be typed.
+        return Ok(now.as_secs() % 1_000_000);
+    };
+    text.parse()
+        .map_err(|_| format!("--seed {text}: a seed is a whole number"))
+}
+
+/// A node of each system that tests use.
+const LAB: &str = "\
+cluster: xtask-images
+nodes:
+  trixie: { address: 192.0.2.1 }
+  bookworm: { address: 192.0.2.2 }
+";
+
+/// Builds the lab's images before the tests want them: a test that waits a minute for an image would
+/// look as if it hung. Two nodes boot on the way, so a machine that cannot host a lab is told so once,
+/// and not by every test.
+fn images() -> Outcome {
+    let folder = machine::workspace().join("target/xtask-images");
+    let inventory = folder.join("inventory.yaml");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&inventory, LAB))
+        .map_err(|e| format!("cannot write {}: {e}", inventory.display()))?;
+    let program = process::built("dev", "picluster-under-test")?;
+    let lab = |verb: &str| {
+        let mut command = Command::new(&program);
+        command.args(["lab", verb]).arg(&inventory);
+        command
+    };
+    // One that an earlier run left behind, if it was killed at the wrong moment.
+    process::succeeds(&mut lab("down"));
+    process::run(lab("up").args(["--os", "bookworm=rpi-os-bookworm"]))?;
+    process::run(&mut lab("down"))
+}
+
+/// How long each part took.
+struct Laps {
+    last: Instant,
+    said: String,
+}
+
+impl Laps {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            said: String::new(),
+        }
+    }
+
+    fn lap(&mut self, part: &str) {
+        let seconds = self.last.elapsed().as_secs_f64();
+        let comma = if self.said.is_empty() { "" } else { ", " };
+        self.said.push_str(&format!("{comma}{part} {seconds:.0} s"));
+        self.last = Instant::now();
+    }
+}
