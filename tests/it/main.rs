@@ -5,3 +5,4 @@ mod rig;
 
 mod documents;
 mod first_apply;
+mod unchanged;

@@ -96,8 +96,8 @@ fn orphans(declared: &[Declared], answers: &Answers) -> Vec<(Record, Resource)> 
         .into_iter()
         .filter_map(|record| {
             let resource = record.removal.clone()?;
-            let name = owned::file_name(resource.kind(), &resource.key());
-            (!names.contains(&name)).then_some((record, resource))
+            let (_, kind, key) = record.place()?;
+            (!names.contains(&owned::file_name(kind, key))).then_some((record, resource))
         })
         .collect()
 }
@@ -417,9 +417,9 @@ impl<'a> Workbench<'a> {
     fn name_causes(&mut self) {
         let known: BTreeMap<String, String> = records(&self.observed.answers)
             .into_iter()
-            .map(|r| {
-                let local = r.local.rsplit_once('/').map_or("", |_| r.local.as_str());
-                (kind_and_key(local).to_owned(), r.desired)
+            .filter_map(|r| {
+                let (_, kind, key) = r.place()?;
+                Some((format!("{kind}[{key}]"), r.desired.clone()))
             })
             .collect();
         for item in &mut self.items {
@@ -540,11 +540,6 @@ impl<'a> Workbench<'a> {
     }
 }
 
-/// `role/kind[key]` without the role.
-fn kind_and_key(local: &str) -> &str {
-    local.split_once('/').map_or(local, |(_, rest)| rest)
-}
-
 /// Who brings `need`: the exact provider, or for a path the nearest directory above it.
 fn provider(provided: &[Vec<Token>], need: &Token, me: usize) -> Option<usize> {
     let others = || (0..provided.len()).filter(|j| *j != me);
@@ -571,22 +566,20 @@ fn provider(provided: &[Vec<Token>], need: &Token, me: usize) -> Option<usize> {
 }
 
 fn removals<'a>(node: &NodeName, observed: &ObservedNode) -> Vec<Item<'a>> {
-    let Ok(planner) = RoleName::new(PLANNER) else {
-        return Vec::new();
-    };
     orphans(&observed.declared, &observed.answers)
         .into_iter()
-        .map(|(record, resource)| Item {
-            addr: StepAddr {
+        .filter_map(|(record, resource)| {
+            let (role, kind, key) = record.place()?;
+            let addr = StepAddr {
                 node: node.clone(),
-                role: record
-                    .local
-                    .split_once('/')
-                    .and_then(|(role, _)| RoleName::new(role).ok())
-                    .unwrap_or_else(|| planner.clone()),
-                kind: resource.kind().to_owned(),
-                key: resource.key(),
-            },
+                role: RoleName::new(role).ok()?,
+                kind: kind.to_owned(),
+                key: key.to_owned(),
+            };
+            Some((addr, resource))
+        })
+        .map(|(addr, resource)| Item {
+            addr,
             resource: std::borrow::Cow::Owned(resource),
             origin: String::new(),
             barrier: false,

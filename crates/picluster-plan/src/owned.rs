@@ -52,6 +52,15 @@ impl Record {
         }
     }
 
+    /// Role, kind and key of the resource as it was declared. The key of its removal may be another
+    /// (a setting that is taken away has no value any more).
+    #[must_use]
+    pub fn place(&self) -> Option<(&str, &str, &str)> {
+        let (role, rest) = self.local.split_once('/')?;
+        let (kind, key) = rest.split_once('[')?;
+        Some((role, kind, key.strip_suffix(']')?))
+    }
+
     /// Writes it.
     #[must_use]
     pub fn write(&self, resource: &Resource) -> RecordAction {

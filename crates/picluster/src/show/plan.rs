@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use picluster_model::NodeName;
 use picluster_plan::{Cause, NodeState, Plan, Problem, Step};
-use picluster_resource::{Action, Effect, Shown};
+use picluster_resource::{Action, Effect, FieldChange, Shown};
 
 use crate::show::names::names;
 use crate::term::{Style, bytes, count};
@@ -124,32 +124,41 @@ fn row(out: &mut String, step: &Step, style: Style) {
         _ => style.dim(why),
     };
     let _ = writeln!(out, "  {} {}{why}", symbol(step.change.action, style), style.bold(&name));
-    let widest = step
+    // The diff below says it better than two digests.
+    let fields: Vec<&FieldChange> = step
         .change
         .fields
         .iter()
-        .map(|f| f.field.chars().count())
-        .max()
-        .unwrap_or(0);
-    for field in &step.change.fields {
-        // The diff below says it better than two digests.
-        if field.field == "content" && step.change.text.is_some() {
-            continue;
+        .filter(|f| f.field != "content" || step.change.text.is_none())
+        .collect();
+    if step.change.action == Action::Create && fields.iter().all(|f| is_short(f)) {
+        let line: Vec<String> = fields.iter().map(|f| format!("{} {}", f.field, f.after)).collect();
+        if !line.is_empty() {
+            let _ = writeln!(out, "      {}", style.dim(&line.join(", ")));
         }
-        let values = match (&field.before, &field.after) {
-            (Shown::Absent, after) => after.to_string(),
-            (before, after) => format!("{before} → {after}"),
-        };
-        let reason = field
-            .reason
-            .as_ref()
-            .map(|r| style.dim(&format!("  ({r})")))
-            .unwrap_or_default();
-        let _ = writeln!(out, "      {:widest$}  {values}{reason}", field.field);
+    } else {
+        let widest = fields.iter().map(|f| f.field.chars().count()).max().unwrap_or(0);
+        for field in fields {
+            let values = match (&field.before, &field.after) {
+                (Shown::Absent, after) => after.to_string(),
+                (before, after) => format!("{before} → {after}"),
+            };
+            let reason = field
+                .reason
+                .as_ref()
+                .map(|r| style.dim(&format!("  ({r})")))
+                .unwrap_or_default();
+            let _ = writeln!(out, "      {:widest$}  {values}{reason}", field.field);
+        }
     }
     if let Some(text) = &step.change.text {
         diff(out, text, style);
     }
+}
+
+/// Made from nothing, with a value that needs no line of its own.
+fn is_short(field: &FieldChange) -> bool {
+    field.before == Shown::Absent && field.reason.is_none() && field.after.to_string().len() <= 24
 }
 
 fn diff(out: &mut String, text: &str, style: Style) {
