@@ -142,16 +142,34 @@ impl Link {
         doing: &str,
     ) -> Result<Vec<Frame>, NodeError> {
         let first = self.raise(access).await?;
+        let mut first = first.as_deref();
         let mut message = message;
-        let load = matches!(self.session, Some((_, Level::Root)));
-        if load {
-            message.script.insert_str(0, &agent::library(&self.shared.settings.paths));
+        if matches!(self.session, Some((_, Level::Root))) {
+            let library = agent::library(&self.shared.settings.paths);
+            if message.payload.is_empty() {
+                message.script.insert_str(0, &library);
+            } else {
+                // The library knows how to receive a payload, so it has to be there before.
+                let load = Message::script(library);
+                self.loading(first.take(), &load, bound, doing).await?;
+            }
         }
+        self.loading(first, &message, bound, doing).await
+    }
+
+    /// Sends a message; when it is answered, root's library is there.
+    async fn loading(
+        &mut self,
+        first: Option<&str>,
+        message: &Message,
+        bound: Duration,
+        doing: &str,
+    ) -> Result<Vec<Frame>, NodeError> {
         let frames = self
-            .bounded(first.as_deref(), &message, bound, doing)
+            .bounded(first, message, bound, doing)
             .await
             .map_err(|e| self.no_sudo(first.is_some(), e))?;
-        if let (true, Some((_, level))) = (load, &mut self.session) {
+        if let Some((_, level)) = &mut self.session {
             *level = Level::Ready;
         }
         Ok(frames)

@@ -115,6 +115,7 @@ impl Rig {
         }
         build(&Inputs {
             cluster: ClusterName::new("test").unwrap(),
+            inventory: String::new(),
             nodes: inputs,
             secrets: &self.secrets,
             key: KEY,
