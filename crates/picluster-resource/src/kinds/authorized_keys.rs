@@ -165,7 +165,6 @@ if [ -f "$h/.ssh/authorized_keys" ]; then cat -- "$h/.ssh/authorized_keys"; fi"#
 
     fn edited(&self, before: &str) -> String {
         let wanted = self.wanted();
-        let ended = before.is_empty() || before.ends_with('\n');
         let mut seen = vec![false; wanted.len()];
         let mut lines: Vec<Line<'_>> = Vec::new();
         for line in edit::lines(before) {
@@ -189,9 +188,7 @@ if [ -f "$h/.ssh/authorized_keys" ]; then cat -- "$h/.ssh/authorized_keys"; fi"#
                 _ => lines.push(line),
             }
         }
-        if let (false, Some(last)) = (ended, lines.last_mut()) {
-            last.end = "";
-        }
+        edit::keep_open_end(before, &mut lines);
         let missing: Vec<&str> = wanted
             .iter()
             .zip(&seen)

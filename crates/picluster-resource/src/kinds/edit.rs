@@ -177,6 +177,17 @@ pub(crate) fn join(lines: &[Line<'_>]) -> String {
     lines.iter().flat_map(|line| [line.text, line.end]).collect()
 }
 
+/// Takes the end off the last line of a text that had none, after lines behind it have gone. An
+/// empty line keeps it: without it there would be no line.
+pub(crate) fn keep_open_end(before: &str, lines: &mut [Line<'_>]) {
+    let open = !before.is_empty() && !before.ends_with('\n');
+    if let (true, Some(last)) = (open, lines.last_mut()) {
+        if !last.text.is_empty() {
+            last.end = "";
+        }
+    }
+}
+
 /// Inserts texts as lines at `at`. A last line without an end gets one when something follows it,
 /// and then the new last line has none: whether a file ends in a newline stays as it was.
 pub(crate) fn insert<'a>(lines: &mut Vec<Line<'a>>, at: usize, texts: &[&'a str]) {

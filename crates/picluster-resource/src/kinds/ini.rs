@@ -103,7 +103,6 @@ impl Ini {
     }
 
     fn edited(&self, before: &str) -> String {
-        let ended = before.is_empty() || before.ends_with('\n');
         let mut lines = edit::lines(before);
         let found = self.find(&lines);
         let Some(value) = self.value.as_deref().filter(|_| self.state == Presence::Present) else {
@@ -113,9 +112,7 @@ impl Ini {
                     lines.drain(gone.first..gone.first + gone.count);
                 }
             }
-            if let (false, Some(last)) = (ended, lines.last_mut()) {
-                last.end = "";
-            }
+            edit::keep_open_end(before, &mut lines);
             return edit::join(&lines);
         };
         let plain = format!("{}={value}", self.key);
@@ -139,6 +136,10 @@ impl Ini {
             return edit::join(&lines);
         }
         match found.end {
+            // A backslash at the very end of the file would take the new line for its continuation.
+            Some(end) if end == lines.len() && before.trim_end_matches(['\r', '\n']).ends_with('\\') => {
+                edit::insert(&mut lines, end, &["", &plain]);
+            }
             Some(end) => edit::insert(&mut lines, end, &[&plain]),
             None => {
                 let at = lines.len();

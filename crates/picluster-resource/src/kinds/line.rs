@@ -52,7 +52,6 @@ impl Line {
         let meant =
             |text: &str| wanted == Some(text) || regex.as_ref().is_some_and(|r| r.is_match(text));
         let keep = wanted.filter(|_| self.state == Presence::Present);
-        let ended = before.is_empty() || before.ends_with('\n');
         let mut found = false;
         let mut lines = edit::lines(before);
         lines.retain_mut(|line| {
@@ -71,9 +70,8 @@ impl Line {
         if let (Some(text), false) = (keep, found) {
             let at = lines.len();
             edit::insert(&mut lines, at, &[text]);
-        } else if let (false, Some(last)) = (ended, lines.last_mut()) {
-            // The last line may have gone: whether the file ends in a newline stays as it was.
-            last.end = "";
+        } else {
+            edit::keep_open_end(before, &mut lines);
         }
         edit::join(&lines)
     }
@@ -119,6 +117,7 @@ impl Kind for Line {
             (Some(line), _) if line.contains(['\n', '\r', '\0']) => {
                 wrong.push("line must be one line; use several entries, or `block`".into());
             }
+            (Some(line), _) if line.is_empty() => wrong.push("line is empty".into()),
             (None, Presence::Present) => wrong.push("line is missing".into()),
             (None, Presence::Absent) if self.pattern.is_none() => {
                 wrong.push("say what is to go: `line` or `match`".into());

@@ -1,0 +1,485 @@
+//! The same kinds on a real shell: what is asked, answered, worked out and done must close the
+//! circle, in every shell a node may have as `sh`, and a second time nothing may be left to do.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use picluster_model::secret::SecretValues;
+use picluster_model::yaml::parse;
+use picluster_model::{Secret, SecretRef, SourceFile};
+use picluster_resource::frame::{FRAME_SH, FrameReader};
+use picluster_resource::program::PRELUDE_SH;
+use picluster_resource::shell::{quote, words};
+use picluster_resource::{
+    Answers, Ctx, Diff, Facts, Observation, Operation, Payload, ProbeProgram, Query, Resource,
+};
+use proptest::prelude::*;
+
+/// The shells of this machine that a node may have as `sh`.
+fn shells() -> Vec<Vec<&'static str>> {
+    [
+        vec!["sh"],
+        vec!["dash"],
+        vec!["bash", "--posix"],
+        vec!["busybox", "sh"],
+    ]
+    .into_iter()
+    .filter(|argv| {
+        Command::new(argv[0])
+            .args(&argv[1..])
+            .args(["-c", ":"])
+            .status()
+            .is_ok_and(|s| s.success())
+    })
+    .collect()
+}
+
+/// Runs a script from a file, as the node-side program does, and gives stdout.
+fn sh(shell: &[&str], script: &str, stdin: &[u8]) -> (bool, Vec<u8>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), script).unwrap();
+    let mut child = Command::new(shell[0])
+        .args(&shell[1..])
+        .arg(file.path())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let stdin = stdin.to_vec();
+    let writer = std::thread::spawn(move || {
+        // A script that reads nothing closes the pipe.
+        let _ = pipe.write_all(&stdin);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), output.stdout, stderr)
+}
+
+fn ask(shell: &[&str], queries: Vec<Query>) -> Answers {
+    let program = ProbeProgram::new(queries);
+    let (_, stdout, stderr) = sh(shell, &format!("{FRAME_SH}{PRELUDE_SH}{}", program.script), b"");
+    let mut reader = FrameReader::default();
+    reader.push(&stdout);
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        frames.push(frame);
+    }
+    assert!(
+        frames.last().is_some_and(ProbeProgram::is_end),
+        "{shell:?}: the program ended early: {stderr}\n{}",
+        program.script
+    );
+    assert!(reader.rest().is_empty());
+    program.parse(&frames).unwrap()
+}
+
+fn operate(shell: &[&str], operation: &Operation) -> Result<(), String> {
+    let payload = match &operation.payload {
+        Payload::None => Vec::new(),
+        Payload::Bytes(bytes) => bytes.reveal().clone(),
+    };
+    let script = format!("{FRAME_SH}{PRELUDE_SH}(\nset -eu\n{}\n)\n", operation.script);
+    match sh(shell, &script, &payload) {
+        (true, _, _) => Ok(()),
+        (false, _, stderr) => Err(stderr),
+    }
+}
+
+/// What a test needs besides the resource.
+struct World {
+    shell: Vec<&'static str>,
+    dir: tempfile::TempDir,
+    facts: Facts,
+    secrets: SecretValues,
+}
+
+fn me() -> (String, String) {
+    let id = |flag: &str| {
+        let out = Command::new("id").arg(flag).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    (id("-un"), id("-gn"))
+}
+
+impl World {
+    fn new(shell: Vec<&'static str>) -> Self {
+        let mut secrets = SecretValues::default();
+        secrets.0.insert(SecretRef::Env("TOKEN".into()), Secret::new("s3cr'et\n$x".into()));
+        Self {
+            shell,
+            dir: tempfile::tempdir().unwrap(),
+            facts: Facts::default(),
+            secrets,
+        }
+    }
+
+    fn ctx(&self) -> Ctx<'_> {
+        Ctx {
+            facts: &self.facts,
+            secrets: &self.secrets,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A resource from YAML in which `@` stands for the directory and `OWN` for owner and group.
+    fn resource(&self, kind: &str, body: &str) -> Resource {
+        let (owner, group) = me();
+        let body = body
+            .replace('@', self.dir.path().to_str().unwrap())
+            .replace("OWN", &format!("owner: {owner}, group: {group}"));
+        let file = Arc::new(SourceFile {
+            name: "test".into(),
+            text: body,
+        });
+        let token = SecretRef::Env("TOKEN".into()).placeholder();
+        let yaml = parse::parse(&file).unwrap().map_strings(&mut |t| t.replace("TOKEN", &token));
+        Resource::from_yaml(kind, &yaml).unwrap()
+    }
+
+    fn look(&self, resource: &Resource) -> Result<Observation, picluster_resource::Diagnosis> {
+        let answers = ask(&self.shell, resource.queries(self.ctx()).unwrap());
+        resource.observe(&answers, self.ctx())
+    }
+
+    fn diff(&self, resource: &Resource) -> Diff {
+        let seen = self.look(resource).unwrap();
+        assert_eq!(seen.not_yet(), None, "{resource:?}");
+        resource.diff(&seen, self.ctx())
+    }
+
+    /// Applies once; then nothing may differ, and the same operation again must change nothing.
+    fn settle(&self, resource: &Resource) {
+        let seen = self.look(resource).unwrap();
+        let Diff::Change(change) = resource.diff(&seen, self.ctx()) else {
+            panic!("{:?}: nothing to do for {resource:?}", self.shell);
+        };
+        let operation = resource.operation(&seen, &change, self.ctx()).unwrap();
+        operate(&self.shell, &operation).unwrap_or_else(|e| {
+            panic!("{:?}: {e}\n{}", self.shell, operation.script);
+        });
+        let left = self.diff(resource);
+        assert_eq!(left, Diff::NoOp, "{:?}: {}", self.shell, operation.script);
+        // The directory holds no temporary of ours.
+        for entry in fs::read_dir(self.dir.path()).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(!name.to_string_lossy().starts_with(".picluster"), "{name:?} was left");
+        }
+    }
+}
+
+fn each(test: impl Fn(&World)) {
+    let shells = shells();
+    assert!(shells.len() >= 2, "only {shells:?} here");
+    for shell in shells {
+        test(&World::new(shell));
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn file() {
+    each(|w| {
+        let file = w.resource("file", "{ path: '@/a b', content: \"it's $x\\n`y`\\n\\\\n\", mode: '0640', OWN }");
+        w.settle(&file);
+        let path = w.path("a b");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "it's $x\n`y`\n\\n");
+        assert_eq!(mode(&path), 0o640);
+        // Damage of every sort is seen and healed.
+        fs::write(&path, "other").unwrap();
+        w.settle(&file);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        w.settle(&file);
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "a mode is changed in place");
+        fs::remove_file(&path).unwrap();
+        w.settle(&file);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        w.settle(&file);
+        assert!(path.symlink_metadata().unwrap().is_file());
+        w.settle(&w.resource("file", "{ path: '@/a b', state: absent }"));
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn file_with_a_secret_and_validation() {
+    each(|w| {
+        w.settle(&w.resource("file", "{ path: '@/t', content: 'a=TOKEN', mode: '0600', OWN }"));
+        assert_eq!(fs::read_to_string(w.path("t")).unwrap(), "a=s3cr'et\n$x");
+
+        let good = w.resource("file", "{ path: '@/v', content: \"ok\\n\", validate: 'grep -qx ok {}', OWN }");
+        w.settle(&good);
+        let bad = w.resource("file", "{ path: '@/v', content: \"no\\n\", validate: 'grep -x ok {}', OWN }");
+        let seen = w.look(&bad).unwrap();
+        let Diff::Change(change) = bad.diff(&seen, w.ctx()) else {
+            panic!("no change")
+        };
+        let operation = bad.operation(&seen, &change, w.ctx()).unwrap();
+        let refused = operate(&w.shell, &operation).unwrap_err();
+        assert!(refused.contains("the file is as it was"), "{refused}");
+        assert_eq!(fs::read_to_string(w.path("v")).unwrap(), "ok\n");
+    });
+}
+
+#[test]
+fn leftovers_of_a_killed_run_are_swept() {
+    each(|w| {
+        fs::write(w.path(".picluster.0123456789"), "half").unwrap();
+        fs::write(w.path(".picluster.notours"), "a user's").unwrap();
+        let file = w.resource("file", "{ path: '@/a', content: x, OWN }");
+        let seen = w.look(&file).unwrap();
+        let Diff::Change(change) = file.diff(&seen, w.ctx()) else {
+            panic!("no change")
+        };
+        operate(&w.shell, &file.operation(&seen, &change, w.ctx()).unwrap()).unwrap();
+        assert!(!w.path(".picluster.0123456789").exists());
+        assert!(w.path(".picluster.notours").exists());
+    });
+}
+
+#[test]
+fn directory() {
+    each(|w| {
+        let dir = w.resource("directory", "{ path: '@/d', mode: '2750', OWN }");
+        w.settle(&dir);
+        assert_eq!(mode(&w.path("d")), 0o2750);
+        fs::set_permissions(w.path("d"), fs::Permissions::from_mode(0o755)).unwrap();
+        w.settle(&dir);
+        let below = w.resource("directory", "{ path: '@/x/y', OWN }");
+        assert!(w.look(&below).unwrap().not_yet().is_some());
+
+        let gone = w.resource("directory", "{ path: '@/d', state: absent }");
+        fs::write(w.path("d/left"), "").unwrap();
+        let seen = w.look(&gone).unwrap();
+        let Diff::Change(change) = gone.diff(&seen, w.ctx()) else {
+            panic!("no change")
+        };
+        let refused = gone.operation(&seen, &change, w.ctx()).unwrap_err();
+        assert!(refused.what.contains("left"), "{refused}");
+        fs::remove_file(w.path("d/left")).unwrap();
+        w.settle(&gone);
+    });
+}
+
+#[test]
+fn link() {
+    each(|w| {
+        let link = w.resource("link", "{ path: '@/l', target: \"to it's $x\" }");
+        w.settle(&link);
+        assert_eq!(fs::read_link(w.path("l")).unwrap(), Path::new("to it's $x"));
+        fs::remove_file(w.path("l")).unwrap();
+        std::os::unix::fs::symlink("other", w.path("l")).unwrap();
+        w.settle(&link);
+        fs::remove_file(w.path("l")).unwrap();
+        fs::write(w.path("l"), "").unwrap();
+        assert!(w.look(&link).is_err());
+        w.settle(&w.resource("link", "{ path: '@/l', target: x, force: true }"));
+        w.settle(&w.resource("link", "{ path: '@/l', state: absent }"));
+    });
+}
+
+#[test]
+fn edits() {
+    each(|w| {
+        let path = w.path("f");
+        let body = "a=1\r\n\r\n[S]\r\nx = 1\r\nlast";
+        fs::write(&path, body).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
+        w.settle(&w.resource("line", "{ path: '@/f', match: '^a=', line: \"a='$2'\" }"));
+        w.settle(&w.resource("ini", "{ path: '@/f', section: S, key: x, value: '2' }"));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "a='$2'\r\n\r\n[S]\r\nx = 2\r\nlast"
+        );
+        w.settle(&w.resource("block", "{ path: '@/f', name: n, content: \"1\\n2\\n\" }"));
+        assert_eq!(mode(&path), 0o604);
+        w.settle(&w.resource("block", "{ path: '@/f', name: n, state: absent }"));
+        w.settle(&w.resource("line", "{ path: '@/f', match: '^(a=|last)', state: absent }"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\r\n[S]\r\nx = 2\r\n");
+        // Bytes that are no text are never written back.
+        fs::write(&path, b"a\0b\n").unwrap();
+        assert!(w.look(&w.resource("line", "{ path: '@/f', line: x }")).is_err());
+        fs::write(&path, b"caf\xe9\n").unwrap();
+        assert!(w.look(&w.resource("line", "{ path: '@/f', line: x }")).is_err());
+    });
+}
+
+#[test]
+fn an_edit_of_a_file_that_moved_is_refused() {
+    each(|w| {
+        fs::write(w.path("f"), "one\n").unwrap();
+        let line = w.resource("line", "{ path: '@/f', line: two }");
+        let seen = w.look(&line).unwrap();
+        let Diff::Change(change) = line.diff(&seen, w.ctx()) else {
+            panic!("no change")
+        };
+        let operation = line.operation(&seen, &change, w.ctx()).unwrap();
+        fs::write(w.path("f"), "someone else's\n").unwrap();
+        assert!(operate(&w.shell, &operation).unwrap_err().contains("changed while"));
+        assert_eq!(fs::read_to_string(w.path("f")).unwrap(), "someone else's\n");
+    });
+}
+
+#[test]
+fn command() {
+    each(|w| {
+        let body = "{ name: n, run: \"cat > '@/c'\\n\", probe: \"test -s '@/c' #' ) (\", stdin: in }";
+        w.settle(&w.resource("command", body));
+        assert_eq!(fs::read_to_string(w.path("c")).unwrap(), "in");
+        w.settle(&w.resource("command", "{ run: \"false || touch '@/d'\", creates: '@/d' }"));
+        // Text that is no shell breaks itself, not the program around it.
+        let broken = w.resource("command", "{ name: n, run: x, probe: \") ; } fi '\" }");
+        assert!(matches!(w.diff(&broken), Diff::Change(_)));
+        let dash = w.resource("command", "{ name: n, run: x, probe: '-c true' }");
+        assert!(matches!(w.diff(&dash), Diff::Change(_)));
+        // The first command that fails ends it.
+        let fails = w.resource("command", "{ run: \"false; touch '@/e'\", creates: '@/e' }");
+        let seen = w.look(&fails).unwrap();
+        let Diff::Change(change) = fails.diff(&seen, w.ctx()) else {
+            panic!("no change")
+        };
+        operate(&w.shell, &fails.operation(&seen, &change, w.ctx()).unwrap()).unwrap_err();
+        assert!(!w.path("e").exists());
+    });
+}
+
+/// Nothing here may block or break the program of a whole node.
+#[test]
+fn odd_things_at_a_path() {
+    each(|w| {
+        let pipe = w.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(w.look(&w.resource("file", "{ path: '@/pipe', content: x, OWN }")).is_err());
+        assert!(w.look(&w.resource("line", "{ path: '@/pipe', line: x }")).is_err());
+        fs::create_dir(w.path("dir")).unwrap();
+        assert!(w.look(&w.resource("file", "{ path: '@/dir', content: x, OWN }")).is_err());
+        let loop_ = w.path("loop");
+        std::os::unix::fs::symlink(&loop_, &loop_).unwrap();
+        assert!(matches!(
+            w.diff(&w.resource("file", "{ path: '@/loop', content: x, OWN }")),
+            Diff::Change(_)
+        ));
+    });
+}
+
+/// All questions of many resources in one program: everyone gets their own answer.
+#[test]
+fn many_at_once() {
+    each(|w| {
+        let names = ["a", "b b", "c'c", "-d", "e  /x", "@1 0 5", "$f", "*"];
+        let mut resources = Vec::new();
+        for (n, name) in names.iter().enumerate() {
+            let name = name.replace('/', "_").replace('@', "%");
+            fs::write(w.path(&name), format!("{n}\n@{n} 0 3\n")).unwrap();
+        }
+        for (n, name) in names.iter().enumerate() {
+            let name = name.replace('/', "_").replace('\'', "''");
+            // `\x40` is a `@` that does not stand for the directory.
+            let body = format!(
+                "{{ path: '@/{}', content: \"{n}\\n\\x40{n} 0 3\\n\", OWN }}",
+                name.replace('@', "%")
+            );
+            resources.push(w.resource("file", &body));
+        }
+        let queries = resources.iter().flat_map(|r| r.queries(w.ctx()).unwrap()).collect();
+        let answers = ask(&w.shell, queries);
+        for resource in &resources {
+            let seen = resource.observe(&answers, w.ctx()).unwrap();
+            match resource.diff(&seen, w.ctx()) {
+                Diff::NoOp => {}
+                Diff::Change(change) => assert!(
+                    change.fields.iter().all(|f| f.field == "mode"),
+                    "{:?} {resource:?}: {change:?}",
+                    w.shell
+                ),
+            }
+        }
+    });
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{0,40}",
+        "[\\x01-\\x7f]{0,60}",
+        "\\PC{0,30}",
+        Just("'".to_owned()),
+        Just("\n".to_owned()),
+        Just("a\n\n".to_owned()),
+        Just("-n".to_owned()),
+        Just("@1 0 5\nhello".to_owned()),
+        Just("'\\''\"$(id)`id`${x}\\".to_owned()),
+    ]
+}
+
+/// NUL cannot be an argument; everything else must arrive as it is.
+#[test]
+fn quoted_text_arrives_as_it_is() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1));
+    for shell in shells() {
+        // Many texts a process: starting one is what takes time.
+        let texts = proptest::collection::vec(any_text(), 2000..2001);
+        runner
+            .run(&texts, |texts| {
+                let mut script = String::new();
+                let mut wanted = Vec::new();
+                for text in &texts {
+                    script.push_str(&format!("printf '%s\\0' {}\n", quote(text)));
+                    wanted.extend_from_slice(text.as_bytes());
+                    wanted.push(0);
+                }
+                script.push_str(&format!("printf '<%s>\\0' {}\n", words(&texts[..50])));
+                for text in &texts[..50] {
+                    wanted.extend_from_slice(format!("<{text}>\0").as_bytes());
+                }
+                let (ok, stdout, stderr) = sh(&shell, &script, b"");
+                prop_assert!(ok, "{:?}: {}", shell, stderr);
+                prop_assert!(stdout == wanted, "{:?} read something else", shell);
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// Whatever a command prints, its frame holds exactly that.
+#[test]
+fn frames_carry_any_text() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1));
+    for shell in shells() {
+        let texts = proptest::collection::vec((any_text(), 0u32..4), 400..401);
+        runner
+            .run(&texts, |texts| {
+                let mut script = String::from(FRAME_SH);
+                script.push_str("p() { printf %s \"$1\"; return $2; }\n");
+                for (n, (text, status)) in texts.iter().enumerate() {
+                    script.push_str(&format!("frame {n} p {} {status}\n", quote(text)));
+                }
+                let (_, stdout, _) = sh(&shell, &script, b"");
+                let mut reader = FrameReader::default();
+                reader.push(&stdout);
+                for (n, (text, status)) in texts.iter().enumerate() {
+                    let frame = reader.next_frame().unwrap().unwrap();
+                    prop_assert_eq!(frame.id as usize, n);
+                    prop_assert_eq!(frame.status, *status);
+                    prop_assert_eq!(String::from_utf8(frame.bytes).unwrap(), text.as_str());
+                }
+                prop_assert!(reader.rest().is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+}
