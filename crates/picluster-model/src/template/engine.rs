@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
 
 use crate::span::SourceFile;
@@ -183,13 +184,23 @@ fn environment() -> Environment<'static> {
     environment.remove_global("debug");
     environment.add_filter("tojson", to_json);
     environment.set_formatter(|out, state, value| {
-        if value.is_none() {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
+        let refuse = |detail: &'static str| Err(Error::new(ErrorKind::InvalidOperation, detail));
+        match value.kind() {
+            ValueKind::None => refuse(
                 "the value is none and cannot be printed; give it one, or use `| default(…, true)`",
-            ));
+            ),
+            ValueKind::Seq | ValueKind::Iterable => {
+                refuse("a list cannot be printed; use `| join(…)` or `| tojson`, or a loop")
+            }
+            ValueKind::Map => refuse("a mapping cannot be printed; name a key, or use `| tojson`"),
+            // Not `True`: files on a node are seldom Python.
+            ValueKind::Bool => minijinja::escape_formatter(
+                out,
+                state,
+                &Value::from(if value.is_true() { "true" } else { "false" }),
+            ),
+            _ => minijinja::escape_formatter(out, state, value),
         }
-        minijinja::escape_formatter(out, state, value)
     });
     environment
 }

@@ -23,6 +23,7 @@ impl Kinds for Few {
                     "path": { "type": "string", "pattern": "^/" },
                     "content": { "$ref": "#/$defs/Text" },
                     "mode": { "type": ["string", "null"], "pattern": "^0[0-7]{3}$" },
+                    "owner": { "type": "string" },
                 },
                 "$defs": { "Text": { "type": "string", "description": "What stands in it" } },
             }),

@@ -236,6 +236,7 @@ fn what_is_undefined_or_none_is_never_printed() {
 resources:
   - file: { path: "/a/{{ params.name }}", content: "{{ groups.slow }}" }
   - file: { path: "/a", content: "{% for n in nodes %}{{ n.ip }}{% endfor %}" }
+  - file: { path: "/a{{ vars.packages }}", content: "{{ node }}: {{ true }}" }
   - file: { path: /b, template: t.j2 }
   - file: { path: /c, content: "{{ 1 / 0 }}" }
     when: facts.memory_mib
@@ -262,7 +263,7 @@ resources: []
 
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
-    let role = "resources:\n  - file: { path: /a, content: \"{{ nodes | tojson(2) }}{{ node }}{{ vars.packages }}\" }\n";
+    let role = "resources:\n  - file: { path: /a, content: \"{{ nodes | tojson(2) }}{{ node | tojson }}{{ vars.packages | join }}\" }\n";
     let first = bodies(role, &[], "pi-1");
     assert_eq!(first, bodies(role, &[], "pi-1"));
     assert!(
@@ -287,4 +288,37 @@ fn there_is_no_clock_and_no_chance() {
         &[],
     );
     assert!(folder.bad().contains("unknown filter `random`"));
+}
+
+#[test]
+fn templates_can_import_extend_and_define() {
+    let role = "resources:\n  - file: { path: /a, template: a.j2 }\n  - file: { path: /b, template: b.j2 }\n";
+    let files = [
+        (
+            "roles/r/templates/macros.j2",
+            "{% macro line(name, width=4) %}\n{{ name | upper }} {{ width }} {{ caller is defined }}\n{% endmacro %}\n",
+        ),
+        (
+            "roles/r/templates/a.j2",
+            "{% from 'macros.j2' import line %}\n{% import 'macros.j2' as m %}\n{% set list = namespace(n=0) %}\n{% for n in nodes if n.expected == 'present' %}\n{% set list.n = list.n + loop.index %}\n{{ line(n.name) }}{{ m.line(n.address, width=2) }}{% endfor %}\n{{ list.n }}\n",
+        ),
+        (
+            "roles/r/templates/base.j2",
+            "head\n{% block body %}\nnothing\n{% endblock %}\n{% include 'part.j2' %}\n",
+        ),
+        (
+            "roles/r/templates/part.j2",
+            "{{ greeting | default('no greeting') }}\n",
+        ),
+        (
+            "roles/r/templates/b.j2",
+            "{% extends 'base.j2' %}\n{% block body %}\n{{ super() }}{{ node.name }}\n{% endblock %}\n",
+        ),
+    ];
+    let found = bodies(role, &files, "pi-1");
+    assert_eq!(
+        found[0]["content"],
+        "PI-1 4 false\n10.0.0.1 2 false\nPI-2 4 false\n10.0.0.2 2 false\n3\n"
+    );
+    assert_eq!(found[1]["content"], "head\nnothing\npi-1\nno greeting\n");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use picluster_model::{Color, RoleLibrary, load, render};
 
-use crate::kinds::Few;
+use crate::kinds::{Few, Folder};
 
 /// Roles are judged with the real kinds elsewhere; here only the inventories are.
 #[test]
@@ -25,4 +25,34 @@ fn starters_are_good_and_name_the_schema_first() {
         }
     }
     assert_eq!(nodes, [1, 3, 7]);
+}
+
+/// The documentation shows what is accepted.
+#[test]
+fn examples_in_the_documentation_are_good() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let example = |name: &str| -> String {
+        let text = std::fs::read_to_string(root.join("docs").join(name)).unwrap();
+        let (_, rest) = text.split_once("```yaml\n").unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let empty = "resources: []\n";
+    let inventory = Folder::new(&[
+        ("inventory.yaml", &example("inventory.md")),
+        ("roles/base/role.yaml", empty),
+        ("roles/swap-off/role.yaml", empty),
+        ("roles/cgroups/role.yaml", empty),
+    ])
+    .good();
+    assert_eq!(inventory.inventory.nodes.len(), 7);
+    let role = Folder::new(&[
+        (
+            "inventory.yaml",
+            "cluster: c\nroles: [greeting]\nnodes:\n  pi-1: { address: 10.0.0.1 }\n",
+        ),
+        ("roles/greeting/role.yaml", &example("roles.md")),
+        ("roles/greeting/templates/motd.j2", "{{ params.text }}\n"),
+    ])
+    .good();
+    assert_eq!(role.roles["greeting"].entries.len(), 2);
 }
