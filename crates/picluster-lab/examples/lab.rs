@@ -10,8 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use picluster_lab::{
-    INTERNAL_ARGUMENT, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour, Progress, Wait,
-    internal_main, preflight,
+    INTERNAL_ARGUMENT, ImageName, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour,
+    Progress, Wait, internal_main, preflight, remove_image,
 };
 
 fn main() -> ExitCode {
@@ -80,6 +80,10 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
             }
             Ok(())
         }
+        ["forget", suite] => ImageName::ALL
+            .into_iter()
+            .filter(|i| i.suite() == *suite)
+            .try_for_each(|i| remove_image(i, &options)),
         ["status", name] => {
             for n in open(name)?.status()? {
                 println!("{n:?}");

@@ -52,6 +52,8 @@ impl Loopback {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
+                // The tail of a file need not wait for the reader's acknowledgement.
+                let _ = stream.set_nodelay(true);
                 let cache = Arc::clone(&cache);
                 thread::spawn(move || serve::connection(stream, &cache));
             }
@@ -85,6 +87,7 @@ fn pass_on(tcp: TcpStream, socket: &Path) {
     let Ok(unix) = UnixStream::connect(socket) else {
         return;
     };
+    let _ = tcp.set_nodelay(true);
     let (Ok(tcp2), Ok(unix2)) = (tcp.try_clone(), unix.try_clone()) else {
         return;
     };

@@ -37,28 +37,29 @@ fn answer<S: Read + Write>(
         )?;
         return Err(io::ErrorKind::Unsupported.into());
     }
+    // A head leaves in one write: in pieces, each would wait for the acknowledgement of the one before.
     match cache.get(url, head.get("if-modified-since")) {
         Answer::File {
             mut file,
             length,
             last_modified,
         } => {
-            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n")?;
-            if let Some(date) = last_modified {
-                write!(out, "Last-Modified: {date}\r\n")?;
-            }
-            write!(out, "\r\n")?;
+            let date = last_modified
+                .map(|d| format!("Last-Modified: {d}\r\n"))
+                .unwrap_or_default();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{date}\r\n");
+            out.write_all(head.as_bytes())?;
             if method == "GET" {
                 io::copy(&mut file, out)?;
             }
         }
-        Answer::NotModified => write!(out, "HTTP/1.1 304 Not Modified\r\n\r\n")?,
+        Answer::NotModified => out.write_all(b"HTTP/1.1 304 Not Modified\r\n\r\n")?,
         Answer::Status { code, location } => {
-            write!(out, "HTTP/1.1 {code} Upstream\r\nContent-Length: 0\r\n")?;
-            if let Some(location) = location {
-                write!(out, "Location: {location}\r\n")?;
-            }
-            write!(out, "\r\n")?;
+            let location = location
+                .map(|l| format!("Location: {l}\r\n"))
+                .unwrap_or_default();
+            let head = format!("HTTP/1.1 {code} Upstream\r\nContent-Length: 0\r\n{location}\r\n");
+            out.write_all(head.as_bytes())?;
         }
     }
     out.flush()
