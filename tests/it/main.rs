@@ -3,6 +3,8 @@
 
 mod rig;
 
+mod damage;
 mod documents;
 mod first_apply;
+mod truth;
 mod unchanged;
