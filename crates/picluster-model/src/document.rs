@@ -1,6 +1,6 @@
 //! The documents as they are written: the types behind the JSON Schemas.
 //!
-//! A type made with [`document!`] is at once what a schema is generated from and what is read
+//! A type made with `document!` is at once what a schema is generated from and what is read
 //! from the tree, so the two cannot differ. Reading is lenient: what does not fit becomes
 //! nothing, because the schema walker has already said so, and the rest can still be checked.
 

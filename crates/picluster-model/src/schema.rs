@@ -6,6 +6,7 @@
 
 mod generate;
 mod walk;
+mod words;
 
 pub(crate) use generate::{allow_template_file, inventory_schema_ref, role_document_schema_ref};
 pub use generate::{inventory_schema, role_schema};
