@@ -49,7 +49,8 @@ pub struct LocalConnector {
     /// Put first in `PATH`: fake tools.
     pub bin: Option<PathBuf>,
     /// Texts replaced on their way to the node by others of the same length: paths of the kernel
-    /// by files of a test.
+    /// by files of a test. `@@@@` becomes the name of a node whose name has four letters, so that
+    /// nodes need not share all files.
     pub replace: Vec<(String, String)>,
     /// A directory of files that count how often a node is still away: `NODE.away` holds the
     /// number of connections that will fail.
@@ -133,8 +134,12 @@ impl Host for LocalHost {
         };
         let shell = self.connector.shell.as_deref().unwrap_or("/bin/sh");
         let mut line = command.replacen("exec /bin/sh ", &format!("exec {shell} "), 1);
-        for (from, to) in &self.connector.replace {
-            line = line.replace(from, to);
+        let mut replace = self.connector.replace.clone();
+        replace.push(("@@@@".into(), self.node.to_string()));
+        for (from, to) in &replace {
+            if from.len() == to.len() {
+                line = line.replace(from, to);
+            }
         }
         let mut child = Command::new("/bin/sh");
         child.arg("-c").arg(line);
@@ -167,7 +172,7 @@ impl Host for LocalHost {
             far_in,
             Box::new(stdin),
             fault.clone(),
-            self.connector.replace.clone(),
+            replace,
             Arc::clone(&cut),
         ));
         tokio::spawn(drain(Box::new(stdout), far_out, fault, Arc::clone(&cut)));

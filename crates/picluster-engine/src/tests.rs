@@ -5,3 +5,6 @@
 mod agent;
 mod apply;
 mod kit;
+mod reboot;
+mod schedule;
+mod sudo;

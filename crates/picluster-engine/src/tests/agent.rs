@@ -163,7 +163,7 @@ async fn what_start_up_files_print_is_passed_over() {
 #[tokio::test]
 async fn garbage_is_called_garbage() {
     let rig = Rig::new();
-    rig.connector.faults(&node("pi"), [Fault::Noise(vec![b'z'; 70_000])]);
+    rig.connector.faults(&node("pi"), [Fault::Noise(vec![b'z'; 200_000])]);
     let error = rig.engine.facts(&node("pi")).await.unwrap_err();
     assert!(matches!(error, NodeError::Garbage { .. }), "{error}");
     // In the middle of a session, too.

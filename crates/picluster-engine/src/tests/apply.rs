@@ -2,13 +2,14 @@
 
 use picluster_model::secret::{Secret, SecretRef};
 use picluster_plan::{Plan, RecordAction};
-use picluster_resource::Resource;
+use picluster_resource::{Effect, Resource};
 use picluster_resource::kinds::file::{File, Presence};
 
 use super::agent::until;
 use super::kit::{Rig, node};
 use crate::event::EventKind;
 use crate::exit_code::ExitCode;
+use crate::host::ConnectError;
 use crate::report::{NodeEnd, Outcome, SkipReason};
 use crate::run::Cancel;
 use crate::testing::Fault;
@@ -251,7 +252,7 @@ async fn one_dead_node_stops_nobody_else() {
     rig.engine.close().await;
     rig.connector.refuse(
         &node("pi-1"),
-        [crate::host::ConnectError::Unreachable {
+        [ConnectError::Unreachable {
             node: node("pi-1"),
             address: "192.168.2.1:22".into(),
             reason: "no route to host".into(),
@@ -278,7 +279,7 @@ async fn another_machine_under_the_same_name_is_refused_before_any_write() {
     let (report, _) = rig.apply(&plan).await;
     assert_eq!(report.exit_code(), ExitCode::IdentityChanged);
     assert_eq!(rig.read("a"), None);
-    assert!(!rig.path("lock/picluster.lock").exists(), "not even a lock was taken");
+    assert!(!rig.path("lock/@@@@.lock").exists(), "not even a lock was taken");
 }
 
 #[tokio::test]
@@ -408,7 +409,7 @@ async fn an_idle_orphan_is_asked_to_stop() {
     let idle = Rig::with(|_, s| s.paths = {
         let mut paths = s.paths.clone();
         paths.run = rig.path("run").display().to_string();
-        paths.lock = rig.path("lock/picluster.lock").display().to_string();
+        paths.lock = rig.path("lock/@@@@.lock").display().to_string();
         paths
     });
     let owner = serde_json::to_string(&super::kit::owner("r0")).unwrap();
@@ -423,4 +424,60 @@ async fn an_idle_orphan_is_asked_to_stop() {
     assert_eq!(frames[0].status, 0);
     let (report, events) = rig.apply(&plan).await;
     assert_eq!(report.exit_code(), ExitCode::Done, "{events:?}");
+}
+
+#[tokio::test]
+async fn after_a_change_to_the_way_in_only_a_new_connection_counts() {
+    for works in [true, false] {
+        let rig = Rig::new();
+        let mut plan = rig.plan(&[("pi", vec![rig.file("sshd", "x"), rig.file("b", "b")])]).await;
+        plan.steps[0].change.effects.insert(Effect::Access("sshd".into()));
+        if !works {
+            let reason = ConnectError::Authentication {
+                node: node("pi"),
+                user: "me".into(),
+                address: "local".into(),
+                reason: "publickey".into(),
+            };
+            rig.connector.refuse(&node("pi"), [reason]);
+        }
+        let (report, _) = rig.apply(&plan).await;
+        let steps = &report.nodes[&node("pi")].steps;
+        if works {
+            assert_eq!(report.exit_code(), ExitCode::Done, "{report:?}");
+            assert_eq!(rig.engine.counters().total().connections, 2);
+        } else {
+            assert!(matches!(&steps[0].outcome, Outcome::Failed(f) if f.what.contains("no way in")), "{steps:?}");
+            assert_eq!(steps[1].outcome, Outcome::Skipped(SkipReason::Node(node("pi"))));
+            assert_eq!(rig.read("b"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_takes_too_long_is_reported_with_what_runs_and_is_not_killed() {
+    let rig = Rig::with(|_, s| s.answer_timeout = std::time::Duration::from_millis(600));
+    let plan = rig.plan(&[("pi", vec![gate(&rig, "a"), rig.file("b", "b")])]).await;
+    tokio::time::pause();
+    let (run, _events, _cancel) = rig.run("r1");
+    // Time stands still until the step waits, then it runs as fast as it can.
+    let report = {
+        let mut apply = std::pin::pin!(rig.engine.apply(&plan, run));
+        tokio::time::resume();
+        tokio::select! {
+            biased;
+            _ = &mut apply => panic!("it cannot be over"),
+            () = until(|| rig.path("a.started").exists()) => {}
+        }
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(61)).await;
+        tokio::time::resume();
+        apply.await
+    };
+    let steps = &report.nodes[&node("pi")].steps;
+    let Outcome::Failed(failure) = &steps[0].outcome else { panic!("{steps:?}") };
+    assert!(failure.what.starts_with("it did not end within 60 s"), "{failure:?}");
+    assert_eq!(steps[1].outcome, Outcome::Skipped(SkipReason::Node(node("pi"))));
+    std::fs::write(rig.path("a.go"), "").unwrap();
+    until(|| rig.read("a").as_deref() == Some("a")).await;
 }

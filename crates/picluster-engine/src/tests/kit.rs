@@ -39,7 +39,6 @@ pub fn whoami() -> (String, String) {
 pub struct Rig {
     pub dir: TempDir,
     pub connector: Arc<LocalConnector>,
-    pub clock: Arc<TestClock>,
     pub engine: Engine,
     pub secrets: SecretValues,
 }
@@ -59,7 +58,7 @@ impl Rig {
         let mut settings = Settings::new(clock.clone());
         settings.paths = NodePaths {
             run: dir.path().join("run").display().to_string(),
-            lock: dir.path().join("lock/picluster.lock").display().to_string(),
+            lock: dir.path().join("lock/@@@@.lock").display().to_string(),
             owned: dir.path().join("owned").display().to_string(),
         };
         settings.lock_poll = std::time::Duration::from_millis(20);
@@ -72,7 +71,6 @@ impl Rig {
             engine: Engine::new(Arc::new(Local(connector.clone())), settings),
             dir,
             connector,
-            clock,
             secrets: SecretValues::default(),
         }
     }

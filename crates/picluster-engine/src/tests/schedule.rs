@@ -1,0 +1,314 @@
+//! The scheduler over random graphs, outcomes, limits and interrupts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picluster_model::{NodeName, RoleName};
+use picluster_plan::StepAddr;
+use proptest::prelude::*;
+
+use crate::guard::{Guard, NoGuard, OneAtATime};
+use crate::report::SkipReason;
+use crate::run::Cancel;
+use crate::scheduler::{After, Command, Input, Limits, Scheduler, StepSpec};
+
+fn addr(node: usize, step: usize) -> StepAddr {
+    StepAddr {
+        node: NodeName::new(format!("n{node}")).unwrap(),
+        role: RoleName::new("r").unwrap(),
+        kind: "file".into(),
+        key: step.to_string(),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    /// Node, needs (indices, mostly earlier ones), reboot, upload.
+    steps: Vec<(usize, Vec<usize>, bool, bool)>,
+    limits: (usize, usize),
+    /// Consumed one a decision: which pending answer comes next, and how it turns out.
+    dice: Vec<u8>,
+    cancel_at: Option<(usize, bool)>,
+    guarded: bool,
+    cyclic: bool,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let step = (
+        0..5_usize,
+        proptest::collection::vec(any::<prop::sample::Index>(), 0..3),
+        proptest::bool::weighted(0.15),
+        proptest::bool::weighted(0.3),
+    );
+    (
+        proptest::collection::vec(step, 0..24),
+        (0..4_usize, 0..3_usize),
+        proptest::collection::vec(any::<u8>(), 64),
+        proptest::option::weighted(0.4, (0..30_usize, any::<bool>())),
+        any::<bool>(),
+        proptest::bool::weighted(0.1),
+    )
+        .prop_map(|(raw, limits, dice, cancel_at, guarded, cyclic)| {
+            let all = raw.len();
+            let steps = raw
+                .into_iter()
+                .enumerate()
+                .map(|(i, (node, needs, reboot, upload))| {
+                    let range = if cyclic { all } else { i };
+                    let needs = needs
+                        .into_iter()
+                        .filter(|_| range > 0)
+                        .map(|n| n.index(range))
+                        .collect();
+                    (node, needs, reboot, upload)
+                })
+                .collect();
+            Case { steps, limits, dice, cancel_at, guarded, cyclic }
+        })
+}
+
+fn specs(case: &Case) -> Vec<StepSpec> {
+    case.steps
+        .iter()
+        .enumerate()
+        .map(|(i, (node, needs, reboot, upload))| StepSpec {
+            addr: addr(*node, i),
+            needs: needs.iter().map(|n| addr(case.steps[*n].0, *n)).collect(),
+            reboot: *reboot,
+            upload: *upload,
+        })
+        .collect()
+}
+
+/// The world: answers commands in an order and a way the dice choose, and checks every rule.
+struct World {
+    specs: BTreeMap<StepAddr, StepSpec>,
+    limits: Limits,
+    dice: std::iter::Cycle<std::vec::IntoIter<u8>>,
+    dialling: BTreeSet<NodeName>,
+    up: BTreeSet<NodeName>,
+    running: BTreeMap<NodeName, StepAddr>,
+    done: BTreeSet<StepAddr>,
+    ended: BTreeMap<StepAddr, Option<SkipReason>>,
+    broken_reboot: bool,
+    guarded: bool,
+    cancelled: bool,
+    aborted: BTreeSet<NodeName>,
+    finished: bool,
+}
+
+impl World {
+    fn roll(&mut self, sides: usize) -> usize {
+        usize::from(self.dice.next().unwrap_or(0)) % sides.max(1)
+    }
+
+    fn end(&mut self, addr: &StepAddr, how: Option<SkipReason>) {
+        assert!(self.ended.insert(addr.clone(), how).is_none(), "{addr} ended twice");
+    }
+
+    fn obey(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            assert!(!self.finished, "{command:?} after the end");
+            match command {
+                Command::Dial(node) => {
+                    assert!(!self.cancelled, "dialled after an interrupt");
+                    assert!(!self.up.contains(&node) && self.dialling.insert(node));
+                    assert!(self.dialling.len() + self.up.len() <= self.limits.nodes.max(1));
+                }
+                Command::Run(addr) | Command::Reboot(addr) => {
+                    assert!(!self.cancelled, "started after an interrupt");
+                    let spec = &self.specs[&addr];
+                    assert!(spec.needs.iter().all(|n| self.done.contains(n)), "{addr} too early");
+                    assert!(!self.ended.contains_key(&addr));
+                    assert!(self.up.contains(&addr.node));
+                    if self.guarded && spec.reboot {
+                        let other = self.running.values().any(|a| self.specs[a].reboot);
+                        assert!(!other && !self.broken_reboot, "{addr} was let through");
+                    }
+                    let before = self.running.insert(addr.node.clone(), addr);
+                    assert_eq!(before, None, "two steps on one node");
+                    let uploads = self.running.values().filter(|a| self.specs[*a].upload).count();
+                    assert!(uploads <= self.limits.uploads.max(1));
+                }
+                Command::Skip { addr, reason } => {
+                    if let SkipReason::Needs(cause) = &reason {
+                        // The first cause, which itself did not wait for another step.
+                        assert!(
+                            *cause == addr || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
+                            "{addr} names {cause}"
+                        );
+                        assert!(!self.done.contains(cause));
+                    }
+                    self.end(&addr, Some(reason));
+                }
+                Command::Close(node) => {
+                    assert!(self.up.remove(&node), "closed what is not up");
+                    assert!(!self.running.contains_key(&node), "closed under a running step");
+                }
+                Command::Abort(node) => {
+                    self.aborted.insert(node);
+                }
+                Command::Finish => self.finished = true,
+            }
+        }
+    }
+
+    /// Something that was begun comes to an answer.
+    fn answer(&mut self) -> Option<Input> {
+        let mut pending: Vec<NodeName> = self.dialling.iter().cloned().collect();
+        pending.extend(self.running.keys().cloned());
+        if pending.is_empty() {
+            return None;
+        }
+        let pick = self.roll(pending.len());
+        let node = pending.swap_remove(pick);
+        if self.dialling.remove(&node) {
+            return Some(if self.roll(6) == 0 || self.aborted.contains(&node) {
+                Input::NodeDown(node)
+            } else {
+                self.up.insert(node.clone());
+                Input::NodeUp(node)
+            });
+        }
+        let addr = self.running.remove(&node)?;
+        let cut = self.aborted.contains(&node);
+        let done = !cut && self.roll(5) != 0;
+        let after = match self.roll(6) {
+            0 if !done => After::Down,
+            1 => After::Away,
+            _ if cut => After::Away,
+            _ => After::Up,
+        };
+        if after != After::Up {
+            self.up.remove(&node);
+        }
+        if done {
+            self.done.insert(addr.clone());
+        } else if self.specs[&addr].reboot {
+            self.broken_reboot = true;
+        }
+        self.end(&addr, None);
+        Some(Input::StepFinished { addr, done, node: after })
+    }
+}
+
+fn play(case: &Case) -> World {
+    let specs = specs(case);
+    let limits = Limits { nodes: case.limits.0, uploads: case.limits.1 };
+    let guard: Box<dyn Guard> = if case.guarded {
+        Box::new(OneAtATime::new(specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone())))
+    } else {
+        Box::new(NoGuard)
+    };
+    let mut world = World {
+        specs: specs.iter().map(|s| (s.addr.clone(), s.clone())).collect(),
+        limits,
+        dice: case.dice.clone().into_iter().cycle(),
+        dialling: BTreeSet::new(),
+        up: BTreeSet::new(),
+        running: BTreeMap::new(),
+        done: BTreeSet::new(),
+        ended: BTreeMap::new(),
+        broken_reboot: false,
+        guarded: case.guarded,
+        cancelled: false,
+        aborted: BTreeSet::new(),
+        finished: false,
+    };
+    let mut scheduler = Scheduler::new(specs, limits, guard);
+    world.obey(scheduler.step(Input::Start));
+    // Every answer ends a step or a dial; dials are bounded by steps and rooms made for them.
+    for turn in 0..10_000 {
+        if let Some((at, now)) = case.cancel_at
+            && turn == at
+            && !world.finished
+        {
+            world.cancelled = true;
+            world.obey(scheduler.step(Input::Cancel(Cancel::Finish)));
+            if now {
+                world.obey(scheduler.step(Input::Cancel(Cancel::Now)));
+            }
+        }
+        let Some(input) = world.answer() else { break };
+        world.obey(scheduler.step(input));
+    }
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_step_ends_exactly_once_and_no_rule_is_broken(case in cases()) {
+        let world = play(&case);
+        prop_assert!(world.finished, "it never ended");
+        prop_assert!(world.up.is_empty() && world.dialling.is_empty() && world.running.is_empty());
+        for addr in world.specs.keys() {
+            prop_assert!(world.ended.contains_key(addr), "{addr} has no end");
+        }
+        let calm = case.cancel_at.is_none() && !case.guarded && !case.cyclic;
+        for (addr, how) in &world.ended {
+            if calm && matches!(how, Some(SkipReason::Cancelled | SkipReason::Guard(_))) {
+                prop_assert!(false, "{addr}: {how:?} for no reason");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
+    let case = Case {
+        steps: vec![
+            (0, vec![], false, false),
+            (0, vec![0], false, false),
+            (0, vec![1], true, false),
+            (1, vec![1], false, false),
+        ],
+        limits: (4, 4),
+        dice: vec![0],
+        cancel_at: None,
+        guarded: false,
+        cyclic: false,
+    };
+    let mut scheduler = Scheduler::new(specs(&case), Limits { nodes: 4, uploads: 4 }, Box::new(NoGuard));
+    let n0 = NodeName::new("n0").unwrap();
+    assert_eq!(scheduler.likely_first(&n0), Some(&addr(0, 0)));
+    assert_eq!(scheduler.step(Input::Start), [Command::Dial(n0.clone())]);
+    assert_eq!(scheduler.step(Input::NodeUp(n0)), [Command::Run(addr(0, 0))]);
+    assert_eq!(scheduler.likely_next(&addr(0, 0)), Some(&addr(0, 1)));
+    let done = Input::StepFinished { addr: addr(0, 0), done: true, node: After::Up };
+    assert_eq!(scheduler.step(done), [Command::Run(addr(0, 1))]);
+    assert_eq!(scheduler.likely_next(&addr(0, 1)), None, "a reboot has its own way of looking");
+}
+
+#[test]
+fn a_thousand_nodes_are_scheduled_in_no_time() {
+    let steps = (0..30_000).map(|i| {
+        let needs = if i >= 1000 { vec![i - 1000] } else { vec![] };
+        (i % 1000, needs, false, false)
+    });
+    let case = Case {
+        steps: steps.collect(),
+        limits: (64, 8),
+        dice: vec![2],
+        cancel_at: None,
+        guarded: false,
+        cyclic: false,
+    };
+    let specs = specs(&case);
+    let mut scheduler = Scheduler::new(specs, Limits { nodes: 64, uploads: 8 }, Box::new(NoGuard));
+    let mut queue: std::collections::VecDeque<Command> = scheduler.step(Input::Start).into();
+    let mut steps = 0;
+    while let Some(command) = queue.pop_front() {
+        let input = match command {
+            Command::Dial(node) => Input::NodeUp(node),
+            Command::Run(addr) => {
+                steps += 1;
+                Input::StepFinished { addr, done: true, node: After::Up }
+            }
+            Command::Finish => break,
+            _ => continue,
+        };
+        queue.extend(scheduler.step(input));
+    }
+    assert_eq!(steps, 30_000);
+}
