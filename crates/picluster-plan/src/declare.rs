@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use picluster_model::inventory::{Node, Project};
-use picluster_model::render::{RenderContext, render_role};
+use picluster_model::render::{ClusterContext, render_role};
 use picluster_model::{Diagnostic, Span};
 use picluster_resource::{Facts, Resource};
 
@@ -26,17 +26,19 @@ pub struct Declared {
     pub span: Option<Span>,
 }
 
-/// Renders every role of `node` against its facts.
+/// Renders every role of `node` against its facts. `cluster` is made once a project: it holds what
+/// all nodes share.
 ///
 /// # Errors
 /// Everything that is wrong, at its place: templates that fail, bodies that do not fit their kind,
 /// one thing declared twice with different content.
 pub fn declare(
     project: &Project,
+    cluster: &ClusterContext,
     node: &Node,
     facts: &Facts,
 ) -> Result<Vec<Declared>, Vec<Diagnostic>> {
-    let context = RenderContext::new(project, node, &facts.constant())?;
+    let context = cluster.node(node, &facts.constant())?;
     let mut declared: Vec<Declared> = Vec::new();
     let mut wrong = Vec::new();
     for role_use in &node.roles {

@@ -1,14 +1,14 @@
 //! From the inventory's ssh settings to a transport.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use picluster_engine::run::Access;
 use picluster_model::inventory::{Node, Project};
-use picluster_model::secret::{Secret, SecretRef, SecretText, SecretValues};
+use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::ssh::{Jump, SshConfigUse, SudoPassword};
-use picluster_model::{NodeName, Yaml, YamlKind};
+use picluster_model::NodeName;
 use picluster_resource::facts::RootAccess;
 use picluster_ssh::{
     AcceptNew, Hop, HostKeyPolicy, Limits, PinName, PinStore, PublicKey, RefuseNew, SshConnector,
@@ -102,43 +102,6 @@ fn target(node: &Node) -> Target {
             .connect_timeout_s
             .map(|s| Duration::from_secs(u64::from(s))),
         host_key_alias: None,
-    }
-}
-
-/// Every secret the documents mention, sudo passwords included.
-#[must_use]
-pub fn references(project: &Project) -> BTreeSet<SecretRef> {
-    let mut found = BTreeSet::new();
-    for node in project.inventory.nodes.values() {
-        if let SudoPassword::Secret(reference) = &node.ssh.sudo {
-            found.insert(reference.clone());
-        }
-        let values = node
-            .vars
-            .values()
-            .chain(node.roles.iter().flat_map(|r| r.params.values()));
-        for var in values {
-            mentioned(&var.value, &mut found);
-        }
-    }
-    found
-}
-
-fn mentioned(value: &Yaml, found: &mut BTreeSet<SecretRef>) {
-    match &value.kind {
-        YamlKind::Seq(items) => items.iter().for_each(|v| mentioned(v, found)),
-        YamlKind::Map(entries) => {
-            if let [(key, _, _)] = entries.as_slice()
-                && matches!(key.as_str(), "secret" | "env" | "sops" | "command")
-                && let Ok(reference) = value.decode::<SecretRef>()
-            {
-                found.insert(reference);
-                return;
-            }
-            entries.iter().for_each(|(_, _, v)| mentioned(v, found));
-        }
-        YamlKind::String(text) => found.extend(SecretText(text.clone()).references()),
-        _ => {}
     }
 }
 

@@ -7,6 +7,7 @@ use picluster_engine::host::ConnectError;
 use picluster_engine::run::Access;
 use picluster_engine::{Engine, NodeError};
 use picluster_model::inventory::{Expected, Node, Project};
+use picluster_model::render::ClusterContext;
 use picluster_model::secret::SecretValues;
 use picluster_model::{Diagnostic, NodeName};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
@@ -163,8 +164,9 @@ async fn probe_all(
 ) -> Result<(), Failure> {
     let mut wrong: Vec<Diagnostic> = Vec::new();
     let mut tasks = JoinSet::new();
+    let cluster = ClusterContext::new(project);
     for (node, facts, host_key) in fit {
-        let declared = match declare(project, node, &facts) {
+        let declared = match declare(project, &cluster, node, &facts) {
             Ok(declared) => declared,
             Err(diagnostics) => {
                 wrong.extend(diagnostics);

@@ -34,7 +34,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
     };
     let project = project::load(&inventory)?;
     let store = Store::of(&inventory, &project.inventory.cluster);
-    let secrets = Arc::new(secrets::resolve(&project, &connect::references(&project))?);
+    let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
     let key = store.key()?;
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let owner = owner(&store);

@@ -38,7 +38,7 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
             .map(|n| n.name.clone())
             .collect();
         if args.root {
-            let secrets = secrets::resolve(&project, &connect::references(&project))?;
+            let secrets = secrets::resolve(&project, &project.secrets())?;
             let found = survey::facts(&engine, nodes.iter().copied()).await;
             let roots: Vec<_> = nodes
                 .iter()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use picluster_engine::ExitCode;
 use picluster_model::vars::Var;
-use picluster_model::{NodeName, VarName, Yaml, YamlKind};
+use picluster_model::{NodeName, Yaml, YamlKind};
 
 use crate::cli::ExplainArgs;
 use crate::error::Failure;
@@ -25,16 +25,7 @@ pub fn run(args: &ExplainArgs, style: Style) -> Result<ExitCode, Failure> {
             Failure::usage(format!("there is no node {:?}", args.node))
                 .hint(format!("the inventory has {}", names.join(", ")))
         })?;
-    let found: Option<&Var> = match args.var.split_once('.') {
-        Some((role, parameter)) => node
-            .roles
-            .iter()
-            .find(|r| r.role.as_str() == role)
-            .and_then(|r| VarName::new(parameter).ok().and_then(|p| r.params.get(&p))),
-        None => VarName::new(args.var.as_str())
-            .ok()
-            .and_then(|name| node.vars.get(&name)),
-    };
+    let found: Option<&Var> = node.lookup(&args.var);
     let Some(var) = found else {
         let mut names: Vec<String> = node.vars.keys().map(ToString::to_string).collect();
         for role in &node.roles {

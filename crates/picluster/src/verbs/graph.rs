@@ -8,7 +8,7 @@ use crate::cli::GraphArgs;
 use crate::error::Failure;
 use crate::store::Store;
 use crate::survey::survey;
-use crate::{connect, project, secrets, verbs};
+use crate::{project, secrets, verbs};
 
 /// Looks at all nodes and prints the graph of what would be done.
 ///
@@ -17,7 +17,7 @@ use crate::{connect, project, secrets, verbs};
 pub fn run(args: &GraphArgs) -> Result<ExitCode, Failure> {
     let project = project::load(&args.source.inventory)?;
     let store = Store::of(&args.source.inventory, &project.inventory.cluster);
-    let secrets = Arc::new(secrets::resolve(&project, &connect::references(&project))?);
+    let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
     let key = store.key()?;
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let plan = verbs::block_on(async {

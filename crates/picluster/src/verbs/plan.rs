@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::store::Store;
 use crate::survey::survey;
 use crate::term::Style;
-use crate::{connect, project, secrets, show, verbs};
+use crate::{project, secrets, show, verbs};
 
 /// Looks at all nodes and shows the plan.
 ///
@@ -19,7 +19,7 @@ use crate::{connect, project, secrets, show, verbs};
 pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     let project = project::load(&args.source.inventory)?;
     let store = Store::of(&args.source.inventory, &project.inventory.cluster);
-    let secrets = Arc::new(secrets::resolve(&project, &connect::references(&project))?);
+    let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
     let key = store.key()?;
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let mut plan = verbs::block_on(async {

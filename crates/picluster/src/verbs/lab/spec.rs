@@ -11,7 +11,7 @@ use picluster_plan::addr::glob;
 use crate::cli::LabMade;
 use crate::error::Failure;
 use crate::verbs::lab::home::Home;
-use crate::{connect, secrets};
+use crate::secrets;
 
 /// One lab node per inventory node, with its name and address; names are resolved inside.
 ///
@@ -19,7 +19,7 @@ use crate::{connect, secrets};
 /// An unknown system, an IPv6 address, a secret without value.
 pub fn specification(project: &Project, made: &LabMade, home: &Home) -> Result<LabSpec, Failure> {
     let systems = systems(made)?;
-    let secrets = secrets::resolve(project, &connect::references(project))?;
+    let secrets = secrets::resolve(project, &project.secrets())?;
     let mut names = Names::default();
     let mut nodes = Vec::new();
     for node in project.inventory.nodes.values() {
