@@ -64,7 +64,9 @@ pub(crate) async fn connect(
         .await
         .map_err(|_| format!("timed out after {}", words::seconds(limit)))??;
     // Interactive by nature: lock-step lines must not wait for Nagle.
-    stream.set_nodelay(true).map_err(|error| words::io(&error))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| words::io(&error))?;
     Ok(stream)
 }
 
@@ -92,7 +94,11 @@ fn unresolved(host: &str, error: &io::Error) -> String {
     } else {
         format!("the name {host} could not be looked up: {text}")
     };
-    if host.trim_end_matches('.').to_ascii_lowercase().ends_with(".local") {
+    if host
+        .trim_end_matches('.')
+        .to_ascii_lowercase()
+        .ends_with(".local")
+    {
         format!(
             "{sentence}; `.local` names are answered by multicast DNS, which this program does not \
              speak: give the node's address, or a name your DNS server knows"
@@ -141,18 +147,25 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_address_is_used_when_the_first_refuses() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("bind");
         let open = listener.local_addr().expect("address");
         let closed: SocketAddr = "127.0.0.1:1".parse().expect("address");
         assert!(first_of(vec![closed, open]).await.is_ok());
-        assert_eq!(first_of(vec![closed]).await.unwrap_err(), "connection refused");
+        assert_eq!(
+            first_of(vec![closed]).await.unwrap_err(),
+            "connection refused"
+        );
     }
 
     #[tokio::test]
     async fn a_silent_address_ends_in_bounded_time() {
         // A queue of one that is full: further connections are neither taken nor refused.
         let socket = tokio::net::TcpSocket::new_v4().expect("socket");
-        socket.bind("127.0.0.1:0".parse().expect("address")).expect("bind");
+        socket
+            .bind("127.0.0.1:0".parse().expect("address"))
+            .expect("bind");
         let listener = socket.listen(0).expect("listen");
         let address = listener.local_addr().expect("address");
         let mut held = Vec::new();
@@ -174,9 +187,8 @@ mod tests {
 
     #[test]
     fn unknown_local_names_say_what_to_do() {
-        let error = io::Error::other(
-            "failed to lookup address information: Name or service not known",
-        );
+        let error =
+            io::Error::other("failed to lookup address information: Name or service not known");
         assert_eq!(unresolved("pi.lan", &error), "the name pi.lan is not known");
         assert!(unresolved("pi.local", &error).contains("multicast DNS"));
         // musl's words.

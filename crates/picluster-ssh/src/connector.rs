@@ -44,10 +44,22 @@ pub struct SshConnector {
 /// Why a host on the way, or the node itself, was not reached. Shared by all nodes that waited.
 #[derive(Debug, Clone)]
 pub(crate) enum DialError {
-    Unreachable { address: String, reason: String },
-    Changed { pinned: String, presented: String },
-    Unknown { presented: String },
-    Authentication { user: String, address: String, reason: String },
+    Unreachable {
+        address: String,
+        reason: String,
+    },
+    Changed {
+        pinned: String,
+        presented: String,
+    },
+    Unknown {
+        presented: String,
+    },
+    Authentication {
+        user: String,
+        address: String,
+        reason: String,
+    },
     Local(String),
 }
 
@@ -197,7 +209,9 @@ impl SshConnector {
                     continue;
                 }
                 Ok(None) => {
-                    return Err(DialError::Local("its host key was pinned, and asked about again".into()));
+                    return Err(DialError::Local(
+                        "its host key was pinned, and asked about again".into(),
+                    ));
                 }
                 Err(HandshakeError::Failed { early: true, .. }) if early + 1 < EARLY_TRIES => {
                     early += 1;
@@ -206,7 +220,12 @@ impl SshConnector {
                 }
                 Err(error) => return Err(failed(error, endpoint)),
             };
-            let login = log_in(&mut connection, endpoint, &self.keyring, self.limits.auth_timeout);
+            let login = log_in(
+                &mut connection,
+                endpoint,
+                &self.keyring,
+                self.limits.auth_timeout,
+            );
             match login.await {
                 Ok(()) => {
                     tracing::debug!(%node, host = %endpoint.pin, address = %endpoint.address(), "connected");

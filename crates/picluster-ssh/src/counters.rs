@@ -62,7 +62,9 @@ impl Counters {
     #[must_use]
     pub fn of(&self, host: &PinName) -> Count {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(host).map(|tally| tally.snapshot()).unwrap_or_default()
+        all.get(host)
+            .map(|tally| tally.snapshot())
+            .unwrap_or_default()
     }
 
     /// The counts of every host dialled, by name.

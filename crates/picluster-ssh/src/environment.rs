@@ -25,10 +25,17 @@ impl Environment {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let named = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+        let named = |name: &str| {
+            variables
+                .get(name)
+                .filter(|value| !value.is_empty())
+                .cloned()
+        };
         Self {
             home: std::env::home_dir(),
-            user: named("USER").or_else(|| named("LOGNAME")).or_else(user_of_passwd),
+            user: named("USER")
+                .or_else(|| named("LOGNAME"))
+                .or_else(user_of_passwd),
             agent_socket: named("SSH_AUTH_SOCK").map(PathBuf::from),
             system_config: Some(PathBuf::from("/etc/ssh/ssh_config")),
             variables,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::pins::{First, PinStore, fingerprint, first_seen};
 use crate::policy::{Decision, FirstContact, HostKeyPolicy};
 use crate::route::Endpoint;
-use crate::wire::Wire;
+use crate::wire::{Flushed, Wire};
 use crate::{CipherOrder, Limits, Pin, words};
 
 /// What every check of a host key needs.
@@ -28,10 +28,18 @@ pub(crate) struct Gatekeeper {
 /// How the check of a host key went.
 enum Verdict {
     Known,
-    Changed { pinned: String, presented: String },
-    Refused { presented: String },
+    Changed {
+        pinned: String,
+        presented: String,
+    },
+    Refused {
+        presented: String,
+    },
     /// Nobody has decided yet; the connection is given up meanwhile.
-    Pending { presented: String, answer: Answer },
+    Pending {
+        presented: String,
+        answer: Answer,
+    },
     Store(String),
 }
 
@@ -49,9 +57,17 @@ impl Drop for Answer {
 pub(crate) enum HandshakeError {
     /// The network or the protocol, in words; `early` when the other side hung up before it
     /// said anything, as a busy sshd does (`MaxStartups`).
-    Failed { reason: String, early: bool },
-    Changed { pinned: String, presented: String },
-    Refused { presented: String },
+    Failed {
+        reason: String,
+        early: bool,
+    },
+    Changed {
+        pinned: String,
+        presented: String,
+    },
+    Refused {
+        presented: String,
+    },
     /// Our pin store cannot be used.
     Store(String),
 }
@@ -65,6 +81,8 @@ pub(crate) struct Established {
     pub ended: watch::Receiver<Option<String>>,
     /// What the other side said about channels it would not open.
     pub refusals: Refusals,
+    /// Tells uploads when their last batch has left.
+    pub flushed: Flushed,
 }
 
 /// Descriptions of refused channels, in order of arrival: russh hands callers only the code.
@@ -115,7 +133,9 @@ impl Handler for Gate {
         reason: DisconnectReason<Self::Error>,
     ) -> Result<(), Self::Error> {
         let text = match &reason {
-            DisconnectReason::ReceivedDisconnect(info) => format!("the node said: {}", info.message),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                format!("the node said: {}", info.message)
+            }
             DisconnectReason::Error(error) => words::ssh(error),
         };
         tracing::debug!(host = %self.contact.pin, reason = %text, "ssh connection ended");
@@ -158,7 +178,10 @@ fn settled(answered: Result<Result<Verdict, String>, tokio::task::JoinError>) ->
 }
 
 fn compare(pinned: &[Pin], key: &PublicKey, presented: String) -> Verdict {
-    if pinned.iter().any(|pin| pin.key.key_data() == key.key_data()) {
+    if pinned
+        .iter()
+        .any(|pin| pin.key.key_data() == key.key_data())
+    {
         return Verdict::Known;
     }
     // The pin of the same algorithm is the one that tells most; any other means a new kind of key.
@@ -219,6 +242,7 @@ pub(crate) async fn handshake(
     let verdict = Arc::new(Mutex::new(None));
     let presented = Arc::new(Mutex::new(None));
     let refusals = Refusals::default();
+    let flushed = wire.flushed();
     let (ended_tx, ended) = watch::channel(None);
     let gate = Gate {
         keeper: Arc::clone(keeper),
@@ -236,7 +260,9 @@ pub(crate) async fn handshake(
         refusals: Arc::clone(&refusals),
     };
     // The grace is spent inside the exchange.
-    let limit = limits.kex_timeout.saturating_add(limits.first_contact_grace);
+    let limit = limits
+        .kex_timeout
+        .saturating_add(limits.first_contact_grace);
     let connected = timeout(limit, russh::client::connect_stream(config, wire, gate)).await;
     let judged = lock(&verdict).take();
     match judged {
@@ -245,7 +271,10 @@ pub(crate) async fn handshake(
         }
         Some(Verdict::Refused { presented }) => return Err(HandshakeError::Refused { presented }),
         Some(Verdict::Store(reason)) => return Err(HandshakeError::Store(reason)),
-        Some(Verdict::Pending { presented, mut answer }) => {
+        Some(Verdict::Pending {
+            presented,
+            mut answer,
+        }) => {
             tracing::debug!(host = %endpoint.pin, %presented, "connection dropped while someone decides");
             return match settled((&mut answer.0).await) {
                 Verdict::Known => Ok(None),
@@ -266,6 +295,7 @@ pub(crate) async fn handshake(
             host_key,
             ended,
             refusals,
+            flushed,
         })),
         (Ok(Ok(_)), None) => Err(HandshakeError::Failed {
             reason: "the host presented no key".into(),
@@ -291,7 +321,10 @@ fn hung_up(error: &russh::Error) -> bool {
         russh::Error::Disconnect | russh::Error::HUP => true,
         russh::Error::IO(error) => matches!(
             error.kind(),
-            Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted
+            Kind::UnexpectedEof
+                | Kind::ConnectionReset
+                | Kind::BrokenPipe
+                | Kind::ConnectionAborted
         ),
         _ => false,
     }
@@ -369,7 +402,11 @@ fn config(pins: &[Pin], limits: &Limits) -> Config {
 /// The algorithms of pinned keys first: a host with several keys must present the one we know.
 fn host_key_algorithms(pins: &[Pin]) -> Vec<Algorithm> {
     let mut all = vec![Algorithm::Ed25519];
-    for curve in [EcdsaCurve::NistP256, EcdsaCurve::NistP384, EcdsaCurve::NistP521] {
+    for curve in [
+        EcdsaCurve::NistP256,
+        EcdsaCurve::NistP384,
+        EcdsaCurve::NistP521,
+    ] {
         all.push(Algorithm::Ecdsa { curve });
     }
     if cfg!(feature = "rsa") {
@@ -378,10 +415,11 @@ fn host_key_algorithms(pins: &[Pin]) -> Vec<Algorithm> {
         }
     }
     let is_pinned = |algorithm: &Algorithm| {
-        pins.iter().any(|pin| match (pin.key.algorithm(), algorithm) {
-            (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
-            (pinned, algorithm) => pinned == *algorithm,
-        })
+        pins.iter()
+            .any(|pin| match (pin.key.algorithm(), algorithm) {
+                (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
+                (pinned, algorithm) => pinned == *algorithm,
+            })
     };
     // Stable: among pinned and among others the order above stays.
     all.sort_by_key(|algorithm| !is_pinned(algorithm));

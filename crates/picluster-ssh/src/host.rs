@@ -1,13 +1,15 @@
 //! An open connection: programs and tunnels over it, and its end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use picluster_engine::host::{Host, HostError, Peer, Session};
-use russh::Disconnect;
+use russh::client::Msg;
+use russh::{Channel, Disconnect};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::connector::DialError;
@@ -90,9 +92,12 @@ impl Link {
         let opened = timeout(
             to.connect_timeout,
             // Nobody connects from here: OpenSSH sends the same for `ssh -W`.
-            self.connection
-                .handle
-                .channel_open_direct_tcpip(to.host.as_str(), u32::from(to.port), "127.0.0.1", 65535),
+            self.connection.handle.channel_open_direct_tcpip(
+                to.host.as_str(),
+                u32::from(to.port),
+                "127.0.0.1",
+                65535,
+            ),
         )
         .await;
         let alone = others == 0 && self.opening.fetch_sub(1, Ordering::AcqRel) == 1;
@@ -104,7 +109,7 @@ impl Link {
                 "timed out after {}",
                 words::seconds(to.connect_timeout)
             ))),
-            Ok(Ok(channel)) => Ok(tunnel(channel)),
+            Ok(Ok(channel)) => Ok(tunnel(channel, self.connection.flushed.clone())),
             Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
                 let said = self.refusal(alone).await;
                 Err(unreachable(match said {
@@ -125,14 +130,7 @@ impl Link {
     /// tunnel is meant, so they are only used when there was but one.
     async fn refusal(&self, alone: bool) -> Option<String> {
         for _ in 0..5 {
-            let mut said = {
-                let mut refusals = self
-                    .connection
-                    .refusals
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *refusals)
-            };
+            let mut said = { std::mem::take(&mut *lock(&self.connection.refusals)) };
             if let (Some(text), true, true) = (said.pop(), said.is_empty(), alone) {
                 return (!text.is_empty()).then(|| text.to_lowercase());
             }
@@ -157,10 +155,16 @@ impl Link {
     }
 }
 
+/// A channel being opened ahead of its use.
+type Spare = JoinHandle<Option<Channel<Msg>>>;
+
 /// A node one is logged in to.
 pub(crate) struct SshHost {
     link: Arc<Link>,
     channels: Arc<Semaphore>,
+    /// Opened together with an earlier program's channel, so that the next program starts a round trip
+    /// sooner. A plan asks twice: the second question finds this one waiting.
+    spare: Mutex<Option<Spare>>,
 }
 
 impl SshHost {
@@ -168,8 +172,62 @@ impl SshHost {
         Self {
             link: Arc::new(link),
             channels: Arc::new(Semaphore::new(channels.max(1))),
+            spare: Mutex::default(),
         }
     }
+
+    /// A channel for the next program.
+    async fn channel(&self) -> Result<Channel<Msg>, HostError> {
+        if let Some(channel) = self.take_spare().await {
+            return Ok(channel);
+        }
+        let mut waits = REFUSED_WAITS.iter();
+        self.open_spare();
+        loop {
+            match self.link.connection.handle.channel_open_session().await {
+                Ok(channel) => return Ok(channel),
+                Err(russh::Error::ChannelOpenFailure(reason)) => {
+                    // A node that allows one channel has given it to the spare.
+                    if let Some(channel) = self.take_spare().await {
+                        return Ok(channel);
+                    }
+                    match waits.next() {
+                        Some(wait) => sleep(*wait).await,
+                        None => return Err(HostError::Refused(words::channel(&reason))),
+                    }
+                }
+                Err(_) => return Err(self.link.gone().await),
+            }
+        }
+    }
+
+    async fn take_spare(&self) -> Option<Channel<Msg>> {
+        let spare = lock(&self.spare).take()?;
+        spare.await.ok().flatten()
+    }
+
+    fn open_spare(&self) {
+        let mut spare = lock(&self.spare);
+        if spare.is_none() {
+            let link = Arc::clone(&self.link);
+            *spare = Some(tokio::spawn(async move {
+                link.connection.handle.channel_open_session().await.ok()
+            }));
+        }
+    }
+}
+
+impl Drop for SshHost {
+    fn drop(&mut self) {
+        // It would keep the connection open for as long as the node does not answer.
+        if let Some(spare) = lock(&self.spare).take() {
+            spare.abort();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -183,24 +241,19 @@ impl Host for SshHost {
         if !link.is_open() {
             return Err(link.gone().await);
         }
-        let mut waits = REFUSED_WAITS.iter();
-        let channel = loop {
-            match link.connection.handle.channel_open_session().await {
-                Ok(channel) => break channel,
-                Err(russh::Error::ChannelOpenFailure(reason)) => match waits.next() {
-                    Some(wait) => sleep(*wait).await,
-                    None => return Err(HostError::Refused(words::channel(&reason))),
-                },
-                Err(_) => return Err(link.gone().await),
-            }
-        };
+        let channel = self.channel().await?;
         // The answer is not waited for: that would cost a round trip per program, and a refusal ends
         // the session as `Lost` anyway.
         if channel.exec(true, command).await.is_err() {
             return Err(link.gone().await);
         }
         link.tally.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(session(channel, slot, Arc::clone(link)))
+        Ok(session(
+            channel,
+            slot,
+            link.connection.flushed.clone(),
+            Arc::clone(link),
+        ))
     }
 
     fn peer(&self) -> Peer {

@@ -21,6 +21,7 @@ use crate::host::Link;
 use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::route::Endpoint;
 use crate::session::{Task, feed};
+use crate::wire::Flushed;
 
 /// Bytes on their way out that wait for the jump host's window.
 const OUTWARD: usize = 256 * 1024;
@@ -108,13 +109,13 @@ pub(crate) struct Tunnel {
 /// What comes in is taken off the shared connection at once: were it left in the channel's queue while
 /// this node's connection is busy sending, the shared connection would stop, and with it the very
 /// window this node waits for.
-pub(crate) fn tunnel(channel: Channel<Msg>) -> Tunnel {
+pub(crate) fn tunnel(channel: Channel<Msg>, flushed: Flushed) -> Tunnel {
     let (read, write) = channel.split();
     let write = Arc::new(write);
     let (inward_in, inward) = pipe(usize::MAX);
     let (outward, outward_out) = pipe(OUTWARD);
     let (held, released) = oneshot::channel();
-    let feeding = Task(tokio::spawn(feed(outward_out, Arc::clone(&write))));
+    let feeding = Task(tokio::spawn(feed(outward_out, Arc::clone(&write), flushed)));
     tokio::spawn(carry(read, write, inward_in, released, feeding));
     Tunnel {
         inward,

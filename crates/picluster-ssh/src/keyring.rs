@@ -33,7 +33,9 @@ impl Candidate {
             Self::Agent { key, .. } if key.comment.is_empty() => {
                 format!("{} (agent)", fingerprint(&key.public))
             }
-            Self::Agent { key, .. } => format!("{} (agent, {})", fingerprint(&key.public), key.comment),
+            Self::Agent { key, .. } => {
+                format!("{} (agent, {})", fingerprint(&key.public), key.comment)
+            }
             Self::File(file) => match &file.public {
                 Some(public) => format!("{} ({})", file.path.display(), fingerprint(public)),
                 None => file.path.display().to_string(),
@@ -147,9 +149,10 @@ impl Keyring {
         let mut candidates: Vec<Candidate> = Vec::new();
         for candidate in ordered {
             let again = candidate.public().is_some_and(|public| {
-                candidates
-                    .iter()
-                    .any(|seen| seen.public().is_some_and(|seen| seen.key_data() == public.key_data()))
+                candidates.iter().any(|seen| {
+                    seen.public()
+                        .is_some_and(|seen| seen.key_data() == public.key_data())
+                })
             });
             if !again {
                 candidates.push(candidate);
@@ -220,7 +223,9 @@ fn load(path: &Path) -> Identity {
         Err(error) => {
             // A lone `.pub` names a key that only the agent holds.
             return match load_public_key(&beside) {
-                Ok(public) if error.kind() == std::io::ErrorKind::NotFound => Identity::Public(public),
+                Ok(public) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Identity::Public(public)
+                }
                 _ => Identity::Unusable(format!("{}: {error}", path.display())),
             };
         }

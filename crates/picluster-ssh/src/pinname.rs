@@ -11,7 +11,9 @@ pub struct PinName(String);
 
 /// Why a text cannot name a pin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot name a host-key pin: it is empty, starts with `#`, or holds blanks or control characters")]
+#[error(
+    "{0:?} cannot name a host-key pin: it is empty, starts with `#`, or holds blanks or control characters"
+)]
 pub struct PinNameError(String);
 
 impl PinName {
@@ -43,7 +45,11 @@ impl PinName {
         let fits = !text.is_empty()
             && !text.starts_with('#')
             && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-        if fits { Ok(Self(text)) } else { Err(PinNameError(text)) }
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(PinNameError(text))
+        }
     }
 
     /// The name as written in the store.

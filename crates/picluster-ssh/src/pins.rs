@@ -397,21 +397,29 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let store = PinStore::open(dir.path().join("store")).expect("open");
         assert!(store.get(&name("rpi01")).is_empty());
-        store.add(&name("rpi01"), &key(ONE), "first seen\ntoday").expect("add");
+        store
+            .add(&name("rpi01"), &key(ONE), "first seen\ntoday")
+            .expect("add");
         store.add(&name("rpi01"), &key(ONE), "again").expect("add");
         store.add(&name("rpi01"), &key(TWO), "").expect("add");
-        store.add(&name("jump:bastion:22"), &key(TWO), "seeded").expect("add");
+        store
+            .add(&name("jump:bastion:22"), &key(TWO), "seeded")
+            .expect("add");
 
         let text = fs::read_to_string(store.path()).expect("read");
         assert_eq!(
             text,
-            format!("rpi01 {ONE} # first seen today\nrpi01 {TWO}\njump:bastion:22 {TWO} # seeded\n")
+            format!(
+                "rpi01 {ONE} # first seen today\nrpi01 {TWO}\njump:bastion:22 {TWO} # seeded\n"
+            )
         );
         let again = PinStore::open(dir.path().join("store")).expect("open");
         assert_eq!(again.get(&name("rpi01")), store.get(&name("rpi01")));
         assert_eq!(again.get(&name("rpi01")).len(), 2);
 
-        again.replace(&name("rpi01"), &key(TWO), "replaced").expect("replace");
+        again
+            .replace(&name("rpi01"), &key(TWO), "replaced")
+            .expect("replace");
         again.remove(&name("jump:bastion:22")).expect("remove");
         store.refresh().expect("refresh");
         assert_eq!(store.names(), vec![name("rpi01")]);
@@ -424,7 +432,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let store = PinStore::open(dir.path()).expect("open");
         store.add(&name("rpi01"), &key(ONE), "").expect("add");
-        let mode = fs::metadata(store.path()).expect("stat").permissions().mode();
+        let mode = fs::metadata(store.path())
+            .expect("stat")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut names: Vec<_> = fs::read_dir(dir.path())
             .expect("list")
@@ -437,14 +448,21 @@ mod tests {
     #[test]
     fn comments_stay_and_damage_is_named() {
         let dir = tempfile::tempdir().expect("dir");
-        fs::write(dir.path().join(FILE), format!("# our rack\n\nrpi01 {ONE}\n")).expect("write");
+        fs::write(
+            dir.path().join(FILE),
+            format!("# our rack\n\nrpi01 {ONE}\n"),
+        )
+        .expect("write");
         let store = PinStore::open(dir.path()).expect("open");
         store.add(&name("rpi02"), &key(TWO), "").expect("add");
         let text = fs::read_to_string(store.path()).expect("read");
         assert_eq!(text, format!("# our rack\n\nrpi01 {ONE}\nrpi02 {TWO}\n"));
 
-        fs::write(dir.path().join(FILE), format!("rpi01 {ONE}\nrpi02 ssh-ed25519 AAAAbroken\n"))
-            .expect("write");
+        fs::write(
+            dir.path().join(FILE),
+            format!("rpi01 {ONE}\nrpi02 ssh-ed25519 AAAAbroken\n"),
+        )
+        .expect("write");
         let error = PinStore::open(dir.path()).expect_err("damaged").to_string();
         assert!(error.contains("host_keys:2: not a public key"), "{error}");
     }
@@ -458,9 +476,13 @@ mod tests {
                 std::thread::spawn(move || {
                     // A store each, as two runs of the program have.
                     let store = PinStore::open(dir).expect("open");
-                    store.add(&name(&format!("rpi{n:02}")), &key(ONE), "").expect("add");
+                    store
+                        .add(&name(&format!("rpi{n:02}")), &key(ONE), "")
+                        .expect("add");
                     let mine = if n % 2 == 0 { ONE } else { TWO };
-                    store.add_first(&name("shared"), &key(mine), "").expect("add");
+                    store
+                        .add_first(&name("shared"), &key(mine), "")
+                        .expect("add");
                 })
             })
             .collect();
@@ -481,8 +503,14 @@ mod tests {
 
     #[test]
     fn jump_pins_hold_their_address() {
-        assert_eq!(PinName::jump("Bastion.lan", 2222).unwrap().as_str(), "jump:bastion.lan:2222");
-        assert_eq!(PinName::jump("fe80::1", 22).unwrap().as_str(), "jump:[fe80::1]:22");
+        assert_eq!(
+            PinName::jump("Bastion.lan", 2222).unwrap().as_str(),
+            "jump:bastion.lan:2222"
+        );
+        assert_eq!(
+            PinName::jump("fe80::1", 22).unwrap().as_str(),
+            "jump:[fe80::1]:22"
+        );
         assert!(PinName::jump("a b", 22).is_err());
         assert!(PinName::parse("#x").is_err());
     }

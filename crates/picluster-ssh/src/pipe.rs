@@ -139,11 +139,13 @@ impl AsyncWrite for PipeWriter {
 impl PipeReader {
     /// The next chunk as it was written; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
-        poll_fn(|cx| self.poll_front(cx, |state| {
-            let chunk = state.chunks.pop_front()?;
-            state.queued -= chunk.len();
-            Some(chunk)
-        }))
+        poll_fn(|cx| {
+            self.poll_front(cx, |state| {
+                let chunk = state.chunks.pop_front()?;
+                state.queued -= chunk.len();
+                Some(chunk)
+            })
+        })
         .await
     }
 

@@ -46,12 +46,15 @@ pub(crate) struct Route {
     pub node: Endpoint,
 }
 
+/// A configuration that was read, or why it could not be.
+type Read = Result<Arc<SshConfig>, String>;
+
 /// Finds routes. Configuration files are read once each.
 pub(crate) struct Router {
     targets: BTreeMap<NodeName, Target>,
     environment: Environment,
     connect_timeout: Duration,
-    configs: Mutex<Vec<(UseSshConfig, Result<Arc<SshConfig>, String>)>>,
+    configs: Mutex<Vec<(UseSshConfig, Read)>>,
 }
 
 /// What a caller says about a host, whether as a target or as a hop.
@@ -114,7 +117,14 @@ impl Router {
         };
         let endpoint = self.endpoint(&asked, &settings, &place, |_, _| Ok(pin))?;
         if target.jump.is_empty() {
-            self.hops_of_config(&target.address, &settings, &endpoint, &target.config, hops, depth)?;
+            self.hops_of_config(
+                &target.address,
+                &settings,
+                &endpoint,
+                &target.config,
+                hops,
+                depth,
+            )?;
         } else {
             self.resolve_hops(&target.jump, &target.config, hops, depth)?;
         }
@@ -173,11 +183,9 @@ impl Router {
             connect_timeout: None,
         };
         let (settings, place) = self.settings(&asked)?;
-        let endpoint = self.endpoint(&asked, &settings, &place, |host, port| {
-            match &hop.node {
-                Some(node) => Ok(PinName::node(node)),
-                None => PinName::jump(host, port).map_err(|error| error.to_string()),
-            }
+        let endpoint = self.endpoint(&asked, &settings, &place, |host, port| match &hop.node {
+            Some(node) => Ok(PinName::node(node)),
+            None => PinName::jump(host, port).map_err(|error| error.to_string()),
         })?;
         self.hops_of_config(&hop.host, &settings, &endpoint, config, before, depth)?;
         Ok(endpoint)
@@ -235,7 +243,7 @@ impl Router {
         Ok((settings, place))
     }
 
-    fn config(&self, wanted: &UseSshConfig) -> Result<Arc<SshConfig>, String> {
+    fn config(&self, wanted: &UseSshConfig) -> Read {
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, config)) = configs.iter().find(|(of, _)| of == wanted) {
             return config.clone();
@@ -269,7 +277,9 @@ impl Router {
             .map(ToOwned::to_owned)
             .or_else(|| settings.user.clone())
             .or_else(|| self.environment.user.clone())
-            .ok_or("no login user: the inventory names none, and the local user's name is not known")?;
+            .ok_or(
+                "no login user: the inventory names none, and the local user's name is not known",
+            )?;
         let port = asked.port.or(settings.port).unwrap_or(22);
         let mut tokens = Tokens {
             host: Some(original.to_owned()),
@@ -299,7 +309,11 @@ impl Router {
                 .collect()
         };
         let named = !asked.identity.is_empty() || !settings.identity_files.is_empty();
-        let identities = if named { identities } else { self.default_identities() };
+        let identities = if named {
+            identities
+        } else {
+            self.default_identities()
+        };
 
         let agent = if asked.agent == Some(false) {
             None
@@ -349,4 +363,3 @@ fn unbracketed(host: &str) -> &str {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host)
 }
-

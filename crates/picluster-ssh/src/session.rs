@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::pipe::{PipeReader, PipeWriter, pipe};
+use crate::wire::Flushed;
 
 /// Bytes of each stream that wait for their reader, beyond what is queued in the channel.
 const BUFFER: usize = 256 * 1024;
@@ -38,6 +39,7 @@ impl Drop for Task {
 pub(crate) fn session<K: Send + 'static>(
     channel: Channel<Msg>,
     slot: OwnedSemaphorePermit,
+    flushed: Flushed,
     keep: K,
 ) -> Session {
     let (read, write) = channel.split();
@@ -48,7 +50,7 @@ pub(crate) fn session<K: Send + 'static>(
     let (held, released) = oneshot::channel::<()>();
     let held = Arc::new(held);
     let write = Arc::new(write);
-    let feeding = Task(tokio::spawn(feed(stdin_out, Arc::clone(&write))));
+    let feeding = Task(tokio::spawn(feed(stdin_out, Arc::clone(&write), flushed)));
     tokio::spawn(async move {
         let program = Program {
             read,
@@ -78,11 +80,32 @@ pub(crate) fn session<K: Send + 'static>(
     }
 }
 
+/// Bytes of one channel handed to russh before the next flush to the socket is awaited.
+const BATCH: usize = 256 * 1024;
+
 /// Sends what is written to stdin, then end of file.
-pub(crate) async fn feed(mut from: PipeReader, to: Arc<ChannelWriteHalf<Msg>>) {
+///
+/// russh encrypts all it is given before it writes, into a buffer it keeps: a feeder on another
+/// processor would make that as large as the node's window, for every node that ever got a file.
+pub(crate) async fn feed(
+    mut from: PipeReader,
+    to: Arc<ChannelWriteHalf<Msg>>,
+    mut flushed: Flushed,
+) {
+    let mut batch = 0;
     while let Some(chunk) = from.next().await {
+        batch += chunk.len();
+        // Whatever flush comes after this line and after the chunk counts; one must come, since
+        // `data_bytes` hands over only what the window allows to be sent.
+        flushed.mark_unchanged();
         if to.data_bytes(chunk).await.is_err() {
             return;
+        }
+        if batch >= BATCH {
+            batch = 0;
+            if flushed.changed().await.is_err() {
+                return;
+            }
         }
     }
     // An error means that the connection is gone, which the reading side reports.
@@ -132,7 +155,9 @@ impl Program {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => self.stdout.push(data).await,
-                Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => self.stderr.push(data).await,
+                Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
+                    self.stderr.push(data).await
+                }
                 Some(ChannelMsg::Eof) => {
                     ended = true;
                     self.stdout.finish();

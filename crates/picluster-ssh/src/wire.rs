@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::counters::Tally;
@@ -25,11 +26,16 @@ pub(crate) struct Wire {
     stall: Duration,
     timer: Pin<Box<Sleep>>,
     stalled: bool,
+    flushed: watch::Sender<()>,
 }
+
+/// Tells when a batch of packets has left for the socket.
+pub(crate) type Flushed = watch::Receiver<()>;
 
 impl Wire {
     pub fn new(inner: Box<dyn Stream>, tally: Arc<Tally>, stall: Duration) -> Self {
         Self {
+            flushed: watch::Sender::new(()),
             inner,
             tally,
             stall,
@@ -38,12 +44,13 @@ impl Wire {
         }
     }
 
+    /// Changes whenever russh has written out everything it had encrypted; closed with the wire.
+    pub fn flushed(&self) -> Flushed {
+        self.flushed.subscribe()
+    }
+
     /// Passes progress on; starts or watches the timer when there is none.
-    fn watch<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        poll: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stalled = false;
             return poll;
@@ -60,7 +67,6 @@ impl Wire {
     }
 }
 
-
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -70,7 +76,9 @@ impl AsyncRead for Wire {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.tally.bytes_in.fetch_add(read as u64, Ordering::Relaxed);
+        self.tally
+            .bytes_in
+            .fetch_add(read as u64, Ordering::Relaxed);
         poll
     }
 }
@@ -83,13 +91,18 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &poll {
-            self.tally.bytes_out.fetch_add(*written as u64, Ordering::Relaxed);
+            self.tally
+                .bytes_out
+                .fetch_add(*written as u64, Ordering::Relaxed);
         }
         self.watch(cx, poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.inner).poll_flush(cx);
+        if poll.is_ready() {
+            self.flushed.send_replace(());
+        }
         self.watch(cx, poll)
     }
 

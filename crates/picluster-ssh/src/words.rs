@@ -52,7 +52,9 @@ fn no_common(kind: &russh::AlgorithmKind, theirs: &[String]) -> String {
         russh::AlgorithmKind::Kex => format!("no key exchange in common; it offers {theirs}"),
         russh::AlgorithmKind::Cipher => format!("no cipher in common; it offers {theirs}"),
         russh::AlgorithmKind::Mac => format!("no MAC in common; it offers {theirs}"),
-        russh::AlgorithmKind::Compression => format!("no compression in common; it offers {theirs}"),
+        russh::AlgorithmKind::Compression => {
+            format!("no compression in common; it offers {theirs}")
+        }
     }
 }
 

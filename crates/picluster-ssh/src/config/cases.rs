@@ -4,7 +4,7 @@
 //! ```text
 //! #? HOST [USER]        a question: what holds for this host (and login user)?
 //! #> SETTING VALUE      one line per setting that the file decides
-//! #! TEXT               instead: an error that holds this text (not put to `ssh`)
+//! #! TEXT               instead: an error that holds this text (the file is not put to `ssh`)
 //! ```
 //! `@DIR@` stands for the directory of the cases.
 
@@ -37,7 +37,11 @@ fn questions(text: &str) -> Vec<Question> {
                 error: None,
             });
         } else if let Some(line) = line.strip_prefix("#> ") {
-            questions.last_mut().expect("a question").expected.push(line.trim().to_owned());
+            questions
+                .last_mut()
+                .expect("a question")
+                .expected
+                .push(line.trim().to_owned());
         } else if let Some(text) = line.strip_prefix("#! ") {
             questions.last_mut().expect("a question").error = Some(text.trim().to_owned());
         }
@@ -62,7 +66,10 @@ fn rendered(settings: &Settings, host: &str) -> Vec<String> {
             original: Some(host.to_owned()),
             ..Tokens::default()
         };
-        lines.push(format!("hostname {}", expand(name, &tokens, &environment()).expect("expands")));
+        lines.push(format!(
+            "hostname {}",
+            expand(name, &tokens, &environment()).expect("expands")
+        ));
     }
     if let Some(user) = &settings.user {
         lines.push(format!("user {user}"));
@@ -74,7 +81,10 @@ fn rendered(settings: &Settings, host: &str) -> Vec<String> {
         lines.push(format!("identityfile {file}"));
     }
     if let Some(only) = settings.identities_only {
-        lines.push(format!("identitiesonly {}", if only { "yes" } else { "no" }));
+        lines.push(format!(
+            "identitiesonly {}",
+            if only { "yes" } else { "no" }
+        ));
     }
     if let Some(agent) = &settings.identity_agent {
         lines.push(format!("identityagent {agent}"));
@@ -116,7 +126,10 @@ fn openssh(file: &Path, question: &Question) -> Option<BTreeMap<String, Vec<Stri
     let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in String::from_utf8_lossy(&done.stdout).lines() {
         if let Some((name, value)) = line.split_once(' ') {
-            settings.entry(name.to_owned()).or_default().push(value.to_owned());
+            settings
+                .entry(name.to_owned())
+                .or_default()
+                .push(value.to_owned());
         }
     }
     Some(settings)
@@ -135,7 +148,10 @@ fn every_case_says_what_openssh_says() {
     // Parts first: cases include them.
     let parts = scratch.path().join("parts");
     fs::create_dir(&parts).expect("dir");
-    for part in fs::read_dir(directory.join("parts")).expect("parts").flatten() {
+    for part in fs::read_dir(directory.join("parts"))
+        .expect("parts")
+        .flatten()
+    {
         fs::copy(part.path(), parts.join(part.file_name())).expect("copied");
     }
     let mut asked = 0;
@@ -146,7 +162,11 @@ fn every_case_says_what_openssh_says() {
         fs::write(&copy, &text).expect("written");
         for question in questions(&text) {
             asked += 1;
-            let at = format!("{}: {}", file.file_name().expect("name").display(), question.host);
+            let at = format!(
+                "{}: {}",
+                file.file_name().expect("name").display(),
+                question.host
+            );
             let found = SshConfig::of_file(&copy, &environment()).and_then(|config| {
                 config.lookup(&question.host, question.user.as_deref(), &environment())
             });
@@ -161,7 +181,9 @@ fn every_case_says_what_openssh_says() {
                     assert_eq!(rendered(&found, &question.host), question.expected, "{at}");
                 }
             }
-            let Some(theirs) = openssh(&copy, &question) else {
+            // OpenSSH refuses a damaged file for every host, we only for hosts the damage is about.
+            let damaged = text.lines().any(|line| line.starts_with("#! "));
+            let Some(theirs) = (!damaged).then(|| openssh(&copy, &question)).flatten() else {
                 continue;
             };
             let mut ours: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -213,11 +235,18 @@ fn patterns() {
         ("", "a", false),
         ("192.168.2.?", "192.168.2.11", false),
     ] {
-        assert_eq!(pattern::matches(pattern, text), expected, "{pattern} {text}");
+        assert_eq!(
+            pattern::matches(pattern, text),
+            expected,
+            "{pattern} {text}"
+        );
     }
     // A pattern made to be slow is not.
     assert!(!pattern::matches(&"*a".repeat(40), &"b".repeat(2_000)));
-    assert!(!pattern::matches(&format!("{}c", "*a".repeat(40)), &"a".repeat(2_000)));
+    assert!(!pattern::matches(
+        &format!("{}c", "*a".repeat(40)),
+        &"a".repeat(2_000)
+    ));
     assert!(pattern::list_matches(["pi*", "!pi9"], "pi1"));
     assert!(!pattern::list_matches(["pi*", "!pi9"], "pi9"));
     assert!(!pattern::list_matches(["!pi9"], "pi1"));

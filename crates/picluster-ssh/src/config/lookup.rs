@@ -33,9 +33,8 @@ pub(super) fn lookup(
     user: Option<&str>,
     environment: &Environment,
 ) -> Result<Settings, ConfigError> {
-    let host = host.to_ascii_lowercase();
     let mut lookup = Lookup {
-        host: &host,
+        host,
         user,
         environment,
         settings: Settings::default(),
@@ -61,7 +60,8 @@ impl Lookup<'_> {
         for item in items {
             match item {
                 Item::Host(patterns) => {
-                    let applies = pattern::list_matches(patterns.iter().map(String::as_str), self.host);
+                    let applies =
+                        pattern::list_matches(patterns.iter().map(String::as_str), self.host);
                     active = if applies { around.clone() } else { Active::No };
                 }
                 Item::Match(criteria, place) => {
@@ -165,7 +165,12 @@ impl Lookup<'_> {
         expand(text, &tokens, self.environment).map_err(ConfigError)
     }
 
-    fn set(&mut self, keyword: &str, arguments: &[String], place: &Place) -> Result<(), ConfigError> {
+    fn set(
+        &mut self,
+        keyword: &str,
+        arguments: &[String],
+        place: &Place,
+    ) -> Result<(), ConfigError> {
         let bad = |what: &str| ConfigError(format!("{place}: `{keyword}`: {what}"));
         let first = arguments.first().map_or("", String::as_str);
         let settings = &mut self.settings;

@@ -71,9 +71,15 @@ pub(crate) struct SshConfig {
 impl SshConfig {
     /// The user's and the system's files, each where it exists.
     pub fn of_user(environment: &Environment) -> Result<Self, ConfigError> {
-        let user = environment.home.as_ref().map(|home| home.join(".ssh/config"));
+        let user = environment
+            .home
+            .as_ref()
+            .map(|home| home.join(".ssh/config"));
         let mut files = Vec::new();
-        for path in [user, environment.system_config.clone()].into_iter().flatten() {
+        for path in [user, environment.system_config.clone()]
+            .into_iter()
+            .flatten()
+        {
             if path.exists() {
                 files.push(parse::file(&path, environment)?);
             }
@@ -101,4 +107,5 @@ impl SshConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod cases;

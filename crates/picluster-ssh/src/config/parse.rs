@@ -114,7 +114,11 @@ fn words(line: &str) -> Result<Option<(String, Vec<String>)>, String> {
 }
 
 /// The files an `Include` names, in lexical order; none is no error, as in OpenSSH.
-fn included(argument: &str, from: &Path, environment: &Environment) -> Result<Vec<PathBuf>, String> {
+fn included(
+    argument: &str,
+    from: &Path,
+    environment: &Environment,
+) -> Result<Vec<PathBuf>, String> {
     let path = expand_path(argument, &Tokens::default(), environment)?;
     let path = if path.is_absolute() {
         path
@@ -129,7 +133,9 @@ fn included(argument: &str, from: &Path, environment: &Environment) -> Result<Ve
         match (system, user) {
             (Some(system), _) => system.join(path),
             (None, Some(user)) => user.join(path),
-            (None, None) => return Err("`Include` of a relative path, and no home directory".into()),
+            (None, None) => {
+                return Err("`Include` of a relative path, and no home directory".into());
+            }
         }
     };
     Ok(glob(&path))

@@ -3,7 +3,8 @@
 /// Whether `text` matches one pattern. Not recursive: hostile patterns cost no more than
 /// `pattern × text` steps.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on when a `*` has to take one more character.
     let mut retry: Option<(usize, usize)> = None;

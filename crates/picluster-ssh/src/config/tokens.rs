@@ -38,11 +38,15 @@ pub(crate) fn expand(
             'p' => tokens.port.map(|port| port.to_string()),
             'r' => tokens.user.clone(),
             'u' => environment.user.clone(),
-            'd' => environment.home.as_ref().map(|home| home.display().to_string()),
+            'd' => environment
+                .home
+                .as_ref()
+                .map(|home| home.display().to_string()),
             'i' => Some(rustix::process::getuid().as_raw().to_string()),
             _ => None,
         };
-        let value = value.ok_or_else(|| format!("the token `%{token}` in {text:?} is not supported here"))?;
+        let value = value
+            .ok_or_else(|| format!("the token `%{token}` in {text:?} is not supported here"))?;
         out.push_str(&value);
     }
     Ok(out)

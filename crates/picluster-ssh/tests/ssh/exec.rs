@@ -42,10 +42,15 @@ async fn a_signal_is_told_by_name() {
 #[tokio::test]
 async fn the_exit_needs_no_reader_and_a_writer_learns_that_nobody_reads() {
     let (_rig, _sshd, _connector, host) = Rig::simple().await;
-    let session = host.exec("exec 0<&-; echo said; exit 3").await.expect("starts");
+    let session = host
+        .exec("exec 0<&-; echo said; exit 3")
+        .await
+        .expect("starts");
     let mut stdin = session.stdin;
     drop((session.stdout, session.stderr));
-    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(BOUND, session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Status(3)));
     let endless = async {
         loop {
@@ -69,9 +74,14 @@ async fn lines_go_back_and_forth() {
     let mut stdin = session.stdin;
     let mut lines = BufReader::new(session.stdout).lines();
     for n in 0..50 {
-        stdin.write_all(format!("{n}\n").as_bytes()).await.expect("written");
+        stdin
+            .write_all(format!("{n}\n").as_bytes())
+            .await
+            .expect("written");
         stdin.flush().await.expect("flushed");
-        let line = tokio::time::timeout(BOUND, lines.next_line()).await.expect("answers");
+        let line = tokio::time::timeout(BOUND, lines.next_line())
+            .await
+            .expect("answers");
         assert_eq!(line.expect("read"), Some(format!("got {n}")));
     }
     stdin.shutdown().await.expect("end of file");
@@ -94,7 +104,10 @@ async fn a_dropped_session_closes_its_channel() {
     drop(session);
     let until = Instant::now() + BOUND;
     while !mark.exists() {
-        assert!(Instant::now() < until, "the program never saw the end of its input");
+        assert!(
+            Instant::now() < until,
+            "the program never saw the end of its input"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // The connection is as good as before.
@@ -116,7 +129,9 @@ async fn sixteen_programs_at_once_take_eight_channels_at_a_time() {
     let programs: Vec<_> = (0..16)
         .map(|n| {
             let host = Arc::clone(&host);
-            tokio::spawn(async move { run(host.as_ref(), &format!("sleep 0.2; echo {n}"), b"").await })
+            tokio::spawn(
+                async move { run(host.as_ref(), &format!("sleep 0.2; echo {n}"), b"").await },
+            )
         })
         .collect();
     for (n, program) in programs.into_iter().enumerate() {
@@ -137,7 +152,11 @@ async fn a_refused_channel_is_an_error_in_words() {
     };
     let sshd = Sshd::with(&[&rig.key], &options);
     rig.add("rpi01", &sshd);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     let _held = host.exec("cat").await.expect("the first one starts");
     match host.exec("true").await {
         Err(HostError::Refused(reason)) => assert!(!reason.is_empty()),
@@ -148,7 +167,9 @@ async fn a_refused_channel_is_an_error_in_words() {
 
 /// Repeats a block until `len` bytes are there.
 fn payload(len: usize) -> Vec<u8> {
-    let block: Vec<u8> = (0..65_521_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let block: Vec<u8> = (0..65_521_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     block.iter().copied().cycle().take(len).collect()
 }
 
@@ -158,7 +179,10 @@ async fn sixty_four_megabytes_each_way_arrive_whole() {
     let sent = payload(64 << 20);
     let expected = format!("{:x}", Sha256::digest(&sent));
     let done = run(host.as_ref(), "sha256sum", &sent).await;
-    assert_eq!(String::from_utf8_lossy(&done.stdout), format!("{expected}  -\n"));
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout),
+        format!("{expected}  -\n")
+    );
     // Both ways at the same time.
     let done = run(host.as_ref(), "cat", &sent).await;
     assert_eq!(done.exit, Exit::Status(0));
@@ -175,7 +199,11 @@ async fn keys_are_exchanged_anew_in_the_middle_of_a_transfer() {
     };
     let sshd = Sshd::with(&[&rig.key], &options);
     rig.add("rpi01", &sshd);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     let sent = payload(24 << 20);
     let done = run(host.as_ref(), "cat", &sent).await;
     assert_eq!(done.exit, Exit::Status(0));
@@ -184,8 +212,15 @@ async fn keys_are_exchanged_anew_in_the_middle_of_a_transfer() {
 
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse()
+        .expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,7 +240,10 @@ async fn a_flood_that_nobody_reads_is_held_back_at_the_node() {
     let mut stdout = session.stdout;
     let mut part = vec![0; 1 << 20];
     for _ in 0..8 {
-        tokio::time::timeout(BOUND, stdout.read_exact(&mut part)).await.expect("flows").expect("reads");
+        tokio::time::timeout(BOUND, stdout.read_exact(&mut part))
+            .await
+            .expect("flows")
+            .expect("reads");
     }
 }
 
@@ -222,7 +260,11 @@ async fn an_upload_nobody_takes_is_held_back_here() {
         }
     };
     // Windows and pipes take a few megabytes, then the writer waits.
-    assert!(tokio::time::timeout(Duration::from_secs(3), upload).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), upload)
+            .await
+            .is_err()
+    );
     assert!(connector.counters().total().bytes_out < 16 << 20);
     let grown = resident().saturating_sub(before);
     assert!(grown < 24 << 10, "{grown} KiB more memory");

@@ -31,7 +31,11 @@ impl HostKeyPolicy for Person {
         *self.last.lock().unwrap() = Some(contact.clone());
         tokio::time::sleep(self.delay).await;
         self.open.fetch_sub(1, Ordering::SeqCst);
-        if self.accepts { Decision::Accept } else { Decision::Refuse }
+        if self.accepts {
+            Decision::Accept
+        } else {
+            Decision::Refuse
+        }
     }
 }
 
@@ -44,10 +48,17 @@ async fn a_changed_key_ends_it_before_anyone_logs_in() {
     };
     let sshd = Sshd::with(&[&rig.key], &options);
     let old = KeyPair::ed25519(rig.dir.path(), "old_host_key");
-    rig.pins.add(&pin_name("rpi01"), &old.public, "").expect("pinned");
+    rig.pins
+        .add(&pin_name("rpi01"), &old.public, "")
+        .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("refused");
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(
         error,
         ConnectError::HostKeyChanged {
@@ -57,7 +68,9 @@ async fn a_changed_key_ends_it_before_anyone_logs_in() {
         }
     );
     // The server's own account: keys were exchanged, and not even the login service was asked for.
-    let hung_up = || sshd.log().contains("Connection closed by") || sshd.log().contains("Connection reset by");
+    let hung_up = || {
+        sshd.log().contains("Connection closed by") || sshd.log().contains("Connection reset by")
+    };
     for _ in 0..200 {
         if hung_up() {
             break;
@@ -70,7 +83,10 @@ async fn a_changed_key_ends_it_before_anyone_logs_in() {
     assert!(!log.contains("userauth-request"), "{log}");
     assert!(!log.contains("service_accept"), "{log}");
     // And the old pin stands.
-    assert_eq!(rig.pins.get(&pin_name("rpi01"))[0].fingerprint(), old.fingerprint());
+    assert_eq!(
+        rig.pins.get(&pin_name("rpi01"))[0].fingerprint(),
+        old.fingerprint()
+    );
 }
 
 /// The counterpart: in a run that logs in, the same log lines are there to be seen.
@@ -82,10 +98,16 @@ async fn a_pinned_key_lets_the_login_begin() {
         ..Options::default()
     };
     let sshd = Sshd::with(&[&rig.key], &options);
-    rig.pins.add(&pin_name("rpi01"), &sshd.host_keys[0].public, "seeded").expect("pinned");
+    rig.pins
+        .add(&pin_name("rpi01"), &sshd.host_keys[0].public, "seeded")
+        .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     assert!(sshd.log().contains("userauth-request"));
     host.close().await;
 }
@@ -101,8 +123,18 @@ async fn an_unknown_key_is_asked_about_and_pinned_under_the_nodes_name() {
     });
     rig.policy = person.clone();
     let connector = rig.connector();
-    connector.connect(&node("rpi01")).await.expect("connects").close().await;
-    connector.connect(&node("rpi01")).await.expect("connects again").close().await;
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects again")
+        .close()
+        .await;
     assert_eq!(person.asked.load(Ordering::SeqCst), 1);
     let contact = person.last.lock().unwrap().clone().expect("asked");
     assert_eq!(contact.fingerprint, sshd.host_keys[0].fingerprint());
@@ -114,14 +146,28 @@ async fn an_unknown_key_is_asked_about_and_pinned_under_the_nodes_name() {
 
     // OpenSSH itself agrees with the file.
     let ssh = std::process::Command::new("ssh")
-        .args(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "HostKeyAlias=rpi01"])
-        .args(["-o", &format!("UserKnownHostsFile={}", rig.pins.path().display())])
+        .args([
+            "-F",
+            "none",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "HostKeyAlias=rpi01",
+        ])
+        .args([
+            "-o",
+            &format!("UserKnownHostsFile={}", rig.pins.path().display()),
+        ])
         .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i"])
         .arg(&rig.key.path)
         .args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"])
         .output()
         .expect("ssh runs");
-    assert!(ssh.status.success(), "{}", String::from_utf8_lossy(&ssh.stderr));
+    assert!(
+        ssh.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ssh.stderr)
+    );
 }
 
 #[tokio::test]
@@ -130,7 +176,12 @@ async fn a_refused_key_is_not_pinned() {
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("refused");
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(
         error,
         ConnectError::HostKeyUnknown {
@@ -169,7 +220,9 @@ async fn a_person_who_takes_time_holds_no_connection_open() {
 async fn six_unknown_nodes_are_asked_about_one_at_a_time() {
     let mut rig = Rig::new();
     let sshd = Sshd::start(&[&rig.key]);
-    let names: Vec<_> = (1..=6).map(|n| rig.add(&format!("rpi{n:02}"), &sshd)).collect();
+    let names: Vec<_> = (1..=6)
+        .map(|n| rig.add(&format!("rpi{n:02}"), &sshd))
+        .collect();
     rig.limits.first_contact_grace = Duration::from_millis(300);
     let person = Arc::new(Person {
         accepts: true,
@@ -191,7 +244,13 @@ async fn six_unknown_nodes_are_asked_about_one_at_a_time() {
     assert_eq!(person.asked.load(Ordering::SeqCst), 6);
     assert_eq!(person.most_open.load(Ordering::SeqCst), 1);
     // Pins written by six tasks are all there.
-    assert_eq!(PinStore::open(rig.dir.path().join("pins")).expect("opens").names().len(), 6);
+    assert_eq!(
+        PinStore::open(rig.dir.path().join("pins"))
+            .expect("opens")
+            .names()
+            .len(),
+        6
+    );
 }
 
 #[tokio::test]
@@ -203,10 +262,16 @@ async fn a_server_with_several_keys_presents_the_pinned_one() {
     };
     let sshd = Sshd::with(&[&rig.key], &options);
     // Pinned when the card had only its ECDSA key; the new ed25519 one must not look like a change.
-    rig.pins.add(&pin_name("rpi01"), &sshd.host_keys[1].public, "").expect("pinned");
+    rig.pins
+        .add(&pin_name("rpi01"), &sshd.host_keys[1].public, "")
+        .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     assert_eq!(host.peer().host_key, sshd.host_keys[1].fingerprint());
     host.close().await;
 }
@@ -217,7 +282,12 @@ async fn an_alias_is_the_name_of_the_pin() {
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
     rig.targets.get_mut("rpi01").expect("target").host_key_alias = Some("spare-1".into());
-    rig.connector().connect(&node("rpi01")).await.expect("connects").close().await;
+    rig.connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
     assert_eq!(rig.pins.names(), vec![pin_name("spare-1")]);
 }
 
@@ -231,7 +301,13 @@ async fn a_server_with_only_an_rsa_key_is_refused_in_words() {
     };
     let sshd = Sshd::with(&[&rig.key], &options);
     rig.add("rpi01", &sshd);
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("refused").to_string();
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.contains("it has only RSA host keys"), "{error}");
     assert!(error.contains("ssh-keygen -A"), "{error}");
 }

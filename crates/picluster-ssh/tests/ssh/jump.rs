@@ -57,7 +57,9 @@ async fn twelve_nodes_share_one_jump_connection() {
         ..Options::default()
     };
     let (jump, sshd) = (Sshd::with(&[&rig.key], &options), Sshd::start(&[&rig.key]));
-    let names: Vec<_> = (1..=12).map(|n| rig.add(&format!("rpi{n:02}"), &sshd)).collect();
+    let names: Vec<_> = (1..=12)
+        .map(|n| rig.add(&format!("rpi{n:02}"), &sshd))
+        .collect();
     let through = hop(&rig, &jump);
     for target in rig.targets.values_mut() {
         target.jump = vec![through.clone()];
@@ -100,7 +102,10 @@ async fn much_data_both_ways_through_a_jump_host_does_not_lock_up() {
     let one = connector.connect(&node("rpi01")).await.expect("connects");
     let two = connector.connect(&node("rpi02")).await.expect("connects");
     // A program whose output nobody reads must not stop its neighbour on the same jump connection.
-    let _unread = two.exec("head -c 100000000 /dev/zero").await.expect("starts");
+    let _unread = two
+        .exec("head -c 100000000 /dev/zero")
+        .await
+        .expect("starts");
     let sent = vec![42; 24 << 20];
     let done = run(one.as_ref(), "cat", &sent).await;
     assert_eq!(done.exit, Exit::Status(0));
@@ -117,8 +122,16 @@ async fn a_jump_host_that_is_a_node_has_that_nodes_pin_and_target() {
         node: Some(node("gateway")),
         ..Hop::default()
     }];
-    rig.connector().connect(&node("rpi01")).await.expect("connects").close().await;
-    assert_eq!(rig.pins.names(), vec![pin_name("gateway"), pin_name("rpi01")]);
+    rig.connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
+    assert_eq!(
+        rig.pins.names(),
+        vec![pin_name("gateway"), pin_name("rpi01")]
+    );
 }
 
 #[tokio::test]
@@ -132,12 +145,23 @@ async fn a_changed_key_of_the_jump_host_names_the_jump_host() {
     let through = hop(&rig, &jump);
     rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
     rig.policy = Arc::new(RefuseNew);
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("refused");
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused");
     let ConnectError::HostKeyChanged { presented, .. } = &error else {
         panic!("{error:?}");
     };
-    assert!(presented.contains(&format!("by the jump host 127.0.0.1:{}", jump.port)), "{error}");
-    assert!(!sshd.log().contains("Connection from"), "the node was dialled");
+    assert!(
+        presented.contains(&format!("by the jump host 127.0.0.1:{}", jump.port)),
+        "{error}"
+    );
+    assert!(
+        !sshd.log().contains("Connection from"),
+        "the node was dialled"
+    );
 }
 
 #[tokio::test]
@@ -145,8 +169,12 @@ async fn nodes_behind_a_dead_jump_host_fail_together() {
     let mut rig = Rig::new();
     let sshd = Sshd::start(&[&rig.key]);
     // Takes connections and says nothing.
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let names: Vec<_> = (1..=12).map(|n| rig.add(&format!("rpi{n:02}"), &sshd)).collect();
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let names: Vec<_> = (1..=12)
+        .map(|n| rig.add(&format!("rpi{n:02}"), &sshd))
+        .collect();
     for target in rig.targets.values_mut() {
         target.jump = vec![Hop {
             host: "127.0.0.1".into(),
@@ -167,11 +195,21 @@ async fn nodes_behind_a_dead_jump_host_fail_together() {
         })
         .collect();
     for dial in dials {
-        let error = tokio::time::timeout(BOUND, dial).await.expect("ends").expect("joins");
-        assert!(error.to_string().contains("the jump host 127.0.0.1:"), "{error}");
+        let error = tokio::time::timeout(BOUND, dial)
+            .await
+            .expect("ends")
+            .expect("joins");
+        assert!(
+            error.to_string().contains("the jump host 127.0.0.1:"),
+            "{error}"
+        );
     }
     // Eight wait for the first failure, four for the second; never twelve in a row.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -183,14 +221,25 @@ async fn a_node_the_jump_host_cannot_reach_says_why() {
     sshd.stop_listening();
     let through = hop(&rig, &jump);
     rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("fails");
-    let ConnectError::Unreachable { address, reason, .. } = &error else {
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("fails");
+    let ConnectError::Unreachable {
+        address, reason, ..
+    } = &error
+    else {
         panic!("{error:?}");
     };
     assert_eq!(address, &format!("127.0.0.1:{}", sshd.port));
     assert_eq!(
         reason,
-        &format!("from the jump host 127.0.0.1:{}: connection refused", jump.port)
+        &format!(
+            "from the jump host 127.0.0.1:{}: connection refused",
+            jump.port
+        )
     );
 }
 
@@ -210,7 +259,12 @@ async fn proxy_jump_of_the_configuration_is_followed() {
     .expect("written");
     rig.add("rpi01", &sshd);
     rig.targets.get_mut("rpi01").expect("target").config = UseSshConfig::Default;
-    rig.connector().connect(&node("rpi01")).await.expect("connects").close().await;
+    rig.connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
     assert!(jump.log().contains("Accepted publickey"), "{}", jump.log());
 }
 
@@ -226,7 +280,14 @@ async fn a_cut_jump_host_loses_what_runs_behind_it_and_is_dialled_again() {
     let session = host.exec("sleep 30").await.expect("starts");
     tokio::time::sleep(Duration::from_millis(300)).await;
     jump.cut();
-    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(BOUND, session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Lost));
-    connector.connect(&node("rpi01")).await.expect("connects again").close().await;
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects again")
+        .close()
+        .await;
 }

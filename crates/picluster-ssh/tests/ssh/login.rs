@@ -42,7 +42,11 @@ impl Agent {
                 .env("SSH_AUTH_SOCK", &agent.socket)
                 .output()
                 .expect("ssh-add runs");
-            assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+            assert!(
+                added.status.success(),
+                "{}",
+                String::from_utf8_lossy(&added.stderr)
+            );
         }
         agent
     }
@@ -64,7 +68,11 @@ async fn connects(rig: &Rig) {
 }
 
 async fn refused(rig: &Rig) -> ConnectError {
-    rig.connector().connect(&node("rpi01")).await.err().expect("refused")
+    rig.connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused")
 }
 
 #[tokio::test]
@@ -76,8 +84,14 @@ async fn keys_of_every_supported_kind_and_format() {
         ("p256", &["-t", "ecdsa", "-b", "256", "-N", ""]),
         ("p384", &["-t", "ecdsa", "-b", "384", "-N", ""]),
         ("p521", &["-t", "ecdsa", "-b", "521", "-N", ""]),
-        ("p256-pem", &["-t", "ecdsa", "-b", "256", "-m", "PEM", "-N", ""]),
-        ("p256-pkcs8", &["-t", "ecdsa", "-b", "256", "-m", "PKCS8", "-N", ""]),
+        (
+            "p256-pem",
+            &["-t", "ecdsa", "-b", "256", "-m", "PEM", "-N", ""],
+        ),
+        (
+            "p256-pkcs8",
+            &["-t", "ecdsa", "-b", "256", "-m", "PKCS8", "-N", ""],
+        ),
     ];
     let keys: Vec<KeyPair> = kinds
         .iter()
@@ -87,7 +101,6 @@ async fn keys_of_every_supported_kind_and_format() {
     rig.add("rpi01", &sshd);
     for key in &keys {
         rig.targets.get_mut("rpi01").expect("target").identity = vec![key.path.clone()];
-        println!("{}", key.path.display());
         connects(&rig).await;
     }
 }
@@ -96,9 +109,15 @@ async fn keys_of_every_supported_kind_and_format() {
 async fn a_passphrase_is_asked_for_once_however_many_nodes_wait() {
     let mut rig = Rig::new();
     // One round of key derivation: the test profile is not optimised.
-    let locked = KeyPair::make(rig.dir.path(), "locked", &["-t", "ed25519", "-N", "rehearsal", "-a", "1"]);
+    let locked = KeyPair::make(
+        rig.dir.path(),
+        "locked",
+        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
+    );
     let sshd = Sshd::start(&[&locked]);
-    let names: Vec<_> = (1..=8).map(|n| rig.add(&format!("rpi{n:02}"), &sshd)).collect();
+    let names: Vec<_> = (1..=8)
+        .map(|n| rig.add(&format!("rpi{n:02}"), &sshd))
+        .collect();
     for target in rig.targets.values_mut() {
         target.identity = vec![locked.path.clone()];
     }
@@ -124,7 +143,11 @@ async fn a_passphrase_is_asked_for_once_however_many_nodes_wait() {
 #[tokio::test]
 async fn a_passphrase_is_not_asked_for_a_key_the_node_does_not_take() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(rig.dir.path(), "locked", &["-t", "ed25519", "-N", "rehearsal", "-a", "1"]);
+    let locked = KeyPair::make(
+        rig.dir.path(),
+        "locked",
+        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
+    );
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
     rig.targets.get_mut("rpi01").expect("target").identity =
@@ -136,7 +159,11 @@ async fn a_passphrase_is_not_asked_for_a_key_the_node_does_not_take() {
 #[tokio::test]
 async fn a_wrong_passphrase_is_asked_for_three_times_and_then_told() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(rig.dir.path(), "locked", &["-t", "ed25519", "-N", "rehearsal", "-a", "1"]);
+    let locked = KeyPair::make(
+        rig.dir.path(),
+        "locked",
+        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
+    );
     let sshd = Sshd::start(&[&locked]);
     rig.add("rpi01", &sshd);
     rig.targets.get_mut("rpi01").expect("target").identity = vec![locked.path.clone()];
@@ -153,7 +180,11 @@ async fn a_wrong_passphrase_is_asked_for_three_times_and_then_told() {
 #[tokio::test]
 async fn a_person_slower_than_sshd_is_waited_for() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(rig.dir.path(), "locked", &["-t", "ed25519", "-N", "rehearsal", "-a", "1"]);
+    let locked = KeyPair::make(
+        rig.dir.path(),
+        "locked",
+        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
+    );
     let options = Options {
         config: "LoginGraceTime 1",
         ..Options::default()
@@ -173,7 +204,11 @@ async fn a_person_slower_than_sshd_is_waited_for() {
 #[tokio::test]
 async fn the_agent_signs_for_keys_it_holds() {
     let mut rig = Rig::new();
-    let rsa = KeyPair::make(rig.dir.path(), "id_rsa", &["-t", "rsa", "-b", "2048", "-N", ""]);
+    let rsa = KeyPair::make(
+        rig.dir.path(),
+        "id_rsa",
+        &["-t", "rsa", "-b", "2048", "-N", ""],
+    );
     let sshd = Sshd::start(&[&rig.key, &rsa]);
     let agent = Agent::start(rig.dir.path(), &[&rig.key, &rsa]);
     rig.add("rpi01", &sshd);
@@ -183,14 +218,18 @@ async fn the_agent_signs_for_keys_it_holds() {
     connects(&rig).await;
     // A public key names one of the agent's; RSA needs no RSA code of ours when the agent signs.
     for key in [&rig.key, &rsa] {
-        rig.targets.get_mut("rpi01").expect("target").identity = vec![key.path.with_extension("pub")];
+        rig.targets.get_mut("rpi01").expect("target").identity =
+            vec![key.path.with_extension("pub")];
         connects(&rig).await;
     }
     // Told not to ask the agent, there is nothing left.
     rig.targets.get_mut("rpi01").expect("target").agent = Some(false);
     let error = refused(&rig).await;
     assert!(matches!(error, ConnectError::Local { .. }), "{error:?}");
-    assert!(error.to_string().contains("no agent holds its private key"), "{error}");
+    assert!(
+        error.to_string().contains("no agent holds its private key"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +280,10 @@ async fn more_keys_than_sshd_has_patience_for() {
         .map(|n| KeyPair::ed25519(rig.dir.path(), &format!("key{n}")).path)
         .collect();
     let error = refused(&rig).await;
-    assert!(matches!(error, ConnectError::Authentication { .. }), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::Authentication { .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("key4"), "{error}");
 }
 
@@ -249,14 +291,25 @@ async fn more_keys_than_sshd_has_patience_for() {
 #[tokio::test]
 async fn an_rsa_key_file_is_refused_with_a_way_out() {
     let mut rig = Rig::new();
-    let rsa = KeyPair::make(rig.dir.path(), "id_rsa", &["-t", "rsa", "-b", "2048", "-N", ""]);
-    let pem = KeyPair::make(rig.dir.path(), "rsa_pem", &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", ""]);
+    let rsa = KeyPair::make(
+        rig.dir.path(),
+        "id_rsa",
+        &["-t", "rsa", "-b", "2048", "-N", ""],
+    );
+    let pem = KeyPair::make(
+        rig.dir.path(),
+        "rsa_pem",
+        &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", ""],
+    );
     let sshd = Sshd::start(&[&rsa, &pem]);
     rig.add("rpi01", &sshd);
     for key in [rsa, pem] {
         rig.targets.get_mut("rpi01").expect("target").identity = vec![key.path];
         let error = refused(&rig).await.to_string();
-        assert!(error.contains("an RSA key") && error.contains("ssh-keygen -t ed25519"), "{error}");
+        assert!(
+            error.contains("an RSA key") && error.contains("ssh-keygen -t ed25519"),
+            "{error}"
+        );
     }
 }
 
@@ -268,7 +321,10 @@ async fn keys_that_others_can_read_are_refused() {
     rig.add("rpi01", &sshd);
     std::fs::set_permissions(&rig.key.path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     let error = refused(&rig).await.to_string();
-    assert!(error.contains("others can read it (mode 0644); run `chmod 600"), "{error}");
+    assert!(
+        error.contains("others can read it (mode 0644); run `chmod 600"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

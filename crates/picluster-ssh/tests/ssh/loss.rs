@@ -12,15 +12,22 @@ use crate::server::Sshd;
 #[tokio::test]
 async fn a_connection_killed_in_the_middle_is_lost_and_never_a_success() {
     let (_rig, sshd, connector, host) = Rig::simple().await;
-    let session = host.exec("echo working; sleep 30; exit 0").await.expect("starts");
+    let session = host
+        .exec("echo working; sleep 30; exit 0")
+        .await
+        .expect("starts");
     let mut stdout = session.stdout;
     let mut word = [0; 8];
     stdout.read_exact(&mut word).await.expect("reads");
     sshd.cut();
     let mut rest = Vec::new();
-    let read = tokio::time::timeout(BOUND, stdout.read_to_end(&mut rest)).await.expect("ends");
+    let read = tokio::time::timeout(BOUND, stdout.read_to_end(&mut rest))
+        .await
+        .expect("ends");
     assert_eq!(read.expect("ends plainly"), 0);
-    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(BOUND, session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Lost));
     match host.exec("true").await {
         Err(HostError::Disconnected(reason)) => assert!(!reason.is_empty()),
@@ -28,7 +35,12 @@ async fn a_connection_killed_in_the_middle_is_lost_and_never_a_success() {
         Ok(_) => panic!("a dead connection ran a program"),
     }
     // A new connection works: the pin is known, the keys are open.
-    connector.connect(&node("rpi01")).await.expect("connects").close().await;
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
 }
 
 #[tokio::test]
@@ -37,14 +49,24 @@ async fn a_silent_node_is_lost_after_the_keepalives() {
     rig.limits.keepalive_interval = Duration::from_millis(200);
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     let session = host.exec("sleep 30").await.expect("starts");
     tokio::time::sleep(Duration::from_millis(300)).await;
     sshd.signal(Signal::STOP);
     let started = Instant::now();
-    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(BOUND, session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Lost));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
     match host.exec("true").await {
         Err(HostError::Disconnected(reason)) => {
             assert_eq!(reason, "no sign of life from the other side");
@@ -60,7 +82,11 @@ async fn a_node_that_falls_silent_during_an_upload_is_lost_too() {
     rig.limits.keepalive_interval = Duration::from_millis(200);
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     let session = host.exec("cat >/dev/null").await.expect("starts");
     let mut stdin = session.stdin;
     let upload = tokio::spawn(async move {
@@ -73,10 +99,18 @@ async fn a_node_that_falls_silent_during_an_upload_is_lost_too() {
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     sshd.signal(Signal::STOP);
-    let exit = tokio::time::timeout(Duration::from_secs(10), session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(Duration::from_secs(10), session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Lost));
-    let written = tokio::time::timeout(BOUND, upload).await.expect("ends").expect("joins");
-    assert_eq!(written.expect_err("fails").kind(), std::io::ErrorKind::BrokenPipe);
+    let written = tokio::time::timeout(BOUND, upload)
+        .await
+        .expect("ends")
+        .expect("joins");
+    assert_eq!(
+        written.expect_err("fails").kind(),
+        std::io::ErrorKind::BrokenPipe
+    );
 }
 
 #[tokio::test]
@@ -85,9 +119,15 @@ async fn a_slow_but_living_program_is_not_lost() {
     rig.limits.keepalive_interval = Duration::from_millis(100);
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
-    let host = rig.connector().connect(&node("rpi01")).await.expect("connects");
+    let host = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects");
     let session = host.exec("sleep 2; exit 5").await.expect("starts");
-    let exit = tokio::time::timeout(BOUND, session.exit).await.expect("ends");
+    let exit = tokio::time::timeout(BOUND, session.exit)
+        .await
+        .expect("ends");
     assert_eq!(exit, Ok(Exit::Status(5)));
 }
 
@@ -102,13 +142,24 @@ async fn closing_ends_the_programs_input() {
     let mut ready = [0; 6];
     session.stdout.read_exact(&mut ready).await.expect("ready");
     host.close().await;
-    assert_eq!(tokio::time::timeout(BOUND, session.exit).await.expect("ends"), Ok(Exit::Lost));
+    assert_eq!(
+        tokio::time::timeout(BOUND, session.exit)
+            .await
+            .expect("ends"),
+        Ok(Exit::Lost)
+    );
     let until = Instant::now() + BOUND;
     while !mark.exists() {
-        assert!(Instant::now() < until, "the program never saw the end of its input");
+        assert!(
+            Instant::now() < until,
+            "the program never saw the end of its input"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(matches!(host.exec("true").await, Err(HostError::Disconnected(_))));
+    assert!(matches!(
+        host.exec("true").await,
+        Err(HostError::Disconnected(_))
+    ));
 }
 
 #[tokio::test]
@@ -117,7 +168,12 @@ async fn nobody_there_is_said_in_words() {
     let mut sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
     sshd.stop_listening();
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("refused");
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("refused");
     assert_eq!(
         error,
         ConnectError::Unreachable {
@@ -126,7 +182,12 @@ async fn nobody_there_is_said_in_words() {
             reason: "connection refused".into(),
         }
     );
-    let error = rig.connector().connect(&node("rpi99")).await.err().expect("unknown");
+    let error = rig
+        .connector()
+        .connect(&node("rpi99"))
+        .await
+        .err()
+        .expect("unknown");
     assert!(matches!(error, ConnectError::Local { .. }), "{error:?}");
 }
 
@@ -138,20 +199,43 @@ async fn a_port_that_answers_with_something_else_ends_in_time() {
     rig.limits.kex_timeout = Duration::from_millis(500);
     rig.limits.first_contact_grace = Duration::ZERO;
     // Takes the connection and says nothing.
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port = Some(mute.local_addr().expect("address").port());
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("gives up").to_string();
-    assert!(error.contains("the key exchange did not end within 0.5 s"), "{error}");
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    rig.targets.get_mut("rpi01").expect("target").port =
+        Some(mute.local_addr().expect("address").port());
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("gives up")
+        .to_string();
+    assert!(
+        error.contains("the key exchange did not end within 0.5 s"),
+        "{error}"
+    );
     // Talks HTTP.
-    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port = Some(web.local_addr().expect("address").port());
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    rig.targets.get_mut("rpi01").expect("target").port =
+        Some(web.local_addr().expect("address").port());
     let serving = tokio::spawn(async move {
         while let Ok((mut stream, _)) = web.accept().await {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let error = rig.connector().connect(&node("rpi01")).await.err().expect("gives up");
-    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("gives up");
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }),
+        "{error:?}"
+    );
     serving.abort();
 }
 
@@ -161,17 +245,27 @@ async fn a_server_too_busy_for_a_moment_is_tried_again() {
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
     // Hangs up on the first caller, as sshd does beyond MaxStartups, and serves the second.
-    let gate = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port = Some(gate.local_addr().expect("address").port());
+    let gate = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    rig.targets.get_mut("rpi01").expect("target").port =
+        Some(gate.local_addr().expect("address").port());
     let port = sshd.port;
     let serving = tokio::spawn(async move {
         drop(gate.accept().await);
         let (mut near, _) = gate.accept().await.expect("a second call");
-        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("sshd");
+        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("sshd");
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     });
     let connector = rig.connector();
-    connector.connect(&node("rpi01")).await.expect("connects").close().await;
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
     assert_eq!(connector.counters().total().connections, 2);
     serving.abort();
 }

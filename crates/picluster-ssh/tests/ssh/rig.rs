@@ -147,12 +147,19 @@ pub async fn finish(session: Session, input: &[u8]) -> Done {
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let work = async {
-        tokio::join!(feed, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err))
+        tokio::join!(
+            feed,
+            stdout.read_to_end(&mut out),
+            stderr.read_to_end(&mut err)
+        )
     };
     let (_, stdout_end, stderr_end) = tokio::time::timeout(BOUND, work).await.expect("ends");
     stdout_end.expect("stdout");
     stderr_end.expect("stderr");
-    let exit = tokio::time::timeout(BOUND, exit).await.expect("ends").expect("an exit");
+    let exit = tokio::time::timeout(BOUND, exit)
+        .await
+        .expect("ends")
+        .expect("an exit");
     Done {
         stdout: out,
         stderr: err,

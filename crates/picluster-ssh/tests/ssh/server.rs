@@ -26,7 +26,11 @@ impl KeyPair {
             .args(options)
             .output()
             .expect("ssh-keygen runs");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
         let text = fs::read_to_string(path.with_extension("pub")).expect("public key");
         let public = PublicKey::from_openssh(&text).expect("public key");
         Self { path, public }
@@ -62,7 +66,10 @@ pub struct Sshd {
 /// The user tests log in as: whoever runs them.
 pub fn user() -> String {
     let id = Command::new("id").arg("-un").output().expect("id");
-    String::from_utf8(id.stdout).expect("utf-8").trim().to_owned()
+    String::from_utf8(id.stdout)
+        .expect("utf-8")
+        .trim()
+        .to_owned()
 }
 
 fn free_port() -> u16 {
@@ -220,7 +227,12 @@ pub fn descendants(root: i32) -> Vec<i32> {
     let mut next = 0;
     while next < found.len() {
         let of = found[next];
-        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == of)
+                .map(|(pid, _)| *pid),
+        );
         next += 1;
     }
     found.remove(0);
