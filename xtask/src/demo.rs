@@ -9,7 +9,7 @@ const INVENTORY: &str = "examples/quickstart/inventory.yaml";
 
 /// Sets up, builds, rehearses.
 pub(crate) fn run(consent: Consent, keep: bool) -> Outcome {
-    setup::run(consent)?;
+    setup::run(consent, setup::Purpose::Lab)?;
     // A debug build: it is there in half the time, and the demo waits for nodes, not for the program.
     process::run(process::cargo().args(["build", "--locked", "--package", "picluster"]))?;
     let mut rehearse = Command::new(process::built("dev", "picluster")?);

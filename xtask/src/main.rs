@@ -74,14 +74,14 @@ fn perform(words: &[String]) -> Outcome {
         "setup" => {
             let consent = words.consent();
             words.end()?;
-            setup::run(consent)
+            setup::run(consent, setup::Purpose::Lab)
         }
         "docs" => product::run(
             "dev",
             &[&["docs".to_owned()], words.left.as_slice()].concat(),
         ),
         "bench" => {
-            setup::run(words.consent())?;
+            setup::run(words.consent(), setup::Purpose::Lab)?;
             product::run(
                 "release",
                 &[&["bench".to_owned()], words.left.as_slice()].concat(),

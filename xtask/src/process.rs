@@ -1,5 +1,6 @@
 //! Running other programs, said aloud.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Outcome;
@@ -10,7 +11,7 @@ pub(crate) fn shown(command: &Command) -> String {
         .get_envs()
         .filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())))
         .collect();
-    words.push(command.get_program().display().to_string());
+    words.push(program(command));
     words.extend(command.get_args().map(|a| {
         let a = a.display().to_string();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@+".contains(c);
@@ -21,6 +22,18 @@ pub(crate) fn shown(command: &Command) -> String {
         }
     }));
     words.join(" ")
+}
+
+/// Short where a person would type it short: cargo comes to us with its whole path.
+fn program(command: &Command) -> String {
+    let path = Path::new(command.get_program());
+    if path.is_absolute() && path.file_stem().is_some_and(|stem| stem == "cargo") {
+        return "cargo".into();
+    }
+    let here = path
+        .strip_prefix(crate::machine::workspace())
+        .unwrap_or(path);
+    here.display().to_string()
 }
 
 /// Says what is run, runs it, and insists on success.

@@ -1,4 +1,4 @@
-//! Installs what the lab needs.
+//! Installs what the lab and the tests need.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,6 +26,29 @@ const NEEDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What tests start beside labs.
+const OF_TESTS: &[(&str, &str, &str)] = &[(
+    "sshd",
+    "openssh-server",
+    "a server for tests of the transport",
+)];
+
+/// What is to be made possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Labs.
+    Lab,
+    /// Labs, and what tests start beside them.
+    Tests,
+}
+
+impl Purpose {
+    fn needs(self) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+        let tests = if self == Self::Tests { OF_TESTS } else { &[] };
+        NEEDS.iter().chain(tests)
+    }
+}
+
 /// Ubuntu lacks them; Debian cannot be without.
 const KEYRINGS: &[&str] = &[
     "/usr/share/keyrings/debian-archive-keyring.gpg",
@@ -36,7 +59,7 @@ const KEYRINGS: &[&str] = &[
 const INOTIFY: (&str, u64) = ("fs.inotify.max_user_instances", 8192);
 
 /// Installs what is missing, with consent.
-pub(crate) fn run(consent: Consent) -> Outcome {
+pub(crate) fn run(consent: Consent, purpose: Purpose) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err(
             "the lab makes its nodes of Linux namespaces, and this is another system; \
@@ -44,9 +67,10 @@ pub(crate) fn run(consent: Consent) -> Outcome {
                 .into(),
         );
     }
-    let packages = missing_packages();
+    let packages = missing_packages(purpose);
     let mut commands = Vec::new();
     if !packages.is_empty() {
+        commands.extend(keep_asleep(&packages));
         commands.push(apt(&["update"]));
         let mut install = vec!["install", "-y", "--no-install-recommends"];
         install.extend(packages.iter().map(String::as_str));
@@ -59,11 +83,11 @@ pub(crate) fn run(consent: Consent) -> Outcome {
     );
     commands.extend(subordinate_ids());
     if commands.is_empty() {
-        println!("This machine has what the lab needs.");
+        println!("This machine has what is needed.");
         return Ok(());
     }
     let system = System::here();
-    println!("The lab needs this to be done once (settings of the kernel: until the next boot):");
+    println!("This needs to be done once (settings of the kernel: until the next boot):");
     for command in &commands {
         println!("  {}", process::shown(command));
     }
@@ -72,7 +96,7 @@ pub(crate) fn run(consent: Consent) -> Outcome {
             "nothing was installed: the packages are named as in Debian 12 and Ubuntu 22.04, and this is {}; \
              install what brings these programs, and run this again: {}",
             system.name(),
-            missing_programs().join(", ")
+            missing_programs(purpose).join(", ")
         ));
     }
     consent.obtain()?;
@@ -80,7 +104,7 @@ pub(crate) fn run(consent: Consent) -> Outcome {
         process::run(command)?;
     }
     // apt can succeed and leave a program out, when the package is named otherwise there.
-    let left = missing_packages();
+    let left = missing_packages(purpose);
     if left.is_empty() {
         Ok(())
     } else {
@@ -88,31 +112,41 @@ pub(crate) fn run(consent: Consent) -> Outcome {
     }
 }
 
-fn missing() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let programs = NEEDS
-        .iter()
+fn missing(purpose: Purpose) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let programs = purpose
+        .needs()
         .filter(|(program, _, _)| machine::find(program).is_none())
         .map(|(program, package, _)| (*program, *package));
     let keyring = KEYRINGS.iter().all(|file| !Path::new(file).exists());
     programs.chain(keyring.then_some(("the Debian archive's keys", "debian-archive-keyring")))
 }
 
-fn missing_packages() -> Vec<String> {
-    let mut list: Vec<String> = missing().map(|(_, package)| package.to_owned()).collect();
+fn missing_packages(purpose: Purpose) -> Vec<String> {
+    let mut list: Vec<String> = missing(purpose)
+        .map(|(_, package)| package.to_owned())
+        .collect();
     list.dedup();
     list
 }
 
-fn missing_programs() -> Vec<String> {
-    missing()
+fn missing_programs(purpose: Purpose) -> Vec<String> {
+    missing(purpose)
         .map(|(program, _)| {
-            let why = NEEDS
-                .iter()
+            let why = purpose
+                .needs()
                 .find(|n| n.0 == program)
                 .map(|n| format!(" ({})", n.2));
             format!("{program}{}", why.unwrap_or_default())
         })
         .collect()
+}
+
+/// Tests start servers of their own: installing the package must not open this machine to the network.
+fn keep_asleep(packages: &[String]) -> Option<Command> {
+    let runs_systemd = Path::new("/run/systemd/system").exists();
+    let server = packages.iter().any(|p| p == "openssh-server");
+    (runs_systemd && server)
+        .then(|| privileged("systemctl", &["mask", "ssh.service", "ssh.socket"]))
 }
 
 /// Settings of the kernel that stand in the way.

@@ -24,7 +24,7 @@ pub(crate) struct Options {
 /// Runs the tests.
 pub(crate) fn run(options: &Options) -> Outcome {
     let seed = seed(options.seed.as_deref())?;
-    setup::run(options.consent)?;
+    setup::run(options.consent, setup::Purpose::Tests)?;
     let runner = Runner::find(options.full);
     let mut laps = Laps::new();
     process::run(&mut runner.build())?;
