@@ -279,7 +279,12 @@ impl<'a> Workbench<'a> {
             let mut needs = self.items[i].resource.requires();
             needs.extend(self.items[i].resource.reactions().into_iter().map(|r| r.on));
             for need in needs {
-                if let Some(j) = provider(&provided, &need, i) {
+                if let Token::Below(dir) = &need {
+                    let within = |t: &Token| matches!(t, Token::Path(p) if p.is_under(dir));
+                    (0..provided.len())
+                        .filter(|j| provided[*j].iter().any(within))
+                        .for_each(|j| self.order.edge(j, i));
+                } else if let Some(j) = provider(&provided, &need, i) {
                     self.order.edge(j, i);
                 }
             }

@@ -12,6 +12,9 @@ use crate::path::NodePath;
 pub enum Token {
     /// A file, directory or link.
     Path(NodePath),
+    /// Whatever stands below a directory: needed by what reads all of it. Nobody provides it; every
+    /// [`Token::Path`] below the directory counts.
+    Below(NodePath),
     /// An apt package.
     Package(String),
     /// The apt package lists (made by a repository, needed by packages).
@@ -34,6 +37,7 @@ impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => write!(f, "{path}"),
+            Self::Below(path) => write!(f, "what is in {path}"),
             Self::Package(name) => write!(f, "package {name}"),
             Self::AptIndex => f.write_str("the package lists"),
             Self::Unit(name) => write!(f, "unit {name}"),

@@ -300,8 +300,8 @@ impl Kind for User {
         if let Some(home) = self.home() {
             seen.home_exists = answers.path(&home)?.is_some();
         }
-        if let (Some(account), Some(uid)) = (&seen.account, self.uid) {
-            if account.uid != uid {
+        if let (Some(account), Some(uid)) = (&seen.account, self.uid)
+            && account.uid != uid {
                 return Err(Diagnosis::new(format!(
                     "the account {} has the number {}, not {uid}; with another one its files would belong to nobody",
                     self.name, account.uid
@@ -311,7 +311,6 @@ impl Kind for User {
                     account.uid, self.name
                 )));
             }
-        }
         for group in self.group.iter().chain(&self.groups) {
             if *group != self.name && answers.group(group)?.is_none() {
                 return Ok(Seen::NotYet(Token::Group(group.clone())));
@@ -353,15 +352,14 @@ impl Kind for User {
                 )
                 .effect(access());
         }
-        if let Some(shell) = &self.shell {
-            if account.shell != shell.as_str() {
+        if let Some(shell) = &self.shell
+            && account.shell != shell.as_str() {
                 change = change
                     .field_if("shell", &account.shell, shell.as_str())
                     .effect(access());
             }
-        }
-        if let Some(home) = &self.home {
-            if account.home != home.as_str() {
+        if let Some(home) = &self.home
+            && account.home != home.as_str() {
                 change = change
                     .field_if("home", &account.home, home.as_str())
                     .because(if seen.home_exists {
@@ -371,7 +369,6 @@ impl Kind for User {
                     })
                     .effect(access());
             }
-        }
         if self.home_missing(seen, account) {
             change = change.field(
                 "create_home",
@@ -439,11 +436,10 @@ impl Kind for User {
     ) -> Result<Operation, Diagnosis> {
         let touches = |field: &str| change.fields.iter().any(|f| f.field == field);
         let name = quote(&self.name);
-        if change.action == Action::Delete || touches("password") && self.locked {
-            if let Some(refused) = self.lockout(seen) {
+        if (change.action == Action::Delete || touches("password") && self.locked)
+            && let Some(refused) = self.lockout(seen) {
                 return Err(refused);
             }
-        }
         if change.action == Action::Delete {
             let home = if self.remove_home { " --remove" } else { "" };
             return Ok(Operation::script(format!("userdel{home} -- {name}")));
@@ -512,6 +508,8 @@ impl Kind for User {
             .map(Token::Group)
             .collect();
         tokens.extend(self.home().and_then(|home| home.parent()).map(Token::Path));
+        // Whether a password may be locked depends on who may become root without one.
+        tokens.extend(NodePath::new("/etc/sudoers.d").map(Token::Below));
         tokens
     }
 }
