@@ -86,7 +86,9 @@ impl<'a> Node<'a> {
                 (node.bits, node.mode) = (0o040_000, 0o755);
             }
             Value::String(word) => {
-                let target = word.strip_prefix("link ").ok_or(format!("{path}: {word:?}?"))?;
+                let target = word
+                    .strip_prefix("link ")
+                    .ok_or(format!("{path}: {word:?}?"))?;
                 (node.bits, node.mode) = (0o120_000, 0o777);
                 node.target = Some(target.to_owned());
             }
@@ -124,9 +126,7 @@ impl<'a> Node<'a> {
                 self.path
             ),
             Query::Link(_) => self.target.clone().unwrap_or_default(),
-            Query::Content {
-                expect, secret, ..
-            } if file => {
+            Query::Content { expect, secret, .. } if file => {
                 let sum = sha256_hex(text.as_bytes());
                 let mut printed = format!("{sum}  {}", self.path);
                 if expect.as_ref() != Some(&sum) && !secret {
@@ -156,7 +156,12 @@ fn path_of(query: &Query) -> Option<&str> {
 
 /// Answers every question from the case, and says which entries nobody asked for.
 fn answers(case: &Case, queries: &[Query]) -> Result<Answers, String> {
-    let mut unused: BTreeSet<&str> = case.probe.keys().chain(case.files.keys()).map(|k| k.as_str()).collect();
+    let mut unused: BTreeSet<&str> = case
+        .probe
+        .keys()
+        .chain(case.files.keys())
+        .map(|k| k.as_str())
+        .collect();
     let mut answers = Answers::default();
     for query in queries {
         let name = query.to_string();
@@ -169,11 +174,20 @@ fn answers(case: &Case, queries: &[Query]) -> Result<Answers, String> {
                 },
                 Value::Object(map) if map.keys().all(|k| k == "status" || k == "text") => Raw {
                     status: map.get("status").and_then(Value::as_u64).unwrap_or(0) as u32,
-                    text: map.get("text").and_then(Value::as_str).unwrap_or("").to_owned(),
+                    text: map
+                        .get("text")
+                        .and_then(Value::as_str)
+                        .unwrap_or("")
+                        .to_owned(),
                 },
-                _ => return Err(format!("probe `{name}` is neither text nor {{status, text}}")),
+                _ => {
+                    return Err(format!(
+                        "probe `{name}` is neither text nor {{status, text}}"
+                    ));
+                }
             }
-        } else if let Some((path, value)) = path_of(query).and_then(|p| case.files.get_key_value(p)) {
+        } else if let Some((path, value)) = path_of(query).and_then(|p| case.files.get_key_value(p))
+        {
             unused.remove(path.as_str());
             match Node::new(path, value)? {
                 Some(node) => node.answer(query),
@@ -191,7 +205,10 @@ fn answers(case: &Case, queries: &[Query]) -> Result<Answers, String> {
     if unused.is_empty() {
         Ok(answers)
     } else {
-        Err(format!("nobody asks for {unused:?}; asked is {:?}", queries.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        Err(format!(
+            "nobody asks for {unused:?}; asked is {:?}",
+            queries.iter().map(ToString::to_string).collect::<Vec<_>>()
+        ))
     }
 }
 
@@ -200,7 +217,10 @@ fn change_json(change: &Change) -> Value {
         .fields
         .iter()
         .map(|f| {
-            let why = f.reason.as_ref().map_or(String::new(), |r| format!(" ({r})"));
+            let why = f
+                .reason
+                .as_ref()
+                .map_or(String::new(), |r| format!(" ({r})"));
             format!("{}: {} -> {}{why}", f.field, f.before, f.after)
         })
         .collect();
@@ -238,15 +258,24 @@ fn diagnosis_json(key: &str, d: &picluster_resource::Diagnosis) -> Value {
 /// Shell functions that stand before every script of a kind, by the name they go by in cases.
 const LIBRARIES: &[(&str, &str)] = &[
     ("package.sh", include_str!("../src/kinds/package.sh")),
+    ("swap/off.sh", include_str!("../src/kinds/swap/off.sh")),
     ("unit.sh", include_str!("../src/kinds/unit.sh")),
-    ("first_boot/probe.sh", include_str!("../src/kinds/first_boot/probe.sh")),
-    ("clock/probe.sh", include_str!("../src/kinds/clock/probe.sh")),
+    (
+        "first_boot/probe.sh",
+        include_str!("../src/kinds/first_boot/probe.sh"),
+    ),
+    (
+        "clock/probe.sh",
+        include_str!("../src/kinds/clock/probe.sh"),
+    ),
 ];
 
 fn operation_json(out: &mut Value, operation: &Operation) {
-    let script = LIBRARIES.iter().fold(operation.script.clone(), |script, (name, text)| {
-        script.replace(text, &format!("# {name}\n"))
-    });
+    let script = LIBRARIES
+        .iter()
+        .fold(operation.script.clone(), |script, (name, text)| {
+            script.replace(text, &format!("# {name}\n"))
+        });
     out["operation"] = json!(script);
     if let Payload::Bytes(bytes) = &operation.payload {
         out["stdin"] = json!(String::from_utf8_lossy(bytes.reveal()));
@@ -258,7 +287,11 @@ fn operation_json(out: &mut Value, operation: &Operation) {
 
 /// No value of a secret may be seen in `text`.
 fn keeps(case: &Case, what: &str, text: &str) -> Result<(), String> {
-    match case.secrets.values().find(|value| text.contains(value.trim())) {
+    match case
+        .secrets
+        .values()
+        .find(|value| text.contains(value.trim()))
+    {
         Some(_) => Err(format!("a secret shows in the {what}")),
         None => Ok(()),
     }
@@ -298,7 +331,9 @@ fn outcome(case: &Case, kind: &str, body: &Yaml) -> Result<Value, String> {
         return Err("the resource does not survive being stored".into());
     }
 
-    let queries = resource.queries(ctx).map_err(|d| format!("no questions: {d}"))?;
+    let queries = resource
+        .queries(ctx)
+        .map_err(|d| format!("no questions: {d}"))?;
     for query in &queries {
         keeps(case, "questions", &format!("{query:?}"))?;
     }
@@ -328,7 +363,9 @@ fn outcome(case: &Case, kind: &str, body: &Yaml) -> Result<Value, String> {
     if change.fields.is_empty() {
         return Err("a change without a field".into());
     }
-    if change.action == picluster_resource::Action::Create && !change.is_within(&resource.expected(ctx)) {
+    if change.action == picluster_resource::Action::Create
+        && !change.is_within(&resource.expected(ctx))
+    {
         return Err(format!(
             "the plan of a blank node would not admit this change:\n{:#}\n{:#}",
             change_json(&change),
@@ -371,7 +408,15 @@ fn emit(out: &mut String, value: &Value, indent: usize) {
             let keep = if text.ends_with('\n') { "" } else { "-" };
             let _ = writeln!(out, " |{keep}");
             for line in text.lines() {
-                let _ = writeln!(out, "{}", if line.is_empty() { String::new() } else { format!("{pad}{line}") });
+                let _ = writeln!(
+                    out,
+                    "{}",
+                    if line.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{pad}{line}")
+                    }
+                );
             }
         }
         Value::String(text) if is_plain(text) => {
@@ -385,7 +430,9 @@ fn emit(out: &mut String, value: &Value, indent: usize) {
 
 fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || " _-./".contains(c))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || " _-./".contains(c))
         && !text.ends_with(' ')
         && !matches!(text, "true" | "false" | "null" | "yes" | "no")
 }
@@ -456,18 +503,31 @@ fn data_cases() {
     let bless = std::env::var_os("PICLUSTER_BLESS").is_some();
     let mut failures = String::new();
     let mut count = BTreeMap::new();
-    let mut kinds: Vec<_> = fs::read_dir(cases_dir()).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut kinds: Vec<_> = fs::read_dir(cases_dir())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     kinds.sort();
     for folder in kinds {
         let kind = folder.file_name().unwrap().to_string_lossy().into_owned();
         if kind == "facts" {
             continue;
         }
-        assert!(Resource::KINDS.contains(&kind.as_str()), "there is no kind `{kind}`");
-        let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        assert!(
+            Resource::KINDS.contains(&kind.as_str()),
+            "there is no kind `{kind}`"
+        );
+        let mut files: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         files.sort();
         for file in files {
-            assert!(file.extension().is_some_and(|e| e == "yaml"), "{} is no case", file.display());
+            assert!(
+                file.extension().is_some_and(|e| e == "yaml"),
+                "{} is no case",
+                file.display()
+            );
             *count.entry(kind.clone()).or_insert(0u32) += 1;
             if let Err(why) = run(&file, &kind, bless) {
                 let name = file.file_name().unwrap().to_string_lossy();
@@ -485,6 +545,10 @@ fn facts_fixtures_parse() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let facts = Facts::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(!facts.os.id.is_empty() && facts.memory_mib > 0, "{}", path.display());
+        assert!(
+            !facts.os.id.is_empty() && facts.memory_mib > 0,
+            "{}",
+            path.display()
+        );
     }
 }

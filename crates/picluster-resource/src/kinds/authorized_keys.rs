@@ -59,9 +59,15 @@ struct Key<'a> {
 
 /// Key types of ssh-keygen(1) begin so; certificates included.
 fn is_kind(word: &str) -> bool {
-    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "webauthn-sk-"]
-        .iter()
-        .any(|start| word.starts_with(start))
+    [
+        "ssh-",
+        "ecdsa-sha2-",
+        "sk-ssh-",
+        "sk-ecdsa-",
+        "webauthn-sk-",
+    ]
+    .iter()
+    .any(|start| word.starts_with(start))
 }
 
 /// Cuts the first word off, where blanks inside double quotes do not end it.
@@ -114,7 +120,11 @@ impl Key<'_> {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(&format!("{} …{}", self.kind, tail.get(cut..).unwrap_or(tail)));
+        text.push_str(&format!(
+            "{} …{}",
+            self.kind,
+            tail.get(cut..).unwrap_or(tail)
+        ));
         if !self.comment.is_empty() {
             text.push(' ');
             text.push_str(self.comment);
@@ -138,10 +148,10 @@ impl AuthorizedKeys {
     fn wanted(&self) -> Vec<(&str, Key<'_>)> {
         let mut wanted: Vec<(&str, Key<'_>)> = Vec::new();
         for line in &self.keys {
-            if let Some(key) = parse(line) {
-                if !wanted.iter().any(|(_, other)| other.is(&key)) {
-                    wanted.push((line.trim(), key));
-                }
+            if let Some(key) = parse(line)
+                && !wanted.iter().any(|(_, other)| other.is(&key))
+            {
+                wanted.push((line.trim(), key));
             }
         }
         wanted
@@ -305,7 +315,11 @@ impl Kind for AuthorizedKeys {
             if state.as_ref().is_some_and(|s| s.kind != kind) {
                 return Err(Diagnosis::new(format!(
                     "{path} is not a plain {}; nothing is written through it",
-                    if kind == PathKind::File { "file" } else { "directory" }
+                    if kind == PathKind::File {
+                        "file"
+                    } else {
+                        "directory"
+                    }
                 ))
                 .cure(format!("look at it and move it away: ls -la {path}")));
             }
@@ -335,8 +349,10 @@ impl Kind for AuthorizedKeys {
                 .effect(Effect::Access(format!("the keys of {}", self.user)));
             change.bytes = after.len() as u64;
         }
-        for (state, what, mode) in [(&seen.directory, ".ssh", "0700"), (&seen.file, "file", "0600")]
-        {
+        for (state, what, mode) in [
+            (&seen.directory, ".ssh", "0700"),
+            (&seen.file, "file", "0600"),
+        ] {
             if let Some(state) = state {
                 change = change
                     .field_if(

@@ -80,17 +80,17 @@ impl Block {
         let mut open: Option<usize> = None;
         for (at, line) in lines.iter().enumerate() {
             let text = line.text.trim_end();
-            if text == begin || text == end {
-                if let Some(first) = open.filter(|_| text == begin) {
-                    // A second BEGIN before the END.
-                    if !same(first + 1) || first + 1 + content.len() > at {
-                        return Err(damaged(&begin, &end, first));
-                    }
-                    parts.push(Part {
-                        first,
-                        behind: first + 1 + content.len(),
-                    });
+            if (text == begin || text == end)
+                && let Some(first) = open.filter(|_| text == begin)
+            {
+                // A second BEGIN before the END.
+                if !same(first + 1) || first + 1 + content.len() > at {
+                    return Err(damaged(&begin, &end, first));
                 }
+                parts.push(Part {
+                    first,
+                    behind: first + 1 + content.len(),
+                });
             }
             if text == begin {
                 open = Some(at);
@@ -141,10 +141,10 @@ impl Block {
             lines.splice(part.first..part.behind, new);
         }
         if parts.is_empty() && self.state == Presence::Present {
-            if let Some(last) = lines.last_mut() {
-                if last.end.is_empty() {
-                    last.end = end;
-                }
+            if let Some(last) = lines.last_mut()
+                && last.end.is_empty()
+            {
+                last.end = end;
             }
             lines.extend(texts.iter().map(|text| Line { text, end }));
         }
@@ -196,7 +196,10 @@ impl Kind for Block {
             wrong.push("comment is what begins a comment in this file, such as `#` or `;`".into());
         }
         if self.content.contains(['\r', '\0']) {
-            wrong.push("content has lines that end in a newline only (it follows the file's own ends)".into());
+            wrong.push(
+                "content has lines that end in a newline only (it follows the file's own ends)"
+                    .into(),
+            );
         }
         let marks = [self.begin(), self.end()];
         if self
@@ -244,7 +247,8 @@ impl Kind for Block {
         let parts = self.parts(&edit::lines(&seen.text)).map_or(0, |p| p.len());
         if parts > 1 {
             change = change.because("the block is there more than once");
-        } else if wanted.is_some() && before.is_some_and(|b| b.into_iter().eq(self.content.lines())) {
+        } else if wanted.is_some() && before.is_some_and(|b| b.into_iter().eq(self.content.lines()))
+        {
             change = change.because("a marker was lost or changed");
         }
         Diff::Change(change)

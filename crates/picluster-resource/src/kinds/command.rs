@@ -140,7 +140,11 @@ impl Kind for Command {
                 ));
             }
         }
-        if self.always.as_ref().is_some_and(|why| why.trim().is_empty()) {
+        if self
+            .always
+            .as_ref()
+            .is_some_and(|why| why.trim().is_empty())
+        {
             wrong.push("always is empty; it says why".into());
         }
         if self.timeout == 0 {
@@ -206,7 +210,9 @@ impl Kind for Command {
         let operation = Operation::script(format!("sh -ec -- {}", quote(&self.run)))
             .within(Duration::from_secs(u64::from(self.timeout)));
         Ok(match &self.stdin {
-            Some(text) => operation.with_payload(text.reveal(ctx.secrets)?.reveal().clone().into_bytes()),
+            Some(text) => {
+                operation.with_payload(text.reveal(ctx.secrets)?.reveal().clone().into_bytes())
+            }
             None => operation,
         })
     }

@@ -109,14 +109,16 @@ impl Kind for Directory {
                 PathKind::Link => "a symbolic link",
                 _ => "no directory",
             };
-            return Err(Diagnosis::new(format!("{} is there, but it is {what}", self.path))
-                .cure(format!("look at it and move it away: ls -la {}", self.path)));
+            return Err(
+                Diagnosis::new(format!("{} is there, but it is {what}", self.path))
+                    .cure(format!("look at it and move it away: ls -la {}", self.path)),
+            );
         }
         if self.state == Presence::Present {
-            if path.is_none() {
-                if let Some(token) = missing_parent(&self.path, answers)? {
-                    return Ok(Seen::NotYet(token));
-                }
+            if path.is_none()
+                && let Some(token) = missing_parent(&self.path, answers)?
+            {
+                return Ok(Seen::NotYet(token));
             }
             if let Some(token) = missing_owner(&self.owner, &self.group, answers)? {
                 return Ok(Seen::NotYet(token));

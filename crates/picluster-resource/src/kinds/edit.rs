@@ -109,7 +109,11 @@ pub(crate) fn change(path: &NodePath, seen: &EditSeen, after: &str) -> Change {
     change.bytes = after.len() as u64;
     // The lines around are not ours. Where not everybody may read them on the node, not everybody
     // may read them in a plan.
-    if seen.path.as_ref().is_none_or(|state| state.mode & 0o004 != 0) {
+    if seen
+        .path
+        .as_ref()
+        .is_none_or(|state| state.mode & 0o004 != 0)
+    {
         change.text = Some(text_diff(&seen.text, after));
     }
     change
@@ -174,17 +178,20 @@ pub(crate) fn line_end(lines: &[Line<'_>]) -> &'static str {
 
 /// Puts lines together.
 pub(crate) fn join(lines: &[Line<'_>]) -> String {
-    lines.iter().flat_map(|line| [line.text, line.end]).collect()
+    lines
+        .iter()
+        .flat_map(|line| [line.text, line.end])
+        .collect()
 }
 
 /// Takes the end off the last line of a text that had none, after lines behind it have gone. An
 /// empty line keeps it: without it there would be no line.
 pub(crate) fn keep_open_end(before: &str, lines: &mut [Line<'_>]) {
     let open = !before.is_empty() && !before.ends_with('\n');
-    if let (true, Some(last)) = (open, lines.last_mut()) {
-        if !last.text.is_empty() {
-            last.end = "";
-        }
+    if let (true, Some(last)) = (open, lines.last_mut())
+        && !last.text.is_empty()
+    {
+        last.end = "";
     }
 }
 
@@ -195,16 +202,19 @@ pub(crate) fn insert<'a>(lines: &mut Vec<Line<'a>>, at: usize, texts: &[&'a str]
     let at = at.min(lines.len());
     let open_end = lines.last().is_some_and(|line| line.end.is_empty());
     let behind_last = at == lines.len();
-    if open_end && behind_last && !texts.is_empty() {
-        if let Some(last) = lines.last_mut() {
-            last.end = end;
-        }
+    if open_end
+        && behind_last
+        && !texts.is_empty()
+        && let Some(last) = lines.last_mut()
+    {
+        last.end = end;
     }
     let new: Vec<Line<'a>> = texts.iter().map(|text| Line { text, end }).collect();
     lines.splice(at..at, new);
-    if open_end && behind_last {
-        if let Some(last) = lines.last_mut() {
-            last.end = "";
-        }
+    if open_end
+        && behind_last
+        && let Some(last) = lines.last_mut()
+    {
+        last.end = "";
     }
 }

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
-use crate::operation::Operation;
-use crate::path::NodePath;
-use crate::program::sha256_hex;
 use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
 };
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::program::sha256_hex;
 use crate::query::{Answers, ContentState, PathKind, PathState, Query};
 use crate::shell::{quote, words};
 use crate::token::Token;
@@ -51,9 +51,7 @@ pub struct File {
 }
 
 /// Whether a thing should be there.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Hash,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// It should be there.
@@ -211,10 +209,10 @@ impl Kind for File {
                 ownerless: false,
             }));
         }
-        if path.is_none() {
-            if let Some(token) = missing_parent(&self.path, answers)? {
-                return Ok(Seen::NotYet(token));
-            }
+        if path.is_none()
+            && let Some(token) = missing_parent(&self.path, answers)?
+        {
+            return Ok(Seen::NotYet(token));
         }
         if let Some(token) = missing_owner(&self.owner, &self.group, answers)? {
             return Ok(Seen::NotYet(token));

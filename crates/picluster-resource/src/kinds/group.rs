@@ -31,7 +31,9 @@ pub struct Group {
 }
 
 /// Groups whose loss would lock people out (sudoers of Debian, Ubuntu and Raspberry Pi OS).
-const KEPT: &[&str] = &["root", "sudo", "admin", "wheel", "adm", "shadow", "ssh", "_ssh"];
+const KEPT: &[&str] = &[
+    "root", "sudo", "admin", "wheel", "adm", "shadow", "ssh", "_ssh",
+];
 
 impl Kind for Group {
     const NAME: &'static str = "group";
@@ -65,9 +67,10 @@ impl Kind for Group {
         _ctx: Ctx<'_>,
     ) -> Result<Seen<Self::Observation>, Diagnosis> {
         let seen = answers.group(&self.name)?.cloned();
-        if let (Presence::Present, Some(state), Some(gid)) = (self.state, &seen, self.gid) {
-            if state.gid != gid {
-                return Err(Diagnosis::new(format!(
+        if let (Presence::Present, Some(state), Some(gid)) = (self.state, &seen, self.gid)
+            && state.gid != gid
+        {
+            return Err(Diagnosis::new(format!(
                     "the group {} has the number {}, not {gid}; with another one its files would belong to nobody",
                     self.name, state.gid
                 ))
@@ -75,7 +78,6 @@ impl Kind for Group {
                     "write gid: {} in the role, or renumber by hand: groupmod -g {gid} {}, then chgrp its files",
                     state.gid, self.name
                 )));
-            }
         }
         Ok(Seen::Now(seen))
     }

@@ -82,16 +82,15 @@ impl Ini {
                 while lines[at + count - 1].text.ends_with('\\') && at + count < lines.len() {
                     count += 1;
                 }
-                if section == self.section {
-                    if let Some((key, value)) = text.split_once('=') {
-                        if key.trim() == self.key {
-                            found.assignments.push(Assignment {
-                                first: at,
-                                count,
-                                value: logical(value, &lines[at + 1..at + count]),
-                            });
-                        }
-                    }
+                if section == self.section
+                    && let Some((key, value)) = text.split_once('=')
+                    && key.trim() == self.key
+                {
+                    found.assignments.push(Assignment {
+                        first: at,
+                        count,
+                        value: logical(value, &lines[at + 1..at + count]),
+                    });
                 }
             }
             at += count;
@@ -105,7 +104,11 @@ impl Ini {
     fn edited(&self, before: &str) -> String {
         let mut lines = edit::lines(before);
         let found = self.find(&lines);
-        let Some(value) = self.value.as_deref().filter(|_| self.state == Presence::Present) else {
+        let Some(value) = self
+            .value
+            .as_deref()
+            .filter(|_| self.state == Presence::Present)
+        else {
             let keep = self.value.as_deref();
             for gone in found.assignments.iter().rev() {
                 if keep.is_none_or(|only| only == gone.value) {
@@ -137,13 +140,17 @@ impl Ini {
         }
         match found.end {
             // A backslash at the very end of the file would take the new line for its continuation.
-            Some(end) if end == lines.len() && before.trim_end_matches(['\r', '\n']).ends_with('\\') => {
+            Some(end)
+                if end == lines.len() && before.trim_end_matches(['\r', '\n']).ends_with('\\') =>
+            {
                 edit::insert(&mut lines, end, &["", &plain]);
             }
             Some(end) => edit::insert(&mut lines, end, &[&plain]),
             None => {
                 let at = lines.len();
-                let blank = lines.last().is_some_and(|line| !line.text.trim().is_empty());
+                let blank = lines
+                    .last()
+                    .is_some_and(|line| !line.text.trim().is_empty());
                 if blank {
                     edit::insert(&mut lines, at, &["", &head, &plain]);
                 } else {

@@ -127,9 +127,8 @@ impl Kind for Line {
         if let Some(pattern) = &self.pattern {
             match Regex::new(pattern) {
                 Err(e) => wrong.push(format!("match is no regular expression: {e}")),
-                Ok(regex) if regex.is_match("") => wrong.push(
-                    "match also finds empty lines, and so would replace any of them".into(),
-                ),
+                Ok(regex) if regex.is_match("") => wrong
+                    .push("match also finds empty lines, and so would replace any of them".into()),
                 Ok(_) => {}
             }
         }

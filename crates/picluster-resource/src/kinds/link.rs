@@ -94,17 +94,15 @@ impl Kind for Link {
             )),
         };
         if let Some((what, cure)) = refused {
-            return Err(
-                Diagnosis::new(format!("{} is {what}, not a link", self.path)).cure(cure)
-            );
+            return Err(Diagnosis::new(format!("{} is {what}, not a link", self.path)).cure(cure));
         }
         if self.state == Presence::Absent {
             return Ok(Seen::Now(LinkSeen { kind, target: None }));
         }
-        if kind.is_none() {
-            if let Some(token) = missing_parent(&self.path, answers)? {
-                return Ok(Seen::NotYet(token));
-            }
+        if kind.is_none()
+            && let Some(token) = missing_parent(&self.path, answers)?
+        {
+            return Ok(Seen::NotYet(token));
         }
         Ok(Seen::Now(LinkSeen {
             kind,
@@ -120,9 +118,11 @@ impl Kind for Link {
                 Shown::text("present"),
                 Shown::text("absent"),
             ),
-            (Presence::Present, None) => {
-                Change::new(Action::Create).field("target", Shown::Absent, Shown::text(&self.target))
-            }
+            (Presence::Present, None) => Change::new(Action::Create).field(
+                "target",
+                Shown::Absent,
+                Shown::text(&self.target),
+            ),
             (Presence::Present, Some(PathKind::Link)) => Change::new(Action::Update).field_if(
                 "target",
                 seen.target.as_deref().unwrap_or(""),

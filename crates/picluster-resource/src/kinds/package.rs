@@ -188,6 +188,19 @@ impl Package {
         }
     }
 
+    /// A version that was asked for is, or could turn out to be, older than the installed one.
+    fn may_go_back(version: Option<&str>, state: &PackageState) -> bool {
+        let (Some(_), Some(old)) = (version, &state.version) else {
+            return false;
+        };
+        match Self::after(version, state, true).0 {
+            Shown::Text(new) => {
+                state.installed() && deb_version::compare(&new, old) == Ordering::Less
+            }
+            _ => state.installed(),
+        }
+    }
+
     fn diff_present(&self, seen: &PackageSeen) -> Diff {
         let mut change = Change::new(Action::Update);
         let mut known = false;
@@ -199,16 +212,12 @@ impl Package {
             let (after, why) = Self::after(version, state, seen.lists);
             let before = before(state);
             known |= before != Shown::Absent;
-            let why = why.or(match (&state.version, &after) {
-                (Some(old), Shown::Text(new))
-                    if state.installed() && deb_version::compare(new, old) == Ordering::Less =>
-                {
-                    Some("a downgrade, asked for by its version")
-                }
-                (Some(_), _) if state.status.as_bytes().get(1) == Some(&b'c') => {
-                    Some("removed earlier; its configuration files are still there")
-                }
-                _ => None,
+            let why = why.or(if after != Shown::Later && Self::may_go_back(version, state) {
+                Some("a downgrade, asked for by its version")
+            } else if state.status.as_bytes().get(1) == Some(&b'c') {
+                Some("removed earlier; its configuration files are still there")
+            } else {
+                None
             });
             change = change.field(name, before, after);
             if let Some(why) = why {
@@ -285,9 +294,10 @@ impl Package {
             if !self.recommends {
                 flags.push("--no-install-recommends");
             }
-            if due.iter().any(|(_, version, state)| {
-                version.is_some() && state.installed()
-            }) {
+            if due
+                .iter()
+                .any(|(_, version, state)| Self::may_go_back(*version, state))
+            {
                 flags.push("--allow-downgrades");
             }
             if due.iter().any(|(_, _, state)| state.held()) {

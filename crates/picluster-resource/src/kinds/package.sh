@@ -47,7 +47,7 @@ explain() { # what apt said last, and what it means
     *'remove is disabled'*) echo 'it would remove other packages, which the plan did not say; name those as absent first';;
     *'enough free space'*|*'No space left on device'*) echo 'the disk is full';;
     *'Read-only file system'*) echo 'a file system is mounted read-only; look for a dying card in dmesg';;
-    *'following packages have unmet dependencies'*) echo 'a version it depends on is not to be had from the repositories of this node';;
+    *'unmet dependencies'*|*'generated breaks'*) echo 'apt finds no way to do this without breaking other packages';;
   esac; } >&2
   exit 1
 }

@@ -77,17 +77,7 @@ const FSTAB: &str = "/etc/fstab";
 
 /// Takes back what is swapped out. swapoff(8): status 2 is "not enough memory"; with `-a` 32 and 64
 /// are "all" and "some failed", also for entries that were not on.
-const SWAPOFF_SH: &str = r#"r=0; m=$(swapoff -a 2>&1) || r=$?
-on=; while read -r d t _; do [ "$t" = Type ] || on="$on $d"; done < /proc/swaps
-if [ -n "$on" ]; then
-  printf '%s\n' "$m" >&2
-  case $r:$m in
-    2:*|*'Cannot allocate memory'*) echo "there is too little memory to take back what is swapped out to$on; move work away from this node, or reboot it: nothing switches swap on again" >&2;;
-    *) echo "still in use:$on" >&2;;
-  esac
-  exit 1
-fi
-"#;
+const SWAPOFF_SH: &str = include_str!("swap/off.sh");
 
 fn fstab_path() -> Result<NodePath, Diagnosis> {
     NodePath::new(FSTAB).map_err(|e| Diagnosis::new(e.to_string()))

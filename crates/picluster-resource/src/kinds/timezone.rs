@@ -160,7 +160,11 @@ impl Kind for Timezone {
                 words(["/etc/localtime", &format!("{ZONES}/{}", self.name)])
             ));
         }
-        if seen.file.as_ref().is_some_and(|file| file.trim() != self.name) {
+        if seen
+            .file
+            .as_ref()
+            .is_some_and(|file| file.trim() != self.name)
+        {
             script.push_str(&format!(
                 "printf '%s\\n' {} | put /etc/timezone 0644 root root\n",
                 quote(&self.name)
@@ -170,7 +174,10 @@ impl Kind for Timezone {
     }
 
     fn provides(&self) -> Vec<Token> {
-        path("/etc/localtime").map(Token::Path).into_iter().collect()
+        path("/etc/localtime")
+            .map(Token::Path)
+            .into_iter()
+            .collect()
     }
 
     fn requires(&self) -> Vec<Token> {

@@ -11,6 +11,10 @@ job() { # start|stop|restart|reload, with a bound that a unit without one of its
 settled() { # a plain process that dies at once counts as started at first
   case $(systemctl show -p Type --value -- "$u") in simple|exec|idle) sleep 0.5;; esac
   case $(systemctl show -p ActiveState --value -- "$u") in active|reloading|refreshing) return 0;; esac
-  echo "$u was started and is not running" >&2; say; exit 1
+  case $(systemctl show -p ConditionResult --value -- "$u") in
+    no) echo "$u does not start: a Condition in its file is not met on this machine" >&2;;
+    *) echo "$u was started and is not running" >&2;;
+  esac
+  say; exit 1
 }
 case $(systemctl show -p NeedDaemonReload --value -- "$u") in yes) systemctl daemon-reload;; esac

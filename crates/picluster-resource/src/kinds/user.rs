@@ -166,7 +166,11 @@ done
             Presence::Present => self.locked && !seen.nopasswd,
         };
         let may_now = seen.account.as_ref().is_some_and(|account| {
-            seen.nopasswd || account.groups.iter().any(|g| ROOT_GROUPS.contains(&g.as_str()))
+            seen.nopasswd
+                || account
+                    .groups
+                    .iter()
+                    .any(|g| ROOT_GROUPS.contains(&g.as_str()))
         });
         (loses && may_now && seen.others.is_empty()).then(|| {
             let what = match self.state {
@@ -267,7 +271,13 @@ impl Kind for User {
         let mut queries = vec![Query::Account(self.name.clone())];
         if self.state == Presence::Present {
             queries.push(Query::Group(self.name.clone()));
-            queries.extend(self.group.iter().chain(&self.groups).cloned().map(Query::Group));
+            queries.extend(
+                self.group
+                    .iter()
+                    .chain(&self.groups)
+                    .cloned()
+                    .map(Query::Group),
+            );
             queries.extend(self.home().map(Query::Path));
         }
         queries.extend(self.ways().map(Query::Fragment));
@@ -301,8 +311,9 @@ impl Kind for User {
             seen.home_exists = answers.path(&home)?.is_some();
         }
         if let (Some(account), Some(uid)) = (&seen.account, self.uid)
-            && account.uid != uid {
-                return Err(Diagnosis::new(format!(
+            && account.uid != uid
+        {
+            return Err(Diagnosis::new(format!(
                     "the account {} has the number {}, not {uid}; with another one its files would belong to nobody",
                     self.name, account.uid
                 ))
@@ -310,7 +321,7 @@ impl Kind for User {
                     "write uid: {} in the role, or renumber by hand: usermod -u {uid} {}",
                     account.uid, self.name
                 )));
-            }
+        }
         for group in self.group.iter().chain(&self.groups) {
             if *group != self.name && answers.group(group)?.is_none() {
                 return Ok(Seen::NotYet(Token::Group(group.clone())));
@@ -353,22 +364,24 @@ impl Kind for User {
                 .effect(access());
         }
         if let Some(shell) = &self.shell
-            && account.shell != shell.as_str() {
-                change = change
-                    .field_if("shell", &account.shell, shell.as_str())
-                    .effect(access());
-            }
+            && account.shell != shell.as_str()
+        {
+            change = change
+                .field_if("shell", &account.shell, shell.as_str())
+                .effect(access());
+        }
         if let Some(home) = &self.home
-            && account.home != home.as_str() {
-                change = change
-                    .field_if("home", &account.home, home.as_str())
-                    .because(if seen.home_exists {
-                        "the new one is there already; what is in the old one stays there"
-                    } else {
-                        "what is in the old one is moved"
-                    })
-                    .effect(access());
-            }
+            && account.home != home.as_str()
+        {
+            change = change
+                .field_if("home", &account.home, home.as_str())
+                .because(if seen.home_exists {
+                    "the new one is there already; what is in the old one stays there"
+                } else {
+                    "what is in the old one is moved"
+                })
+                .effect(access());
+        }
         if self.home_missing(seen, account) {
             change = change.field(
                 "create_home",
@@ -382,7 +395,11 @@ impl Kind for User {
         if self.locked && account.password != PasswordState::Locked {
             change = risk(
                 change
-                    .field("password", password_shown(&account.password), Shown::text("locked"))
+                    .field(
+                        "password",
+                        password_shown(&account.password),
+                        Shown::text("locked"),
+                    )
                     .effect(access()),
             );
         }
@@ -390,7 +407,11 @@ impl Kind for User {
             let wanted = PasswordState::Hash(sha256_hex(hash.reveal().as_bytes()));
             if account.password != wanted {
                 change = change
-                    .field("password", password_shown(&account.password), Shown::Sensitive)
+                    .field(
+                        "password",
+                        password_shown(&account.password),
+                        Shown::Sensitive,
+                    )
                     .effect(access());
                 change.bytes = self.password_line(&hash).len() as u64;
             }
@@ -437,9 +458,10 @@ impl Kind for User {
         let touches = |field: &str| change.fields.iter().any(|f| f.field == field);
         let name = quote(&self.name);
         if (change.action == Action::Delete || touches("password") && self.locked)
-            && let Some(refused) = self.lockout(seen) {
-                return Err(refused);
-            }
+            && let Some(refused) = self.lockout(seen)
+        {
+            return Err(refused);
+        }
         if change.action == Action::Delete {
             let home = if self.remove_home { " --remove" } else { "" };
             return Ok(Operation::script(format!("userdel{home} -- {name}")));
@@ -516,7 +538,9 @@ impl Kind for User {
 
 impl User {
     fn home_missing(&self, seen: &UserSeen, account: &AccountState) -> bool {
-        let ours = self.home().is_some_and(|home| home.as_str() == account.home);
+        let ours = self
+            .home()
+            .is_some_and(|home| home.as_str() == account.home);
         self.makes_home() && ours && !seen.home_exists
     }
 
@@ -601,7 +625,9 @@ impl User {
         let moved = touches("home") && !seen.home_exists && self.makes_home();
         let home = match &self.home {
             Some(home) if moved => Some(home.as_str()),
-            _ => self.home_missing(seen, account).then_some(account.home.as_str()),
+            _ => self
+                .home_missing(seen, account)
+                .then_some(account.home.as_str()),
         };
         if let Some(home) = home {
             let home = quote(home);

@@ -35,9 +35,16 @@ pub enum Source {
         mechanism: String,
         /// Another drop-in sorts behind the documented name and has the last word.
         overruled: bool,
+        /// All zram devices to keep away, see [`Source::ZramGenerator`].
+        keep_away: Vec<String>,
     },
-    /// systemd's zram-generator: the devices it makes.
-    ZramGenerator(Vec<String>),
+    /// systemd's zram-generator.
+    ZramGenerator {
+        /// The swap devices it makes.
+        devices: Vec<String>,
+        /// Those, and the ones our own drop-in already keeps away: it is written whole.
+        keep_away: Vec<String>,
+    },
     /// An enabled `*.swap` unit.
     Unit(String),
     /// A `*.swap` unit made for a partition by systemd-gpt-auto-generator(8).
@@ -56,7 +63,7 @@ impl Source {
             Self::Fstab(_) => "/etc/fstab".into(),
             Self::Service { unit, .. } => unit.trim_end_matches(".service").into(),
             Self::RpiSwap { .. } => "rpi-swap".into(),
-            Self::ZramGenerator(_) => "zram-generator".into(),
+            Self::ZramGenerator { .. } => "zram-generator".into(),
             Self::Unit(unit) | Self::GptAuto(unit) => unit.clone(),
             Self::Armbian => "armbian-zram-config".into(),
             Self::DietPi => "dietpi-set_swapfile".into(),
@@ -67,7 +74,7 @@ impl Source {
     #[must_use]
     pub fn what(&self) -> String {
         match self {
-            Self::Fstab(devices) | Self::ZramGenerator(devices) => devices.join(", "),
+            Self::Fstab(devices) | Self::ZramGenerator { devices, .. } => devices.join(", "),
             Self::Service { what, .. } if !what.is_empty() => what.clone(),
             Self::RpiSwap { mechanism, .. } => mechanism.clone(),
             Self::GptAuto(_) => "found on the disk (GPT)".into(),
@@ -83,7 +90,7 @@ impl Source {
             Self::Fstab(_) => "its lines are commented out".into(),
             Self::Service { .. } | Self::Unit(_) => "the unit is disabled".into(),
             Self::RpiSwap { .. } => format!("{} and {ZRAM_DROP_IN} are written", self.rpi_drop_in()),
-            Self::ZramGenerator(_) => format!("{ZRAM_DROP_IN} is written"),
+            Self::ZramGenerator { .. } => format!("{ZRAM_DROP_IN} is written"),
             Self::GptAuto(_) => "the unit is masked".into(),
             Self::Armbian => "SWAP=false is set in /etc/default/armbian-zram-config".into(),
             Self::DietPi => "DietPi's own script switches it off".into(),
@@ -108,14 +115,14 @@ impl Source {
                 format!("systemctl disable -- {}\n", quote(unit))
             }
             Self::GptAuto(unit) => format!("systemctl mask -- {}\n", quote(unit)),
-            Self::RpiSwap { .. } => {
+            Self::RpiSwap { keep_away, .. } => {
                 let drop_in = self.rpi_drop_in();
                 format!(
                     "mkdir -p /etc/rpi/swap.conf.d\nprintf '[Main]\\nMechanism=none\\n' | put {drop_in} 0644 root root\n{}",
-                    zram_off(&["zram0".into()])
+                    zram_off(keep_away)
                 )
             }
-            Self::ZramGenerator(devices) => zram_off(devices),
+            Self::ZramGenerator { keep_away, .. } => zram_off(keep_away),
             Self::Armbian => {
                 "f=/etc/default/armbian-zram-config\n\
                  { sed 's/^[[:space:]]*SWAP=/# &/' \"$f\"; echo SWAP=false; } | put \"$f\" \"$(stat -c %a \"$f\")\" root root\n"
@@ -210,10 +217,16 @@ impl<'a> Printed<'a> {
                 what,
             });
         }
-        sources.extend(self.rpi_source());
-        let devices = self.zram_devices(memory_mib);
+        let devices = self.zram_devices(memory_mib, None);
+        let mut keep_away = self.zram_devices(memory_mib, Some(ZRAM_DROP_IN));
+        // The generator of rpi-swap makes zram0 at boot, and without that package the default file
+        // of zram-generator would (RPi-Distro/rpi-swap issue #4).
+        if self.rpi_swap && !keep_away.iter().any(|d| d == "zram0") {
+            keep_away.insert(0, "zram0".into());
+        }
+        sources.extend(self.rpi_source(&keep_away));
         if !devices.is_empty() {
-            sources.push(Source::ZramGenerator(devices));
+            sources.push(Source::ZramGenerator { devices, keep_away });
         }
         sources.extend(self.units.iter().map(|u| Source::Unit((*u).to_owned())));
         sources.extend(self.gpt.iter().map(|u| Source::GptAuto((*u).to_owned())));
@@ -282,7 +295,7 @@ impl<'a> Printed<'a> {
         all
     }
 
-    fn rpi_source(&self) -> Option<Source> {
+    fn rpi_source(&self, keep_away: &[String]) -> Option<Source> {
         if !self.rpi_swap {
             return None;
         }
@@ -304,10 +317,12 @@ impl<'a> Printed<'a> {
         Some(Source::RpiSwap {
             mechanism: mechanism.to_owned(),
             overruled,
+            keep_away: keep_away.to_vec(),
         })
     }
 
-    fn zram_devices(&self, memory_mib: u64) -> Vec<String> {
+    /// Swap devices zram-generator makes, with one of its files left out of account.
+    fn zram_devices(&self, memory_mib: u64, without: Option<&str>) -> Vec<String> {
         if !self.zram_generator {
             return Vec::new();
         }
@@ -330,7 +345,10 @@ impl<'a> Printed<'a> {
             }
             None => {}
         }
-        for (_, section, key, value) in self.assignments("systemd/zram-generator.conf") {
+        for (path, section, key, value) in self.assignments("systemd/zram-generator.conf") {
+            if without == Some(path) {
+                continue;
+            }
             let number = section.strip_prefix("zram");
             if !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
                 continue;
