@@ -16,6 +16,12 @@
 //!
 //! An unknown key, a question without an answer and an answer without a question all fail.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;

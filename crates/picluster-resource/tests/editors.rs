@@ -1,15 +1,19 @@
 //! `line`, `ini`, `block` and `authorized_keys` over arbitrary texts: twice is once, and what is not
 //! theirs stays.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::Arc;
 
+use picluster_model::SourceFile;
 use picluster_model::secret::SecretValues;
 use picluster_model::yaml::parse;
-use picluster_model::SourceFile;
 use picluster_resource::query::{PathKind, PathState};
-use picluster_resource::{
-    Answer, Answers, Ctx, Diff, Facts, Payload, Query, Resource,
-};
+use picluster_resource::{Answer, Answers, Ctx, Diff, Facts, Payload, Query, Resource};
 use proptest::prelude::*;
 
 fn resource(kind: &str, body: &serde_json::Value) -> Option<Resource> {
@@ -62,7 +66,9 @@ fn apply(resource: &Resource, text: &str) -> Result<Option<String>, String> {
             assert!(!change.fields.is_empty());
             match resource.operation(&seen, &change, ctx).unwrap().payload {
                 Payload::None => panic!("no text in {resource:?}"),
-                Payload::Bytes(bytes) => Ok(Some(String::from_utf8(bytes.reveal().clone()).unwrap())),
+                Payload::Bytes(bytes) => {
+                    Ok(Some(String::from_utf8(bytes.reveal().clone()).unwrap()))
+                }
             }
         }
     }
@@ -74,7 +80,13 @@ fn settled(resource: &Resource, text: &str) -> Result<Option<String>, TestCaseEr
         return Ok(None);
     };
     let after = after.unwrap_or_else(|| text.to_owned());
-    prop_assert_eq!(apply(resource, &after), Ok(None), "{:?} from {:?}", resource, text);
+    prop_assert_eq!(
+        apply(resource, &after),
+        Ok(None),
+        "{:?} from {:?}",
+        resource,
+        text
+    );
     Ok(Some(after))
 }
 

@@ -1,6 +1,12 @@
 //! The built-in roles on every system they are meant for: they render, every entry is a resource,
 //! and what they come to is what a person would expect to read.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -46,7 +52,10 @@ fn resources_of(project: &Project) -> Result<BTreeMap<String, Vec<Resource>>, St
                 found.push(Resource::from_yaml(&entry.kind, &entry.body).map_err(plain)?);
             }
         }
-        all.insert(file.file_stem().unwrap().to_string_lossy().into_owned(), found);
+        all.insert(
+            file.file_stem().unwrap().to_string_lossy().into_owned(),
+            found,
+        );
     }
     Ok(all)
 }
@@ -59,7 +68,10 @@ fn shown(all: &BTreeMap<String, Vec<Resource>>) -> String {
         for resource in resources {
             let _ = writeln!(text, "{}[{}]", resource.kind(), resource.key());
             let body = serde_json::to_value(resource).unwrap();
-            let body = body.as_object().and_then(|map| map.values().next()).unwrap();
+            let body = body
+                .as_object()
+                .and_then(|map| map.values().next())
+                .unwrap();
             for (key, value) in body.as_object().unwrap() {
                 let _ = writeln!(text, "    {key}: {value}");
             }
@@ -145,13 +157,23 @@ fn every_role_says_what_it_does() {
         let folder = entry.unwrap().path();
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let readme = fs::read_to_string(folder.join("README.md")).unwrap_or_default();
-        assert!(readme.starts_with(&format!("# {name}\n")), "roles/{name}/README.md");
-        assert!(readme.contains("never touches"), "roles/{name}/README.md says not what stays");
-        let inventory = format!("cluster: c\nroles: [{name}]\nnodes:\n  n: {{ address: 10.0.0.1 }}\n");
+        assert!(
+            readme.starts_with(&format!("# {name}\n")),
+            "roles/{name}/README.md"
+        );
+        assert!(
+            readme.contains("never touches"),
+            "roles/{name}/README.md says not what stays"
+        );
+        let inventory =
+            format!("cluster: c\nroles: [{name}]\nnodes:\n  n: {{ address: 10.0.0.1 }}\n");
         let project = loaded(&inventory).unwrap_or_else(|why| panic!("{name}: {why}"));
         for parameter in project.roles[0].parameters.keys() {
             let row = format!("| `{parameter}` |");
-            assert!(readme.contains(&row), "roles/{name}/README.md knows no {parameter}");
+            assert!(
+                readme.contains(&row),
+                "roles/{name}/README.md knows no {parameter}"
+            );
         }
         resources_of(&project).unwrap_or_else(|why| panic!("{name}: {why}"));
     }
