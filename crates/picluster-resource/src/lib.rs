@@ -17,6 +17,7 @@ pub mod query;
 pub mod resource;
 pub mod shell;
 pub mod token;
+pub mod vocabulary;
 
 pub use change::{Action, Change, Diff, Effect, FieldChange, Shown};
 pub use facts::Facts;
@@ -28,3 +29,4 @@ pub use program::ProbeProgram;
 pub use query::{Answer, Answers, Query};
 pub use resource::{Observation, Resource};
 pub use token::{Reaction, Token};
+pub use vocabulary::Vocabulary;
