@@ -3,8 +3,17 @@
 
 mod rig;
 
+mod bad_node;
 mod damage;
 mod documents;
 mod first_apply;
+mod identity;
+mod interrupt;
+mod locks;
+mod real_home;
+mod secrets;
+mod stale;
+mod sudo_password;
 mod truth;
 mod unchanged;
+mod unreachable;
