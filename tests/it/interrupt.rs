@@ -1,0 +1,72 @@
+//! Ctrl-C: the first lets running steps finish, the second closes connections; the node stops at a
+//! step boundary either way, and the next apply carries on.
+
+use std::time::{Duration, Instant};
+
+use picluster_engine::report::SkipReason;
+use picluster_engine::{EventKind, Outcome};
+
+use crate::rig::{Desk, Rig};
+
+const ROLE: &str = r#"
+doc: A slow step between two quick ones.
+resources:
+  - file: { path: /srv/first, content: "1\n" }
+  - command: { name: slow, run: "touch /srv/begun; sleep 4; touch /srv/done", creates: /srv/done }
+    needs: ["file[/srv/first]"]
+  - file: { path: /srv/last, content: "3\n" }
+    needs: ["command[slow]"]
+"#;
+
+const SLOW: &str = "rpi01/small/command[slow]";
+const LAST: &str = "rpi01/small/file[/srv/last]";
+
+fn rig(cluster: &str) -> Rig {
+    let desk = Desk::new(&format!(
+        "cluster: {cluster}\nssh: {{ user: pi }}\nroles: [small]\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n"
+    ));
+    desk.write("roles/small/role.yaml", ROLE);
+    Rig::up_from(desk, &[])
+}
+
+fn carries_on(rig: &Rig) {
+    let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
+    assert_eq!(next.outcome(LAST), Outcome::Changed);
+    let steps = next.events().iter().filter(|e| matches!(e, EventKind::StepFinished { .. })).count();
+    assert_eq!(steps, 1, "the step that was running is done and not planned again:\n{}", next.out);
+}
+
+#[test]
+fn the_first_ctrl_c_lets_the_running_step_finish_and_starts_nothing_new() {
+    let rig = rig("once");
+    let mut run = rig.start(&["apply", "--yes", "--json"]);
+    run.until_started(SLOW);
+    run.signal("INT");
+    let ended = run.end().expect(130);
+    assert_eq!(ended.outcome(SLOW), Outcome::Changed);
+    assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
+    rig.on("rpi01", "[ -e /srv/done ] && [ ! -e /srv/last ]").expect(0);
+    carries_on(&rig);
+}
+
+#[test]
+fn the_second_ctrl_c_leaves_at_once_and_the_node_stops_at_the_step_boundary() {
+    let rig = rig("again");
+    let mut run = rig.start(&["apply", "--yes", "--json"]);
+    run.until_started(SLOW);
+    rig.until("rpi01", "[ -e /srv/begun ]");
+    run.signal("INT");
+    run.until(|e| matches!(e, EventKind::Cancelling { now: false }));
+    let begun = Instant::now();
+    run.signal("INT");
+    let ended = run.end().expect(130);
+    assert!(begun.elapsed() < Duration::from_secs(2), "it left after {:?}", begun.elapsed());
+    assert!(matches!(ended.outcome(SLOW), Outcome::Lost { .. }), "{}", ended.out);
+    assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
+    // Nobody listens any more; the step reaches its end all the same, and nothing follows it.
+    rig.on("rpi01", "[ ! -e /srv/done ]").expect(0);
+    rig.until("rpi01", "[ -e /srv/done ]");
+    rig.until_quiet("rpi01");
+    rig.on("rpi01", "[ ! -e /srv/last ]").expect(0);
+    carries_on(&rig);
+}
