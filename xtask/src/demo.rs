@@ -12,7 +12,7 @@ pub(crate) fn run(consent: Consent, keep: bool) -> Outcome {
     setup::run(consent, setup::Purpose::Lab)?;
     // A debug build: it is there in half the time, and the demo waits for nodes, not for the program.
     process::run(process::cargo().args(["build", "--locked", "--package", "picluster"]))?;
-    let mut rehearse = Command::new(process::built("dev", "picluster")?);
+    let mut rehearse = Command::new(process::built("picluster")?);
     rehearse
         .current_dir(machine::workspace())
         .args(["lab", "rehearse", INVENTORY]);

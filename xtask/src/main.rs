@@ -29,7 +29,7 @@ cargo xtask CHORE
                              install what the tests need, build, and run them; --full: the long sweeps, too
   setup [--yes]              only install what the lab needs
   docs [--check]             write docs/reference and docs/schema; --check: fail where they are out of date
-  bench [--nodes 10,50] [--runs 3] [--ansible] [--yes]
+  bench [--nodes 10,50] [--runs 3] [--yes]
                              release build, and figures from lab nodes as a table
 
 What is to be installed is shown and asked first. --yes does not ask; nor does root without a terminal.
@@ -76,16 +76,18 @@ fn perform(words: &[String]) -> Outcome {
             words.end()?;
             setup::run(consent, setup::Purpose::Lab)
         }
-        "docs" => product::run(
-            "dev",
-            &[&["docs".to_owned()], words.left.as_slice()].concat(),
-        ),
+        "docs" => product::run("docs", &words.left),
         "bench" => {
             setup::run(words.consent(), setup::Purpose::Lab)?;
-            product::run(
-                "release",
-                &[&["bench".to_owned()], words.left.as_slice()].concat(),
-            )
+            // Only what is measured is a release build; what measures it has time.
+            process::run(process::cargo().args([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "picluster",
+            ]))?;
+            product::run("bench", &words.left)
         }
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -1,6 +1,6 @@
 //! Running other programs, said aloud.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
@@ -70,14 +70,9 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Where cargo put a program: beside this one, or in the folder of another profile.
-pub(crate) fn built(profile: &str, program: &str) -> Outcome<std::path::PathBuf> {
+/// Where cargo put a program: beside this one.
+pub(crate) fn built(program: &str) -> Outcome<PathBuf> {
     let own =
         std::env::current_exe().map_err(|e| format!("cannot find this program's own file: {e}"))?;
-    let target = own
-        .ancestors()
-        .nth(2)
-        .ok_or("cannot find the target folder")?;
-    let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(target.join(folder).join(program))
+    Ok(own.with_file_name(program))
 }

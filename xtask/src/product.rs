@@ -4,20 +4,16 @@ use std::process::Command;
 
 use crate::{Outcome, machine, process};
 
-/// Runs one of its chores, built with `profile`.
-pub(crate) fn run(profile: &str, words: &[String]) -> Outcome {
+/// Runs one of its chores.
+pub(crate) fn run(chore: &str, words: &[String]) -> Outcome {
     let mut build = process::cargo();
-    build.args(["build", "--quiet", "--locked", "--profile", profile]);
-    build.args([
-        "--package",
-        "xtask",
-        "--features",
-        "product",
-        "--bin",
-        "xtask-product",
-    ]);
+    build.args(["build", "--quiet", "--locked", "--package", "xtask"]);
+    build.args(["--features", "product", "--bin", "xtask-product"]);
     process::run(&mut build)?;
-    let mut chore = Command::new(process::built(profile, "xtask-product")?);
-    chore.args(words).current_dir(machine::workspace());
-    process::run(&mut chore)
+    let mut command = Command::new(process::built("xtask-product")?);
+    command
+        .arg(chore)
+        .args(words)
+        .current_dir(machine::workspace());
+    process::run(&mut command)
 }

@@ -79,7 +79,7 @@ fn images() -> Outcome {
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(&inventory, LAB))
         .map_err(|e| format!("cannot write {}: {e}", inventory.display()))?;
-    let program = process::built("dev", "picluster-under-test")?;
+    let program = process::built("picluster-under-test")?;
     let lab = |verb: &str| {
         let mut command = Command::new(&program);
         command.args(["lab", verb]).arg(&inventory);

@@ -1,0 +1,259 @@
+//! The lab of the benchmark, and what is done in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use picluster::verbs::lab::home::Home;
+use picluster_lab::{Lab, LabOptions, Progress, Wait};
+use picluster_model::Project;
+use picluster_model::render::ClusterContext;
+use picluster_model::secret::SecretValues;
+use picluster_plan::build::questions;
+use picluster_plan::declare;
+use picluster_resource::frame::FRAME_SH;
+use picluster_resource::program::PRELUDE_SH;
+use picluster_resource::{Ctx, Facts, ProbeProgram};
+use serde_json::Value;
+
+use super::measure::{Spent, spent};
+use super::work;
+use crate::Outcome;
+
+/// Nodes, documents, and the program under test.
+pub(crate) struct Rack {
+    folder: PathBuf,
+    project: Project,
+    home: Home,
+    lab: Lab,
+    program: PathBuf,
+    /// How many resources each node has.
+    pub resources: usize,
+}
+
+impl Rack {
+    /// Boots the nodes.
+    pub(crate) fn up(nodes: usize) -> Outcome<Self> {
+        let folder = std::env::temp_dir().join(format!("picluster-bench-{}", std::process::id()));
+        work::write(&folder, nodes)?;
+        let program = released()?;
+        let project =
+            picluster::project::load(&folder.join("inventory.yaml")).map_err(|e| say(&e))?;
+        let mut options = LabOptions::from_environment().map_err(|e| e.to_string())?;
+        options.state_root = folder.join("lab");
+        let home = Home::of(&project, &options).map_err(|e| say(&e))?;
+        let made = picluster::cli::LabMade { os: Vec::new() };
+        let spec =
+            picluster::verbs::lab::specification(&project, &made, &home).map_err(|e| say(&e))?;
+        eprintln!("  booting {nodes} nodes");
+        let lab = Lab::up_foreground(&spec, &options, &mut |p| {
+            if let Progress::ImageBuilding { image } = p {
+                eprintln!("  building the image {image} (once, about a minute)");
+            }
+        })
+        .map_err(|e| e.to_string())?;
+        Ok(Self {
+            folder,
+            project,
+            home,
+            lab,
+            program,
+            resources: 0,
+        })
+    }
+
+    /// New cards for all nodes, as many at once as there are processors.
+    pub(crate) fn wipe(&mut self) -> Outcome {
+        let names: Vec<&str> = self.names().collect();
+        let crews = std::thread::available_parallelism().map_or(2, usize::from);
+        let lab = &self.lab;
+        std::thread::scope(|scope| {
+            let share = names.len().div_ceil(crews).max(1);
+            let crews: Vec<_> = names
+                .chunks(share)
+                .map(|names| {
+                    scope.spawn(move || names.iter().try_for_each(|n| lab.wipe(n, Wait::Ready)))
+                })
+                .collect();
+            for crew in crews {
+                crew.join()
+                    .map_err(|_| "a wipe panicked")?
+                    .map_err(|e| e.to_string())?;
+            }
+            Ok::<(), String>(())
+        })?;
+        // New cards have new host keys, which the benchmark accepts as at first contact.
+        self.home.forget_store();
+        Ok(())
+    }
+
+    /// The end.
+    pub(crate) fn down(self) -> Outcome {
+        let down = self.lab.down().map_err(|e| e.to_string());
+        let _ = fs::remove_dir_all(&self.folder);
+        down
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.project
+            .inventory
+            .nodes
+            .keys()
+            .map(picluster_model::NodeName::as_str)
+    }
+
+    /// Processor seconds of all nodes so far.
+    pub(crate) fn node_seconds(&self) -> Outcome<f64> {
+        let each = self.names().map(|name| self.lab.node_cpu_seconds(name));
+        each.sum::<Result<f64, _>>().map_err(|e| e.to_string())
+    }
+
+    fn inside(&self, program: &Path) -> Command {
+        let mut command = self.lab.controller_command(program);
+        self.home.dress(&mut command, &self.project);
+        command.current_dir(&self.folder);
+        command
+    }
+
+    fn measured(&self, command: &mut Command, peak: bool) -> Outcome<Spent> {
+        let before = self.node_seconds()?;
+        let mut spent = spent(command, peak)?;
+        spent.node_cpu = self.node_seconds()? - before;
+        Ok(spent)
+    }
+
+    /// picluster, with what it says in a file.
+    pub(crate) fn picluster(&self, words: &[&str]) -> Outcome<Spent> {
+        let log = self.folder.join("picluster.log");
+        let counters = self.folder.join("counters.json");
+        let _ = fs::remove_file(&counters);
+        let out =
+            fs::File::create(&log).map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+        let err = out.try_clone().map_err(|e| e.to_string())?;
+        let mut command = self.inside(&self.program);
+        // All nodes at once, as OpenSSH's clients are.
+        command
+            .args(words)
+            .args(["--nodes-at-once", "1000"])
+            .env("PICLUSTER_COUNTERS", &counters)
+            .stdout(out)
+            .stderr(err);
+        let mut spent = self
+            .measured(&mut command, true)
+            .map_err(|e| format!("{e}\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
+        spent.wire = wire(&counters);
+        Ok(spent)
+    }
+
+    /// One OpenSSH client a node, all at once.
+    pub(crate) fn ssh_everywhere(&self, remote: &str, input: Option<&str>) -> Outcome<Spent> {
+        let input = input.map_or_else(
+            || "/dev/null".to_owned(),
+            |file| self.folder.join(file).display().to_string(),
+        );
+        let key = self.home.key().display().to_string();
+        let mut script = String::new();
+        for name in self.names() {
+            let (address, user) = self.lab.ssh_target(name).map_err(|e| e.to_string())?;
+            script.push_str(&format!(
+                "ssh -F none -i {key} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \
+                 -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR {user}@{} '{remote}' <{input} >/dev/null || echo {name} &\n",
+                address.ip()
+            ));
+        }
+        script.push_str("wait\n");
+        let lost = self.folder.join("lost");
+        let out =
+            fs::File::create(&lost).map_err(|e| format!("cannot write {}: {e}", lost.display()))?;
+        let mut command = self.inside(Path::new("sh"));
+        command.args(["-c", &script]).stdout(out);
+        let spent = self.measured(&mut command, false)?;
+        let lost = fs::read_to_string(&lost).unwrap_or_default();
+        if lost.is_empty() {
+            Ok(spent)
+        } else {
+            Err(format!(
+                "ssh failed on {}",
+                lost.split_whitespace().collect::<Vec<_>>().join(", ")
+            ))
+        }
+    }
+
+    /// What every act pays for being started inside the lab.
+    pub(crate) fn entry(&self) -> Outcome<Spent> {
+        self.measured(&mut self.inside(Path::new("true")), false)
+    }
+
+    /// Writes the probe program of the first node: the very questions that picluster asks.
+    pub(crate) fn ask_what_is_probed(&mut self) -> Outcome {
+        let node = self
+            .project
+            .inventory
+            .nodes
+            .values()
+            .next()
+            .ok_or("no nodes")?;
+        let output = self
+            .inside(&self.program)
+            .args(["facts", "--json", "--on", node.name.as_str()])
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|e| e.to_string())?;
+        let facts: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|e| format!("picluster facts --json: {e}"))?;
+        let facts: Facts =
+            serde_json::from_value(facts.get(node.name.as_str()).cloned().unwrap_or_default())
+                .map_err(|e| format!("picluster facts --json: {e}"))?;
+        let declared = declare(
+            &self.project,
+            &ClusterContext::new(&self.project),
+            node,
+            &facts,
+        )
+        .map_err(|d| format!("the role of the benchmark: {d:?}"))?;
+        let secrets = SecretValues::default();
+        let ctx = Ctx {
+            facts: &facts,
+            secrets: &secrets,
+        };
+        let program = ProbeProgram::new(questions(&declared, ctx));
+        self.resources = declared.len();
+        let path = self.folder.join(work::PROBE);
+        fs::write(&path, format!("{FRAME_SH}{PRELUDE_SH}{}", program.script))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    }
+}
+
+/// Per node: connections, sessions, round trips.
+fn wire(counters: &Path) -> Option<[f64; 3]> {
+    let counted: Value = serde_json::from_str(&fs::read_to_string(counters).ok()?).ok()?;
+    let nodes = counted.get("nodes")?.as_object()?;
+    let sum = |what: &str| -> f64 { nodes.values().filter_map(|n| n.get(what)?.as_f64()).sum() };
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    let each = nodes.len().max(1) as f64;
+    Some([
+        sum("connections") / each,
+        sum("execs") / each,
+        sum("round_trips") / each,
+    ])
+}
+
+/// The release build, beside this program's own profile.
+fn released() -> Outcome<PathBuf> {
+    let own =
+        std::env::current_exe().map_err(|e| format!("cannot find this program's own file: {e}"))?;
+    let program = own
+        .ancestors()
+        .nth(2)
+        .map(|t| t.join("release/picluster"))
+        .unwrap_or_default();
+    if program.exists() {
+        Ok(program)
+    } else {
+        Err(format!("{} is not built", program.display()))
+    }
+}
+
+fn say(failure: &picluster::error::Failure) -> String {
+    format!("{failure}: {:?}", failure.diagnostics)
+}

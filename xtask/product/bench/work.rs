@@ -1,0 +1,72 @@
+//! What is asked of every node: one role of about thirty resources, nearly every kind among them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::Outcome;
+
+/// The file of the probe program, beside the inventory.
+pub(crate) const PROBE: &str = "probe.sh";
+
+/// Packages are those of the image: what a mirror does is not what is measured.
+const ROLE: &str = r#"doc: The work of the benchmark.
+resources:
+  - hostname: { name: "{{ node.name }}" }
+  - timezone: { name: Europe/Berlin }
+  - line: { path: /etc/environment, line: "EDITOR=vi" }
+  - line: { path: /etc/environment, match: "^PAGER=", line: "PAGER=less" }
+  - block: { path: /etc/hosts, name: bench, content: "192.0.2.9 nas\n192.0.2.10 printer\n" }
+  - ini: { path: /etc/systemd/journald.conf, section: Journal, key: SystemMaxUse, value: 50M }
+  - group: { name: operators }
+  - user: { name: olga, groups: [operators], shell: /bin/bash }
+  - authorized_keys:
+      user: olga
+      keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA olga"]
+  - directory: { path: /srv/bench }
+  - directory: { path: /srv/bench/data, mode: "0750", group: operators }
+  - file: { path: "/srv/bench/{{ item }}.conf", template: settings.j2, mode: "0640" }
+    each: [one, two, three, four, five, six]
+  - link: { path: /srv/bench/current, target: /srv/bench/data }
+  - link: { path: /srv/settings, target: /srv/bench/one.conf }
+  - file: { path: /etc/sudoers.d/95-bench, content: "%operators ALL=(ALL) NOPASSWD: /usr/bin/true\n", mode: "0440", validate: "visudo -cf {}" }
+  - file: { path: /etc/profile.d/bench.sh, content: "export BENCH=1\n" }
+  - sysctl: { key: net.ipv4.ip_forward, value: "1" }
+  - sysctl: { key: net.ipv4.conf.all.rp_filter, value: "2" }
+  - sysctl: { key: net.ipv4.tcp_keepalive_time, value: "300" }
+  - package: { names: [less, procps] }
+  - package: { names: [sudo, tzdata] }
+  - file:
+      path: /etc/systemd/system/bench.service
+      content: "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
+  - unit: { name: bench.service, enabled: true, active: true }
+  - unit: { name: ssh.service, enabled: true, active: true }
+  - command: { run: touch /srv/bench/ran, creates: /srv/bench/ran }
+"#;
+
+/// About a kilobyte a file.
+const SETTINGS: &str = r"# {{ item }} of {{ node.name }}
+{% for n in range(20) %}
+setting-{{ n }} = a value of the usual length for {{ item }}
+{% endfor %}
+";
+
+/// Writes inventory and role.
+pub(crate) fn write(folder: &Path, nodes: usize) -> Outcome {
+    let mut inventory = String::from("cluster: bench\nssh: { user: pi }\nroles: [bench]\nnodes:\n");
+    for n in 1..=nodes {
+        let _ = writeln!(inventory, "  pi-{n:03}: {{ address: 192.168.2.{n} }}");
+    }
+    let files = [
+        ("inventory.yaml", inventory.as_str()),
+        ("roles/bench/role.yaml", ROLE),
+        ("roles/bench/templates/settings.j2", SETTINGS),
+    ];
+    for (name, text) in files {
+        let path = folder.join(name);
+        path.parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    }
+    Ok(())
+}
