@@ -271,9 +271,14 @@ const LIBRARIES: &[(&str, &str)] = &[
         include_str!("../src/kinds/first_boot/probe.sh"),
     ),
     (
+        "first_boot/wait.sh",
+        include_str!("../src/kinds/first_boot/wait.sh"),
+    ),
+    (
         "clock/probe.sh",
         include_str!("../src/kinds/clock/probe.sh"),
     ),
+    ("clock/wait.sh", include_str!("../src/kinds/clock/wait.sh")),
 ];
 
 fn operation_json(out: &mut Value, operation: &Operation) {

@@ -40,17 +40,7 @@ pub struct ClockSeen {
 
 const PROBE_SH: &str = include_str!("clock/probe.sh");
 
-const WAIT_SH: &str = r#"s=0
-until case $(asked) in *'synchronized yes'*) true;; *) false;; esac; do
-  s=$((s + 1))
-  if [ "$s" -gt 60 ]; then
-    echo "$u runs and no time server answered within a minute (the clock says $(date -u '+%Y-%m-%d %H:%M') UTC)" >&2
-    echo 'let UDP port 123 out, or name a server of your network (NTP= in /etc/systemd/timesyncd.conf, server in /etc/chrony/chrony.conf)' >&2
-    exit 1
-  fi
-  sleep 1
-done
-"#;
+const WAIT_SH: &str = include_str!("clock/wait.sh");
 
 impl Clock {
     fn is_close(&self, skew_s: Option<i64>) -> bool {
@@ -148,5 +138,63 @@ impl Kind for Clock {
 
     fn requires(&self) -> Vec<Token> {
         vec![Token::FirstBoot]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Facts;
+    use picluster_model::secret::SecretValues;
+
+    fn diff(skew_s: Option<i64>, printed: Option<&str>) -> Result<Diff, Diagnosis> {
+        let clock = Clock { within_s: 5 };
+        let mut facts = Facts::default();
+        facts.now.skew_s = skew_s;
+        let secrets = SecretValues::default();
+        let ctx = Ctx {
+            facts: &facts,
+            secrets: &secrets,
+        };
+        let queries = clock.queries(ctx)?;
+        assert_eq!(queries.is_empty(), printed.is_none(), "asked only when in doubt");
+        let mut answers = Answers::default();
+        for query in queries {
+            let stdout = printed.unwrap_or("").to_owned();
+            answers
+                .0
+                .insert(query, crate::Answer::Fragment { status: 0, stdout });
+        }
+        match clock.observe(&answers, ctx)? {
+            Seen::Now(seen) => Ok(clock.diff(&seen, ctx)),
+            Seen::NotYet(_) => Ok(Diff::NoOp),
+        }
+    }
+
+    fn before(diff: Result<Diff, Diagnosis>) -> String {
+        match diff {
+            Ok(Diff::Change(change)) => change.fields[0].before.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn close_to_the_controller_is_right_and_asks_nothing() {
+        assert_eq!(diff(Some(0), None), Ok(Diff::NoOp));
+        assert_eq!(diff(Some(-5), None), Ok(Diff::NoOp));
+    }
+
+    #[test]
+    fn synchronised_is_right_wherever_the_controller_is() {
+        assert_eq!(diff(Some(86_400), Some("synchronized yes\n")), Ok(Diff::NoOp));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_round_numbers() {
+        let off = Some("synchronized no\n");
+        assert_eq!(before(diff(Some(6), off)), "6 s ahead of the controller, not synchronised");
+        assert_eq!(before(diff(Some(-200), off)), "3 min behind the controller, not synchronised");
+        assert_eq!(before(diff(Some(-90_000), off)), "25 h behind the controller, not synchronised");
+        assert_eq!(before(diff(Some(-9_000_000), off)), "104 days behind the controller, not synchronised");
     }
 }

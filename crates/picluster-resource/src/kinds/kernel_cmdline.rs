@@ -72,6 +72,11 @@ pub(crate) fn is_first_boot(token: &str) -> bool {
             || token.starts_with("init=/usr/lib/raspi-config/"))
 }
 
+/// Said the same way before and after the files can be looked at.
+fn reboot() -> Effect {
+    Effect::Reboot("the kernel reads its command line at boot".into())
+}
+
 impl BootFile {
     /// The command line in it.
     fn line(&self) -> &str {
@@ -313,8 +318,8 @@ impl Kind for KernelCmdline {
             text.push_str(&text_diff(file.text.as_deref().unwrap_or(""), &after));
         }
         change.text = Some(text);
-        if let Some(why) = self.ineffective(seen, true) {
-            change = change.effect(Effect::Reboot(why));
+        if self.ineffective(seen, true).is_some() {
+            change = change.effect(reboot());
         }
         change.into_diff()
     }
@@ -327,7 +332,7 @@ impl Kind for KernelCmdline {
         for token in &self.tokens.absent {
             change = change.field(token, Shown::Later, Shown::Absent);
         }
-        change.effect(Effect::Reboot("the kernel reads its command line at boot".into()))
+        change.effect(reboot())
     }
 
     fn operation(

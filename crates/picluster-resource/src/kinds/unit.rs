@@ -333,18 +333,13 @@ impl Kind for Unit {
         }
         // Debian's packages start their services when they are installed, before these files are
         // in place.
-        if !self.restart_on.is_empty() && self.active != Some(false) {
-            change = self.owe(
-                change,
-                "restart",
-                "if it is started before its files are in place".into(),
-            );
-        } else if !self.reload_on.is_empty() && self.active != Some(false) {
-            change = self.owe(
-                change,
-                "reload",
-                "if it is started before its files are in place".into(),
-            );
+        let early = "if it is started before its files are in place";
+        if self.active != Some(false) {
+            for (files, how) in [(&self.restart_on, "restart"), (&self.reload_on, "reload")] {
+                if !files.is_empty() {
+                    change = self.owe(change, how, early.into());
+                }
+            }
         }
         self.access(change)
     }
