@@ -63,6 +63,9 @@ pub enum Verb {
     /// Say where a variable's value comes from, with file and line
     #[command(after_help = "Example:\n  picluster explain rpi01 data_mount")]
     Explain(ExplainArgs),
+    /// Forget a node's pinned host key, after its card was changed on purpose
+    #[command(after_help = "Example:\n  picluster forget-key rpi04")]
+    ForgetKey(ForgetKeyArgs),
     /// Print the plan's graph in Graphviz' DOT language
     #[command(after_help = "Example:\n  picluster graph | dot -Tsvg > plan.svg")]
     Graph(GraphArgs),
@@ -199,6 +202,19 @@ pub struct ExplainArgs {
     /// The inventory
     #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
     pub inventory: PathBuf,
+}
+
+/// `forget-key`.
+#[derive(Debug, Args)]
+pub struct ForgetKeyArgs {
+    /// The node
+    pub node: String,
+    /// The inventory
+    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// `graph`.

@@ -105,35 +105,25 @@ fn target(node: &Node) -> Target {
     }
 }
 
-/// How root is had on each node. Asks for a password at most once a run.
-///
-/// # Errors
-/// When a password is needed and nobody can be asked.
+/// How root is had on each node. Asks for a password at most once a run; where nobody can be asked,
+/// the nodes that want one have none, and say so themselves: the others go on.
+#[must_use]
 pub fn access(
     project: &Project,
     secrets: &SecretValues,
     nodes: &[(&Node, RootAccess)],
-) -> Result<BTreeMap<NodeName, Access>, Failure> {
-    let mut asked: Option<Secret<String>> = None;
+) -> BTreeMap<NodeName, Access> {
+    let mut asked: Option<Option<Secret<String>>> = None;
     let mut access = BTreeMap::new();
     for (node, root) in nodes {
         let password = match (&node.ssh.sudo, root) {
             (_, RootAccess::IsRoot | RootAccess::Sudo | RootAccess::None) => None,
             (SudoPassword::Secret(reference), _) => secrets.0.get(reference).cloned(),
-            (SudoPassword::Ask | SudoPassword::None, RootAccess::SudoPassword) => {
-                if asked.is_none() {
-                    asked = ask::hidden(&format!("sudo password for {}: ", project.inventory.cluster));
-                }
-                match &asked {
-                    Some(password) => Some(password.clone()),
-                    None => {
-                        return Err(Failure::usage(format!("{}: sudo wants a password and there is no terminal to ask on", node.name))
-                            .hint("nothing was changed on any node; name one in the inventory: ssh: { sudo: { password: { env: NAME } } }"));
-                    }
-                }
-            }
+            (SudoPassword::Ask | SudoPassword::None, RootAccess::SudoPassword) => asked
+                .get_or_insert_with(|| ask::hidden(&format!("sudo password for {}: ", project.inventory.cluster)))
+                .clone(),
         };
         access.insert(node.name.clone(), Access { root: *root, password });
     }
-    Ok(access)
+    access
 }

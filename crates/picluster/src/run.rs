@@ -37,6 +37,7 @@ pub fn run() -> ProcessExit {
         Verb::Facts(args) => verbs::facts::run(&args, out),
         Verb::Exec(args) => verbs::exec::run(&args, out, err),
         Verb::Explain(args) => verbs::explain::run(&args, out),
+        Verb::ForgetKey(args) => verbs::forget_key::run(&args),
         Verb::Graph(args) => verbs::graph::run(&args),
         Verb::Lab(args) => verbs::lab::run(args, out, err),
     };

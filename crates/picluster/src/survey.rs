@@ -45,7 +45,7 @@ pub fn closed(error: &NodeError) -> NodeState {
             problems: vec![Problem {
                 addr: None,
                 what: without_node(&error.to_string(), error.node()),
-                cure: cure(connect_error),
+                cure: connect_cure(connect_error),
                 skipped: Vec::new(),
             }],
         },
@@ -53,7 +53,7 @@ pub fn closed(error: &NodeError) -> NodeState {
             problems: vec![Problem {
                 addr: None,
                 what: without_node(&other.to_string(), other.node()),
-                cure: None,
+                cure: cure(other),
                 skipped: Vec::new(),
             }],
         },
@@ -66,7 +66,20 @@ fn without_node(text: &str, node: &NodeName) -> String {
         .to_owned()
 }
 
-fn cure(error: &ConnectError) -> Option<String> {
+fn cure(error: &NodeError) -> Option<String> {
+    match error {
+        NodeError::WrongPassword { .. } => Some(
+            "give the right one: the value behind ssh.sudo.password, or what is typed when asked".into(),
+        ),
+        NodeError::NoRoot { .. } => Some(
+            "name the password, ssh: { sudo: { password: { env: NAME } } }, or run from a terminal to be asked; the user must be one of group sudo on the node (adduser USER sudo)"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
+fn connect_cure(error: &ConnectError) -> Option<String> {
     match error {
         ConnectError::HostKeyUnknown { .. } => Some(
             "compare the fingerprint on the node, then run again with --accept-new, or from a terminal to be asked"
@@ -140,7 +153,7 @@ pub async fn survey(
         }
     }
     let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
-    let access = connect::access(project, secrets, &roots)?;
+    let access = connect::access(project, secrets, &roots);
     probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
     Ok(Survey {
         plan: build(&Inputs {

@@ -26,6 +26,7 @@ fn step(at: &str, change: Change, cause: Cause) -> Step {
         needs: vec![],
         moved_by: vec![],
         recorded: None,
+        secrets: None,
         marks: vec![],
         record: RecordAction::Keep,
     }

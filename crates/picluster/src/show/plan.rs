@@ -129,7 +129,7 @@ fn row(out: &mut String, step: &Step, style: Style) {
         .change
         .fields
         .iter()
-        .filter(|f| f.field != "content" || step.change.text.is_none())
+        .filter(|f| step.change.text.is_none() || !matches!(f.field.as_str(), "content" | "line" | "value"))
         .collect();
     if step.change.action == Action::Create && fields.iter().all(|f| is_short(f)) {
         let line: Vec<String> = fields.iter().map(|f| format!("{} {}", f.field, f.after)).collect();
@@ -238,6 +238,12 @@ fn problem(out: &mut String, node: &NodeName, problem: &Problem, style: Style) {
     }
 }
 
+/// What to do about a host key that is not the pinned one.
+#[must_use]
+pub fn changed_key(node: &NodeName) -> String {
+    format!("if its card or board was changed on purpose: picluster forget-key {node}; else somebody else answers at its address")
+}
+
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {
     let mut body = String::new();
     for (name, node) in &plan.nodes {
@@ -250,8 +256,12 @@ fn obstacles(out: &mut String, plan: &Plan, style: Style) {
                     style.dim(name.as_str())
                 );
             }
-            NodeState::Unreachable { reason } | NodeState::HostKeyChanged { reason } => {
+            NodeState::Unreachable { reason } => {
                 let _ = writeln!(body, "  {}", style.red(reason));
+            }
+            NodeState::HostKeyChanged { reason } => {
+                let _ = writeln!(body, "  {}", style.red(reason));
+                let _ = writeln!(body, "    {} {}", style.cyan("next:"), changed_key(name));
             }
             NodeState::Blocked { problems } => {
                 for p in problems {
@@ -275,6 +285,10 @@ fn summary(out: &mut String, plan: &Plan, style: Style) {
         .values()
         .filter(|n| matches!(n.state, NodeState::Observed { .. }))
         .count();
+    if plan.steps.is_empty() && seen == 0 {
+        let _ = writeln!(out, "No node could be looked at; nothing is known about any of them.");
+        return;
+    }
     if plan.steps.is_empty() {
         let broken = plan.nodes.len() - seen
             + plan.nodes.values().filter(|n| !n.problems.is_empty()).count();

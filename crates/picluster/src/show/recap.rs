@@ -178,10 +178,7 @@ fn node_failure(node: &NodeName, end: &NodeReport, again: &str, style: Style) ->
         NodeEnd::Unreachable { reason } => (reason.clone(), again.to_owned()),
         NodeEnd::Failed { reason } => (reason.clone(), again.to_owned()),
         NodeEnd::Locked { reason, .. } => (reason.clone(), format!("wait for that run to end, then {again}")),
-        NodeEnd::IdentityChanged { reason } => (
-            reason.clone(),
-            format!("if the card or board of {node} was changed on purpose: picluster replace {node}"),
-        ),
+        NodeEnd::IdentityChanged { reason } => (reason.clone(), crate::show::plan::changed_key(node)),
         NodeEnd::Idle | NodeEnd::Done | NodeEnd::Incomplete | NodeEnd::Interrupted => return None,
     };
     let word = word

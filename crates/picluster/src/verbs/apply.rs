@@ -46,7 +46,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
     verbs::block_on(async {
         let (mut plan, access) = match from_file {
             Some(file) => {
-                let access = access_for(&project, &engine, &secrets, &file.plan).await?;
+                let access = access_for(&project, &engine, &secrets, &file.plan).await;
                 (file.plan, access)
             }
             None => {
@@ -205,7 +205,7 @@ async fn access_for(
     engine: &Arc<Engine>,
     secrets: &SecretValues,
     plan: &Plan,
-) -> Result<BTreeMap<picluster_model::NodeName, Access>, Failure> {
+) -> BTreeMap<picluster_model::NodeName, Access> {
     let nodes: Vec<_> = plan
         .nodes
         .iter()

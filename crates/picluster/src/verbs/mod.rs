@@ -4,6 +4,7 @@ pub mod apply;
 pub mod exec;
 pub mod explain;
 pub mod facts;
+pub mod forget_key;
 pub mod graph;
 pub mod lab;
 pub mod plan;

@@ -31,6 +31,8 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
             let project = project::load(&args.lab.inventory)?;
             let options = options()?;
             let home = home::Home::of(&project, &options)?;
+            // New cards have new host keys: what was pinned of an earlier lab is worth nothing.
+            home.forget_store();
             let spec = specification(&project, &args.made, &home)?;
             Lab::up(&spec, &options, &mut progress(err)).map_err(failure)?;
             let inventory = args.lab.inventory.display();
