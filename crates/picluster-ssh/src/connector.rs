@@ -68,10 +68,6 @@ impl DialError {
     fn behind(self, jump: &Endpoint, node: &Endpoint) -> Self {
         let at = format!("the jump host {}", jump.address());
         match self {
-            // Said by a host further out: it names itself already.
-            Self::Unreachable { address, reason } if address != jump.address() => {
-                Self::Unreachable { address, reason }
-            }
             Self::Unreachable { reason, .. } => Self::Unreachable {
                 address: node.address(),
                 reason: format!("{at}: {reason}"),

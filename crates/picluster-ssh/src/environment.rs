@@ -1,10 +1,11 @@
 //! What the process's surroundings say: home, user, agent. Taken once, so that tests can give their own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The local surroundings that OpenSSH's rules refer to.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// Home directory: `~` and `%d`.
     pub home: Option<PathBuf>,
@@ -16,6 +17,18 @@ pub struct Environment {
     pub system_config: Option<PathBuf>,
     /// Environment variables for `${NAME}` in paths.
     pub variables: BTreeMap<String, String>,
+}
+
+/// Without the values of variables: some of them are secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("home", &self.home)
+            .field("user", &self.user)
+            .field("agent_socket", &self.agent_socket)
+            .field("system_config", &self.system_config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Environment {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::pins::{First, PinStore, fingerprint, first_seen};
 use crate::policy::{Decision, FirstContact, HostKeyPolicy};
 use crate::route::Endpoint;
-use crate::wire::{Flushed, Wire};
+use crate::wire::{Cord, Flushed, Wire};
 use crate::{CipherOrder, Limits, Pin, words};
 
 /// What every check of a host key needs.
@@ -83,6 +83,7 @@ pub(crate) struct Established {
     pub refusals: Refusals,
     /// Tells uploads when their last batch has left.
     pub flushed: Flushed,
+    _cord: Cord,
 }
 
 /// Descriptions of refused channels, in order of arrival: russh hands callers only the code.
@@ -232,7 +233,7 @@ async fn ask(
 /// person if need be, but not on the open connection: `Ok(None)` says that the key is pinned now and
 /// the host has to be dialled again.
 pub(crate) async fn handshake(
-    wire: Wire,
+    (wire, cord): (Wire, Cord),
     node: &NodeName,
     endpoint: &Endpoint,
     keeper: &Arc<Gatekeeper>,
@@ -276,6 +277,7 @@ pub(crate) async fn handshake(
             mut answer,
         }) => {
             tracing::debug!(host = %endpoint.pin, %presented, "connection dropped while someone decides");
+            drop(cord);
             return match settled((&mut answer.0).await) {
                 Verdict::Known => Ok(None),
                 Verdict::Changed { pinned, presented } => {
@@ -296,6 +298,7 @@ pub(crate) async fn handshake(
             ended,
             refusals,
             flushed,
+            _cord: cord,
         })),
         (Ok(Ok(_)), None) => Err(HandshakeError::Failed {
             reason: "the host presented no key".into(),

@@ -200,10 +200,19 @@ impl Keyring {
                 decode_secret_key(to_open.text.reveal(), Some(passphrase.reveal()))
             })
             .await;
-            if let Ok(Ok(key)) = opened {
-                let key = Arc::new(key);
-                *state = State::Open(Arc::clone(&key));
-                return Ok(key);
+            match opened {
+                Ok(Ok(key)) => {
+                    let key = Arc::new(key);
+                    *state = State::Open(Arc::clone(&key));
+                    return Ok(key);
+                }
+                // The passphrase was right, asking again is no use.
+                Ok(Err(russh::keys::Error::SshKey(error))) if is_short(&error) => {
+                    let reason = format!("{}: {SHORT}", file.path.display());
+                    *state = State::GivenUp(reason.clone());
+                    return Err(reason);
+                }
+                _ => {}
             }
         }
         let reason = format!("{}: the passphrase does not open it", file.path.display());
@@ -255,7 +264,13 @@ fn load(path: &Path) -> Identity {
 /// The public part, if it can be told, and whether a passphrase is needed.
 fn inspect(text: &str) -> Result<(Option<PublicKey>, State), String> {
     if text.contains("BEGIN OPENSSH PRIVATE KEY") {
-        let key = PrivateKey::from_openssh(text).map_err(|error| error.to_string())?;
+        let key = PrivateKey::from_openssh(text).map_err(|error| {
+            if is_short(&error) {
+                SHORT.to_owned()
+            } else {
+                error.to_string()
+            }
+        })?;
         let public = key.public_key().clone();
         if public.algorithm().is_rsa() && !cfg!(feature = "rsa") {
             return Err(NO_RSA.into());
@@ -278,6 +293,15 @@ fn inspect(text: &str) -> Result<(Option<PublicKey>, State), String> {
     let key = decode_secret_key(text, None).map_err(|error| error.to_string())?;
     Ok((Some(key.public_key().clone()), State::Open(Arc::new(key))))
 }
+
+/// ssh-key 0.7.0-rc.11 wants at least 32 bytes of an ECDSA secret, which one P-256 key in 256 has not.
+fn is_short(error: &russh::keys::ssh_key::Error) -> bool {
+    use russh::keys::{ssh_encoding, ssh_key};
+    matches!(error, ssh_key::Error::Encoding(ssh_encoding::Error::Length))
+}
+
+const SHORT: &str = "an ECDSA key whose secret number is shorter than usual, which the SSH library \
+    cannot read; put it into the SSH agent, or make an ed25519 key with `ssh-keygen -t ed25519`";
 
 const NO_RSA: &str = "an RSA key, which this build does not sign with (RUSTSEC-2023-0071): put it \
     into the SSH agent, make an ed25519 key with `ssh-keygen -t ed25519`, or build with the feature `rsa`";

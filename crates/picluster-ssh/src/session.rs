@@ -19,8 +19,11 @@ use tokio::task::JoinHandle;
 use crate::pipe::{PipeReader, PipeWriter, pipe};
 use crate::wire::Flushed;
 
-/// Bytes of each stream that wait for their reader, beyond what is queued in the channel.
-const BUFFER: usize = 256 * 1024;
+/// Bytes of each output stream that wait for their reader, beyond what is queued in the channel.
+const OUTPUT: usize = 256 * 1024;
+
+/// Bytes of stdin that wait for the channel.
+const INPUT: usize = 128 * 1024;
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -43,9 +46,9 @@ pub(crate) fn session<K: Send + 'static>(
     keep: K,
 ) -> Session {
     let (read, write) = channel.split();
-    let (stdin, stdin_out) = pipe(BUFFER);
-    let (stdout_in, stdout) = pipe(BUFFER);
-    let (stderr_in, stderr) = pipe(BUFFER);
+    let (stdin, stdin_out) = pipe(INPUT);
+    let (stdout_in, stdout) = pipe(OUTPUT);
+    let (stderr_in, stderr) = pipe(OUTPUT);
     let (exit_tx, exit) = oneshot::channel();
     let (held, released) = oneshot::channel::<()>();
     let held = Arc::new(held);
@@ -81,7 +84,7 @@ pub(crate) fn session<K: Send + 'static>(
 }
 
 /// Bytes of one channel handed to russh before the next flush to the socket is awaited.
-const BATCH: usize = 256 * 1024;
+const BATCH: usize = 128 * 1024;
 
 /// Sends what is written to stdin, then end of file.
 ///

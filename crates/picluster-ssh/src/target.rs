@@ -108,3 +108,46 @@ impl Hop {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops_are_read_as_proxyjump_has_them() {
+        let hop = |user: Option<&str>, host: &str, port| Hop {
+            host: host.into(),
+            user: user.map(Into::into),
+            port,
+            ..Hop::default()
+        };
+        for (text, expected) in [
+            ("bastion", hop(None, "bastion", None)),
+            ("ops@bastion", hop(Some("ops"), "bastion", None)),
+            ("ops@bastion:2222", hop(Some("ops"), "bastion", Some(2222))),
+            (
+                "ssh://ops@bastion:2222/",
+                hop(Some("ops"), "bastion", Some(2222)),
+            ),
+            ("[fe80::1]:22", hop(None, "fe80::1", Some(22))),
+            ("[fe80::1]", hop(None, "fe80::1", None)),
+            ("fe80::1", hop(None, "fe80::1", None)),
+            // The last `@` divides: login names of directories hold one.
+            ("me@home@bastion", hop(Some("me@home"), "bastion", None)),
+        ] {
+            assert_eq!(Hop::parse(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "@bastion",
+            "bastion:",
+            "bastion:0",
+            "bastion:ssh",
+            "[fe80::1",
+            "[fe80::1]22",
+        ] {
+            assert!(Hop::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep};
 
 use crate::counters::Tally;
@@ -27,21 +27,38 @@ pub(crate) struct Wire {
     timer: Pin<Box<Sleep>>,
     stalled: bool,
     flushed: watch::Sender<()>,
+    cord: oneshot::Receiver<()>,
 }
+
+/// Keeps a wire open; dropping it cuts the wire. russh's own task would go on waiting for a peer that
+/// went mute in the middle of the key exchange, long after everyone else gave up.
+pub(crate) struct Cord(#[allow(dead_code)] oneshot::Sender<()>);
 
 /// Tells when a batch of packets has left for the socket.
 pub(crate) type Flushed = watch::Receiver<()>;
 
 impl Wire {
-    pub fn new(inner: Box<dyn Stream>, tally: Arc<Tally>, stall: Duration) -> Self {
-        Self {
+    pub fn new(inner: Box<dyn Stream>, tally: Arc<Tally>, stall: Duration) -> (Self, Cord) {
+        let (held, cord) = oneshot::channel();
+        let wire = Self {
             flushed: watch::Sender::new(()),
+            cord,
             inner,
             tally,
             stall,
             timer: Box::pin(tokio::time::sleep(stall)),
             stalled: false,
+        };
+        (wire, Cord(held))
+    }
+
+    /// Fails once the cord is dropped.
+    fn cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // Nothing is ever sent, and after the end there is nothing left to poll.
+        if self.cord.is_terminated() || Pin::new(&mut self.cord).poll(cx).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        Ok(())
     }
 
     /// Changes whenever russh has written out everything it had encrypted; closed with the wire.
@@ -73,6 +90,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.cut(cx)?;
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
@@ -89,6 +107,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.cut(cx)?;
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &poll {
             self.tally

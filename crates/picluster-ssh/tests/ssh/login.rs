@@ -95,7 +95,16 @@ async fn keys_of_every_supported_kind_and_format() {
     ];
     let keys: Vec<KeyPair> = kinds
         .iter()
-        .map(|(name, options)| KeyPair::make(&dir, name, options))
+        .map(|(name, options)| {
+            // One P-256 key in 256 has a short secret, which the library does not read.
+            loop {
+                let key = KeyPair::make(&dir, name, options);
+                if russh::keys::load_secret_key(&key.path, None).is_ok() {
+                    return key;
+                }
+                std::fs::remove_file(&key.path).expect("removed");
+            }
+        })
         .collect();
     let sshd = Sshd::with(&keys.iter().collect::<Vec<_>>(), &Options::default());
     rig.add("rpi01", &sshd);

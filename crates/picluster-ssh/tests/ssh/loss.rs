@@ -240,6 +240,43 @@ async fn a_port_that_answers_with_something_else_ends_in_time() {
 }
 
 #[tokio::test]
+async fn a_peer_that_goes_mute_in_the_exchange_is_hung_up_on() {
+    let mut rig = Rig::new();
+    let sshd = Sshd::start(&[&rig.key]);
+    rig.add("rpi01", &sshd);
+    rig.limits.kex_timeout = Duration::from_millis(500);
+    rig.limits.first_contact_grace = Duration::ZERO;
+    let half = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    rig.targets.get_mut("rpi01").expect("target").port =
+        Some(half.local_addr().expect("address").port());
+    let hung_up = tokio::spawn(async move {
+        let (mut stream, _) = half.accept().await.expect("a call");
+        stream
+            .write_all(b"SSH-2.0-OpenSSH_9.9\r\n")
+            .await
+            .expect("written");
+        let mut all = Vec::new();
+        // Ends only when the other side lets go of the socket.
+        stream.read_to_end(&mut all).await.map(|_| ())
+    });
+    let error = rig
+        .connector()
+        .connect(&node("rpi01"))
+        .await
+        .err()
+        .expect("gives up")
+        .to_string();
+    assert!(
+        error.contains("the key exchange did not end within 0.5 s"),
+        "{error}"
+    );
+    let ended = tokio::time::timeout(Duration::from_secs(5), hung_up).await;
+    ended.expect("the socket is closed").expect("joins").ok();
+}
+
+#[tokio::test]
 async fn a_server_too_busy_for_a_moment_is_tried_again() {
     let mut rig = Rig::new();
     let sshd = Sshd::start(&[&rig.key]);
