@@ -1,6 +1,6 @@
 //! What to do with a step, now that its pre-state has been seen: a pure function.
 
-use picluster_plan::fingerprint::fingerprint;
+use picluster_plan::fingerprint::{fingerprint, sealed, secrets_of};
 use picluster_plan::{RecordAction, Step};
 use picluster_resource::{Change, Ctx, Diff, Observation, Operation, Resource};
 
@@ -57,6 +57,13 @@ pub fn decide(
         Diff::NoOp => return Decision::Unchanged,
         Diff::Change(change) => change,
     };
+    if step.secrets != sealed(key, resource, ctx.secrets) {
+        let names: Vec<String> = secrets_of(resource).iter().map(ToString::to_string).collect();
+        return Decision::Stale(format!(
+            "a secret has another value than when the plan was made: {}",
+            names.join(", ")
+        ));
+    }
     if !as_recorded {
         if !may_differ {
             return Decision::Stale(format!(

@@ -11,7 +11,7 @@ use picluster_resource::{
 
 use crate::addr::StepAddr;
 use crate::declare::Declared;
-use crate::fingerprint::fingerprint;
+use crate::fingerprint::{fingerprint, sealed};
 use crate::graph::{Cycle, Order};
 use crate::owned::{self, Record};
 use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};
@@ -484,6 +484,7 @@ impl<'a> Workbench<'a> {
                     .as_ref()
                     .filter(|seen| seen.not_yet().is_none())
                     .map(|seen| fingerprint(self.key, seen)),
+                secrets: sealed(self.key, &item.resource, self.ctx.secrets),
                 marks: item.marks.clone().into_iter().collect(),
                 record,
             });
@@ -539,6 +540,7 @@ impl<'a> Workbench<'a> {
             moved_by: needs.clone(),
             needs,
             recorded: None,
+            secrets: None,
             marks: Vec::new(),
             record: RecordAction::Keep,
         });

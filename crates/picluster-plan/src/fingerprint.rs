@@ -1,8 +1,11 @@
-//! Keyed digests of observations.
+//! Keyed digests of observations and of the values of secrets.
 
 use hmac::{Hmac, Mac};
-use picluster_resource::Observation;
+use picluster_model::secret::{Secret, SecretRef, SecretText, SecretValues};
+use picluster_resource::{Observation, Resource};
+use serde_json::Value;
 use sha2::Sha256;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// The keyed digest of an observation: HMAC-SHA-256 over its JSON, 32 hex digits.
@@ -13,11 +16,47 @@ use std::fmt::Write as _;
 #[must_use]
 pub fn fingerprint(key: &[u8], observation: &Observation) -> String {
     let json = serde_json::to_vec(observation).unwrap_or_default();
+    keyed(key, &json)
+}
+
+/// The secrets a resource mentions.
+#[must_use]
+pub fn secrets_of(resource: &Resource) -> BTreeSet<SecretRef> {
+    let mut found = BTreeSet::new();
+    mentioned(&serde_json::to_value(resource).unwrap_or_default(), &mut found);
+    found
+}
+
+/// The keyed digest of the values of a resource's secrets; `None` when it has none.
+#[must_use]
+pub fn sealed(key: &[u8], resource: &Resource, values: &SecretValues) -> Option<String> {
+    let references = secrets_of(resource);
+    if references.is_empty() {
+        return None;
+    }
+    let pairs: Vec<(&SecretRef, Option<&String>)> = references
+        .iter()
+        .map(|r| (r, values.0.get(r).map(Secret::reveal)))
+        .collect();
+    let json = Secret::new(serde_json::to_string(&pairs).unwrap_or_default());
+    Some(keyed(key, json.reveal().as_bytes()))
+}
+
+fn mentioned(value: &Value, found: &mut BTreeSet<SecretRef>) {
+    match value {
+        Value::String(text) => found.extend(SecretText(text.clone()).references()),
+        Value::Array(items) => items.iter().for_each(|v| mentioned(v, found)),
+        Value::Object(entries) => entries.values().for_each(|v| mentioned(v, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn keyed(key: &[u8], bytes: &[u8]) -> String {
     // HMAC takes keys of any length; the error type exists for other MACs.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return String::new();
     };
-    mac.update(&json);
+    mac.update(bytes);
     let mut out = String::with_capacity(32);
     for byte in &mac.finalize().into_bytes()[..16] {
         let _ = write!(out, "{byte:02x}");

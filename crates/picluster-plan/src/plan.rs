@@ -110,6 +110,10 @@ pub struct Step {
     /// observed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<String>,
+    /// Keyed digest of the values of the secrets in it; `None` when there are none. With other
+    /// values the step is not the one that was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
     /// Units that must take this change up: the pending mark is set before the change begins.
     /// `(unit, restart)`; `false` means a reload is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -68,6 +68,7 @@ async fn plan(rig: &Rig) -> Plan {
         needs: Vec::new(),
         moved_by: Vec::new(),
         recorded: None,
+        secrets: None,
         marks: Vec::new(),
         record: RecordAction::Keep,
     }];
