@@ -68,6 +68,21 @@ const WAYS_IN: &[&str] = &[
     "ufw.service",
 ];
 
+/// Packages of Debian and its kin whose units have another name than they. A package that is named
+/// like its unit needs no entry.
+const PACKAGES: &[(&str, &str)] = &[
+    ("ssh", "openssh-server"),
+    ("sshd", "openssh-server"),
+    ("iscsid", "open-iscsi"),
+    ("multipathd", "multipath-tools"),
+    ("zramswap", "zram-tools"),
+    ("NetworkManager", "network-manager"),
+    ("containerd", "containerd.io"),
+    ("docker", "docker.io"),
+    ("nfs-server", "nfs-kernel-server"),
+    ("systemd-zram-setup", "systemd-zram-generator"),
+];
+
 /// What will be said of a restart, in plan and apply alike.
 const RESTARTED: &str = "restarted";
 const RELOADED: &str = "reloaded";
@@ -408,6 +423,15 @@ impl Kind for Unit {
             .map(Token::Path)
             .collect();
         needs.push(Token::Unit(self.name.clone()));
+        // Which package brings a unit is not known before it is there; those of its name are.
+        let stem = self.name.split(['.', '@']).next().unwrap_or_default();
+        needs.push(Token::Package(stem.to_owned()));
+        needs.extend(
+            PACKAGES
+                .iter()
+                .filter(|(unit, _)| *unit == stem)
+                .map(|(_, package)| Token::Package((*package).to_owned())),
+        );
         needs
     }
 
