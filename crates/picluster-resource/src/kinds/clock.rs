@@ -157,7 +157,11 @@ mod tests {
             secrets: &secrets,
         };
         let queries = clock.queries(ctx)?;
-        assert_eq!(queries.is_empty(), printed.is_none(), "asked only when in doubt");
+        assert_eq!(
+            queries.is_empty(),
+            printed.is_none(),
+            "asked only when in doubt"
+        );
         let mut answers = Answers::default();
         for query in queries {
             let stdout = printed.unwrap_or("").to_owned();
@@ -186,15 +190,30 @@ mod tests {
 
     #[test]
     fn synchronised_is_right_wherever_the_controller_is() {
-        assert_eq!(diff(Some(86_400), Some("synchronized yes\n")), Ok(Diff::NoOp));
+        assert_eq!(
+            diff(Some(86_400), Some("synchronized yes\n")),
+            Ok(Diff::NoOp)
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said_in_round_numbers() {
         let off = Some("synchronized no\n");
-        assert_eq!(before(diff(Some(6), off)), "6 s ahead of the controller, not synchronised");
-        assert_eq!(before(diff(Some(-200), off)), "3 min behind the controller, not synchronised");
-        assert_eq!(before(diff(Some(-90_000), off)), "25 h behind the controller, not synchronised");
-        assert_eq!(before(diff(Some(-9_000_000), off)), "104 days behind the controller, not synchronised");
+        assert_eq!(
+            before(diff(Some(6), off)),
+            "6 s ahead of the controller, not synchronised"
+        );
+        assert_eq!(
+            before(diff(Some(-200), off)),
+            "3 min behind the controller, not synchronised"
+        );
+        assert_eq!(
+            before(diff(Some(-90_000), off)),
+            "25 h behind the controller, not synchronised"
+        );
+        assert_eq!(
+            before(diff(Some(-9_000_000), off)),
+            "104 days behind the controller, not synchronised"
+        );
     }
 }

@@ -52,7 +52,10 @@ impl Kind for FirstBoot {
         if (1..=7200).contains(&self.timeout_s) {
             Vec::new()
         } else {
-            vec![format!("timeout_s {} is not between 1 and 7200", self.timeout_s)]
+            vec![format!(
+                "timeout_s {} is not between 1 and 7200",
+                self.timeout_s
+            )]
         }
     }
 
@@ -60,11 +63,7 @@ impl Kind for FirstBoot {
         Ok(vec![Query::Fragment(PROBE_SH.to_owned())])
     }
 
-    fn observe(
-        &self,
-        answers: &Answers,
-        _ctx: Ctx<'_>,
-    ) -> Result<Seen<FirstBootSeen>, Diagnosis> {
+    fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<FirstBootSeen>, Diagnosis> {
         let (_, text) = answers.fragment(PROBE_SH)?;
         if !text.lines().any(|line| line == "end") {
             return Err(Diagnosis::new(

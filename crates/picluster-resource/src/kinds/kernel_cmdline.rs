@@ -214,13 +214,22 @@ impl Kind for KernelCmdline {
             }
         }
         for token in present {
-            if absent.iter().any(|unwanted| line::is_meant(token, unwanted)) {
+            if absent
+                .iter()
+                .any(|unwanted| line::is_meant(token, unwanted))
+            {
                 wrong.push(format!("{token} is in `present` and in `absent`"));
             }
         }
         for controller in &self.controllers {
-            if controller.is_empty() || !controller.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-                wrong.push(format!("{controller:?} is not the name of a cgroup controller"));
+            if controller.is_empty()
+                || !controller
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'_')
+            {
+                wrong.push(format!(
+                    "{controller:?} is not the name of a cgroup controller"
+                ));
             }
         }
         let all: Vec<&str> = present.iter().map(String::as_str).collect();
@@ -288,10 +297,15 @@ impl Kind for KernelCmdline {
             paths.join(" and ")
         );
         for token in required.iter().copied() {
-            if files.iter().all(|f| line::is_right(f.line(), &[token], &[])) {
+            if files
+                .iter()
+                .all(|f| line::is_right(f.line(), &[token], &[]))
+            {
                 continue;
             }
-            let there = files.iter().any(|f| line::tokens(f.line()).contains(&token));
+            let there = files
+                .iter()
+                .any(|f| line::tokens(f.line()).contains(&token));
             let before = if there {
                 Shown::text("overruled")
             } else {
@@ -302,7 +316,10 @@ impl Kind for KernelCmdline {
                 .because(&place);
         }
         for unwanted in absent.iter().copied() {
-            if !files.iter().all(|f| line::is_right(f.line(), &[], &[unwanted])) {
+            if !files
+                .iter()
+                .all(|f| line::is_right(f.line(), &[], &[unwanted]))
+            {
                 change = change
                     .field(unwanted, Shown::text("present"), Shown::Absent)
                     .because(&place);
@@ -354,7 +371,9 @@ impl Kind for KernelCmdline {
                          put \"$f.bak\" \"$m\" root root < \"$f\"\nprintf %s {after} | put \"$f\" \"$m\" root root\n"
                     ));
                 }
-                None => script.push_str(&format!("printf '%s\\n' {after} | put {path} 0644 root root\n")),
+                None => script.push_str(&format!(
+                    "printf '%s\\n' {after} | put {path} 0644 root root\n"
+                )),
             }
         }
         Ok(Operation::script(script))

@@ -105,7 +105,10 @@ impl Kind for KernelModule {
         if good {
             Vec::new()
         } else {
-            vec![format!("{:?} is not the name of a kernel module", self.name)]
+            vec![format!(
+                "{:?} is not the name of a kernel module",
+                self.name
+            )]
         }
     }
 
@@ -118,13 +121,21 @@ impl Kind for KernelModule {
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<ModuleSeen>, Diagnosis> {
         let (_, printed) = answers.fragment(&self.probe())?;
-        let (word, release) = printed.trim().split_once(' ').unwrap_or((printed.trim(), ""));
+        let (word, release) = printed
+            .trim()
+            .split_once(' ')
+            .unwrap_or((printed.trim(), ""));
         let module = match word {
             "loaded" => Module::Loaded,
             "available" => Module::Available,
             "missing" => Module::Missing,
             "no-modules" => Module::NoModules,
-            _ => return Err(Diagnosis::new(format!("the node did not say whether it has module {}", self.name))),
+            _ => {
+                return Err(Diagnosis::new(format!(
+                    "the node did not say whether it has module {}",
+                    self.name
+                )));
+            }
         };
         let file = answers.text(&self.path()?)?.map(str::to_owned);
         if self.state == Presence::Present {

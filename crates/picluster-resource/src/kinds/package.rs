@@ -212,13 +212,15 @@ impl Package {
             let (after, why) = Self::after(version, state, seen.lists);
             let before = before(state);
             known |= before != Shown::Absent;
-            let why = why.or(if after != Shown::Later && Self::may_go_back(version, state) {
-                Some("a downgrade, asked for by its version")
-            } else if state.status.as_bytes().get(1) == Some(&b'c') {
-                Some("removed earlier; its configuration files are still there")
-            } else {
-                None
-            });
+            let why = why.or(
+                if after != Shown::Later && Self::may_go_back(version, state) {
+                    Some("a downgrade, asked for by its version")
+                } else if state.status.as_bytes().get(1) == Some(&b'c') {
+                    Some("removed earlier; its configuration files are still there")
+                } else {
+                    None
+                },
+            );
             change = change.field(name, before, after);
             if let Some(why) = why {
                 change = change.because(why);
@@ -230,7 +232,8 @@ impl Package {
         if let Some(hold) = self.hold {
             for (name, _, state) in self.pairs(seen) {
                 if state.held() != hold {
-                    change = change.field(&format!("{name} hold"), shown(state.held()), shown(hold));
+                    change =
+                        change.field(&format!("{name} hold"), shown(state.held()), shown(hold));
                 }
             }
         }
@@ -324,7 +327,10 @@ impl Package {
             .map(|(name, _, _)| name)
             .collect();
         if !hold.is_empty() {
-            script.push_str(&format!("locked apt-mark hold {} || explain\n", words(hold)));
+            script.push_str(&format!(
+                "locked apt-mark hold {} || explain\n",
+                words(hold)
+            ));
         }
         let unhold: Vec<&str> = self
             .pairs(seen)
@@ -332,7 +338,10 @@ impl Package {
             .map(|(name, _, _)| name)
             .collect();
         if !unhold.is_empty() {
-            script.push_str(&format!("locked apt-mark unhold {} || explain\n", words(unhold)));
+            script.push_str(&format!(
+                "locked apt-mark unhold {} || explain\n",
+                words(unhold)
+            ));
         }
         script
     }
@@ -351,7 +360,11 @@ impl Package {
         }
         let verb = if self.purge { "purge" } else { "remove" };
         let held = due.iter().any(|(_, state)| state.held());
-        let flags = if held { "--allow-change-held-packages" } else { "" };
+        let flags = if held {
+            "--allow-change-held-packages"
+        } else {
+            ""
+        };
         format!(
             "remove {verb} '{flags}' {}\n",
             words(due.iter().map(|(name, _)| *name))
@@ -499,7 +512,14 @@ impl Kind for Package {
         _change: &Change,
         _ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
-        let mut script = String::from(include_str!("package.sh"));
+        // The first line says to people what the script is about.
+        let names: Vec<&str> = self.bare_names().collect();
+        let verb = match self.state {
+            Presence::Present => "install",
+            Presence::Absent => "remove",
+        };
+        let mut script = format!("# apt: {verb} {}\n", names.join(" "));
+        script.push_str(include_str!("package.sh"));
         let unfinished = self.pairs(seen).any(|(_, _, s)| unfinished(s).is_some());
         if !seen.interrupted.is_empty() || unfinished {
             script.push_str("repair\n");

@@ -123,7 +123,8 @@ impl Sysctl {
     /// The file's text with this parameter set once, or not at all; everything else stays.
     fn edited(&self, text: &str) -> String {
         let mut lines = edit::lines(text);
-        let mine = |line: &edit::Line<'_>| assignment(line.text).is_some_and(|(k, _)| k == self.key);
+        let mine =
+            |line: &edit::Line<'_>| assignment(line.text).is_some_and(|(k, _)| k == self.key);
         let first = lines.iter().position(mine);
         let wanted = self.line();
         let right = |line: &edit::Line<'_>| assignment(line.text) == assignment(&wanted);
@@ -221,7 +222,10 @@ impl Kind for Sysctl {
                     "{other} is read after {path} and sets {} to {value} at every boot",
                     self.key
                 ))
-                .cure(format!("take that line out, or choose a `file` that sorts behind {}", other.rsplit('/').next().unwrap_or(other))));
+                .cure(format!(
+                    "take that line out, or choose a `file` that sorts behind {}",
+                    other.rsplit('/').next().unwrap_or(other)
+                )));
             }
         }
         Ok(Seen::Now(SysctlSeen {
@@ -261,8 +265,14 @@ impl Kind for Sysctl {
                 change.action = Action::Delete;
                 if edited {
                     change = change
-                        .field("at boot", edit::shown(seen.at_boot.as_deref()), Shown::Absent)
-                        .because(format!("its line in {path}; the running value stays until then"));
+                        .field(
+                            "at boot",
+                            edit::shown(seen.at_boot.as_deref()),
+                            Shown::Absent,
+                        )
+                        .because(format!(
+                            "its line in {path}; the running value stays until then"
+                        ));
                 }
             }
         }

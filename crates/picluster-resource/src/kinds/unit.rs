@@ -111,10 +111,7 @@ fn is_masked(state: &UnitState) -> bool {
 }
 
 fn is_running(state: &UnitState) -> bool {
-    matches!(
-        state.active.as_str(),
-        "active" | "reloading" | "refreshing"
-    )
+    matches!(state.active.as_str(), "active" | "reloading" | "refreshing")
 }
 
 fn is_stopped(state: &UnitState) -> bool {
@@ -150,7 +147,11 @@ impl Unit {
             ("restart", RESTARTED, Effect::Restart(self.name.clone()))
         };
         let change = change
-            .field(field, Shown::text("runs with what it read before"), Shown::text(after))
+            .field(
+                field,
+                Shown::text("runs with what it read before"),
+                Shown::text(after),
+            )
             .because(reason)
             .effect(effect);
         self.access(change)
@@ -167,12 +168,8 @@ impl Unit {
     fn diff_mask(&self, seen: &UnitState, change: Change) -> Change {
         let masked = is_masked(seen);
         match self.masked {
-            Some(true) if !masked => {
-                change.field("masked", Shown::text("no"), Shown::text("yes"))
-            }
-            Some(false) if masked => {
-                change.field("masked", Shown::text("yes"), Shown::text("no"))
-            }
+            Some(true) if !masked => change.field("masked", Shown::text("no"), Shown::text("yes")),
+            Some(false) if masked => change.field("masked", Shown::text("yes"), Shown::text("no")),
             None if masked && self.wants_it() => change
                 .field("masked", Shown::text("yes"), Shown::text("no"))
                 .because("a masked unit cannot be started"),
@@ -181,7 +178,11 @@ impl Unit {
     }
 
     fn diff_boot(&self, seen: &UnitState, change: Change) -> Change {
-        let state = if seen.file.is_empty() { "disabled" } else { &seen.file };
+        let state = if seen.file.is_empty() {
+            "disabled"
+        } else {
+            &seen.file
+        };
         match (self.enabled, boot(seen)) {
             (Some(true), Boot::No | Boot::Masked) => {
                 change.field("enabled", Shown::text(state), Shown::text("enabled"))
@@ -369,8 +370,26 @@ impl Kind for Unit {
         let to = |field: &str, text: &str| {
             has(field).is_some_and(|f| f.after == Shown::Text(text.to_owned()))
         };
+        // The first line says to people what the script is about.
+        let verbs = [
+            ("masked", "no", "unmask"),
+            ("active", "inactive", "stop"),
+            ("masked", "yes", "mask"),
+            ("enabled", "enabled", "enable"),
+            ("enabled", "disabled", "disable"),
+            ("active", "active", "start"),
+            ("restart", RESTARTED, "restart"),
+            ("reload", RELOADED, "reload"),
+        ];
+        let what: Vec<&str> = verbs
+            .iter()
+            .filter(|(field, text, _)| to(field, text))
+            .map(|(_, _, verb)| *verb)
+            .collect();
         let mut script = format!(
-            "u={}\n{}",
+            "# {}: {}\nu={}\n{}",
+            self.name,
+            what.join(", "),
             quote(&self.name),
             include_str!("unit.sh")
         );
@@ -399,7 +418,11 @@ impl Kind for Unit {
                 script.push_str("systemctl reset-failed -- \"$u\"\n");
             }
             // A start while it waits for its next try would join that wait.
-            let verb = if seen.active == "activating" { "restart" } else { "start" };
+            let verb = if seen.active == "activating" {
+                "restart"
+            } else {
+                "start"
+            };
             script.push_str(&format!("job {verb}\nsettled\n{mark}"));
         } else if has("restart").is_some() {
             // A reload that is owed as well is contained in the restart.
@@ -448,7 +471,12 @@ impl Kind for Unit {
             .into_iter()
             .chain(self.restart_on.iter().cloned())
             .map(|path| reaction(path, true))
-            .chain(self.reload_on.iter().cloned().map(|path| reaction(path, false)))
+            .chain(
+                self.reload_on
+                    .iter()
+                    .cloned()
+                    .map(|path| reaction(path, false)),
+            )
             .collect()
     }
 

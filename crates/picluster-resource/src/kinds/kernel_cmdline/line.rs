@@ -102,9 +102,7 @@ fn overrules(token: &str, wanted: &str) -> bool {
         return true;
     }
     let ((name, value), (wanted_name, wanted_value)) = (split(token), split(wanted));
-    name == wanted_name
-        && value != wanted_value
-        && !REPEATABLE.contains(&name.as_str())
+    name == wanted_name && value != wanted_value && !REPEATABLE.contains(&name.as_str())
 }
 
 /// Whether a wanted token stands there and nothing behind it overrules it.
@@ -150,7 +148,9 @@ pub fn edit(line: &str, present: &[&str], absent: &[&str]) -> String {
     let mut kept: Vec<Piece<'_>> = all
         .into_iter()
         .filter(|piece| {
-            !absent.iter().any(|unwanted| is_meant(piece.token, unwanted))
+            !absent
+                .iter()
+                .any(|unwanted| is_meant(piece.token, unwanted))
                 && !present.iter().any(|wanted| opposes(piece.token, wanted))
         })
         .collect();
@@ -209,7 +209,11 @@ pub fn edit_value(text: &str, key: &str, present: &[&str], absent: &[&str]) -> S
     if new.is_empty() {
         return text.to_owned();
     }
-    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let newline = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     format!("{text}{newline}{key}={new}\n")
 }
 
@@ -226,10 +230,19 @@ mod tests {
         let stock = "console=serial0,115200 console=tty1 root=PARTUUID=4d8097e2-02 rootfstype=ext4 fsck.repair=yes rootwait";
         let wanted = format!("{stock} cgroup_memory=1 cgroup_enable=memory");
         assert_eq!(edit_first(stock, K3S, &[]), wanted);
-        assert_eq!(edit_first(&format!("{stock}\n"), K3S, &[]), format!("{wanted}\n"));
-        assert_eq!(edit_first(&format!("{stock}\r\n"), K3S, &[]), format!("{wanted}\r\n"));
+        assert_eq!(
+            edit_first(&format!("{stock}\n"), K3S, &[]),
+            format!("{wanted}\n")
+        );
+        assert_eq!(
+            edit_first(&format!("{stock}\r\n"), K3S, &[]),
+            format!("{wanted}\r\n")
+        );
         assert_eq!(edit_first(&wanted, K3S, &[]), wanted);
-        assert_eq!(edit_first("", K3S, &[]), "cgroup_memory=1 cgroup_enable=memory");
+        assert_eq!(
+            edit_first("", K3S, &[]),
+            "cgroup_memory=1 cgroup_enable=memory"
+        );
     }
 
     #[test]
@@ -252,17 +265,32 @@ mod tests {
             edit("a.b=1 quiet a.b=2", &["a.b=1"], &[]),
             "quiet a.b=2 a.b=1"
         );
-        assert_eq!(edit("console=tty1 x", &["console=ttyS0"], &[]), "console=tty1 x console=ttyS0");
+        assert_eq!(
+            edit("console=tty1 x", &["console=ttyS0"], &[]),
+            "console=tty1 x console=ttyS0"
+        );
         assert!(in_force(&["swap-account=1"], "swap_account=1"));
-        assert!(!in_force(&tokens("cgroup_enable=memory cgroup_disable=memory"), "cgroup_enable=memory"));
+        assert!(!in_force(
+            &tokens("cgroup_enable=memory cgroup_disable=memory"),
+            "cgroup_enable=memory"
+        ));
         // Injected by the device tree in front of ours, as on Raspberry Pi kernels since raspberrypi/linux PR #6439.
-        assert!(in_force(&tokens("cgroup_disable=memory  cgroup_memory=1 cgroup_enable=memory"), "cgroup_enable=memory"));
+        assert!(in_force(
+            &tokens("cgroup_disable=memory  cgroup_memory=1 cgroup_enable=memory"),
+            "cgroup_enable=memory"
+        ));
     }
 
     #[test]
     fn absent_tokens_go_with_their_blanks() {
-        assert_eq!(edit("quiet splash root=x", &[], &["quiet"]), "splash root=x");
-        assert_eq!(edit("root=x  splash quiet ", &[], &["splash", "quiet"]), "root=x ");
+        assert_eq!(
+            edit("quiet splash root=x", &[], &["quiet"]),
+            "splash root=x"
+        );
+        assert_eq!(
+            edit("root=x  splash quiet ", &[], &["splash", "quiet"]),
+            "root=x "
+        );
         assert_eq!(edit("a=1 b a=2", &[], &["a=*"]), "b");
         assert_eq!(edit("a", &[], &["a=*"]), "a");
     }

@@ -89,7 +89,9 @@ impl Source {
         match self {
             Self::Fstab(_) => "its lines are commented out".into(),
             Self::Service { .. } | Self::Unit(_) => "the unit is disabled".into(),
-            Self::RpiSwap { .. } => format!("{} and {ZRAM_DROP_IN} are written", self.rpi_drop_in()),
+            Self::RpiSwap { .. } => {
+                format!("{} and {ZRAM_DROP_IN} are written", self.rpi_drop_in())
+            }
             Self::ZramGenerator { .. } => format!("{ZRAM_DROP_IN} is written"),
             Self::GptAuto(_) => "the unit is masked".into(),
             Self::Armbian => "SWAP=false is set in /etc/default/armbian-zram-config".into(),
@@ -327,16 +329,14 @@ impl<'a> Printed<'a> {
             return Vec::new();
         }
         // `systemd.zram[=BOOL]` on the kernel command line outranks the files: zram-generator(8).
-        let argument = self
-            .cmdline
-            .split_whitespace()
-            .rev()
-            .find_map(|token| match token.strip_prefix("systemd.zram")? {
+        let argument = self.cmdline.split_whitespace().rev().find_map(|token| {
+            match token.strip_prefix("systemd.zram")? {
                 "" => Some(true),
                 rest => rest
                     .strip_prefix('=')
                     .map(|v| !matches!(v, "0" | "no" | "n" | "false" | "f" | "off")),
-            });
+            }
+        });
         let mut devices: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         match argument {
             Some(false) => return Vec::new(),
