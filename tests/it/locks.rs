@@ -65,7 +65,7 @@ fn what_a_killed_run_left_running_is_waited_for_by_name_and_not_done_twice() {
     first.until_started("rpi01/small/command[slow]");
     // Started by the scheduler is not yet started on the node.
     rig.until("rpi01", "[ -e /srv/count ]");
-    first.signal("KILL");
+    first.kill();
     assert_eq!(first.end().code, -1);
 
     let next = rig.run(&["apply", "--yes", "--json"]).expect(0);

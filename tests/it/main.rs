@@ -14,6 +14,7 @@ mod real_home;
 mod secrets;
 mod stale;
 mod sudo_password;
+mod sweep;
 mod truth;
 mod unchanged;
 mod unreachable;

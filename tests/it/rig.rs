@@ -312,6 +312,11 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// Kills it, at once.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Ran {
