@@ -337,7 +337,12 @@ impl<'a> Workbench<'a> {
                 }
                 Ok(seen) => {
                     let missing = seen.not_yet().cloned();
-                    let brought = missing.is_none() || !self.movers(at, &before).is_empty();
+                    let movers = self.movers(at, &before);
+                    let brought = missing.is_none() || !movers.is_empty();
+                    if missing.is_some() {
+                        // Whoever may bring it has to be done first; when that fails, so does this.
+                        movers.iter().for_each(|j| self.order.edge(*j, i));
+                    }
                     if let (Some(token), false) = (missing, brought) {
                         self.items[i].problem = Some(Problem {
                             addr: Some(self.items[i].addr.clone()),
