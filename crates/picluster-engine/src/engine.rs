@@ -12,7 +12,7 @@ use crate::agent;
 use crate::apply;
 use crate::counters::{Counters, Tally};
 use crate::error::NodeError;
-use crate::guard::{Guard, NoGuard};
+use crate::guard::Guard;
 use crate::host::{Connector, Exit, Peer};
 use crate::link::{Link, Shared};
 use crate::report::Report;
@@ -102,13 +102,17 @@ impl Engine {
         stream::exec(&mut link, access, command, as_root, sink).await
     }
 
-    /// Carries out a plan. Events come as things happen; the report says how all of it ended.
-    /// When this returns, nothing runs any more on behalf of it and all locks on nodes are free.
+    /// Carries out a plan without a rule about what may go on at the same time: for tests only.
+    #[cfg(any(test, feature = "testing"))]
     pub async fn apply(&self, plan: &Plan, run: Run) -> Report {
-        self.apply_guarded(plan, run, Box::new(NoGuard)).await
+        self.apply_guarded(plan, run, Box::new(crate::guard::NoGuard)).await
     }
 
-    /// As [`Engine::apply`], with a rule about what may go on at the same time.
+    /// Carries out a plan. Events come as things happen; the report says how all of it ended.
+    /// When this returns, nothing runs any more on behalf of it and all locks on nodes are free.
+    ///
+    /// The guard is not optional: whoever applies has to say which nodes are members of the control
+    /// plane ([`crate::guard::Quorum`]).
     pub async fn apply_guarded(&self, plan: &Plan, run: Run, guard: Box<dyn Guard>) -> Report {
         apply::apply(self, plan, run, guard).await
     }

@@ -246,8 +246,12 @@ impl Scheduler {
         let mut out = Vec::new();
         match input {
             Input::Start => {}
-            Input::NodeUp(name) => self.set_node(&name, NodeState::Up),
+            Input::NodeUp(name) => {
+                self.guard.seen(&name);
+                self.set_node(&name, NodeState::Up);
+            }
             Input::NodeDown(name) => {
+                self.guard.lost(&name);
                 self.set_node(&name, NodeState::Down);
                 self.skip_node(&name, &mut out);
             }
@@ -350,6 +354,11 @@ impl Scheduler {
         self.running -= 1;
         self.uploading -= usize::from(self.steps[i].spec.upload);
         self.guard.ended(addr, done);
+        match (done, after) {
+            (true, After::Up | After::Away) => self.guard.seen(&addr.node),
+            (_, After::Down) | (false, After::Away) => self.guard.lost(&addr.node),
+            (false, After::Up) => {}
+        }
         if done {
             self.end(i, StepState::Done);
         } else {

@@ -4,7 +4,12 @@
 
 mod agent;
 mod apply;
+mod decide;
 mod kit;
+mod marks;
+mod quorum;
 mod reboot;
 mod schedule;
+mod secrets;
+mod still;
 mod sudo;

@@ -115,6 +115,16 @@ pub struct Node {
     pub span: Span,
 }
 
+impl Inventory {
+    /// The declared servers: members of the control plane, whether they are there or not.
+    pub fn servers(&self) -> impl Iterator<Item = NodeName> {
+        self.nodes
+            .values()
+            .filter(|node| node.kubernetes == Some(KubernetesRole::Server))
+            .map(|node| node.name.clone())
+    }
+}
+
 impl Node {
     /// The variable or parameter people mean by `text`: `NAME` or `vars.NAME` for a variable,
     /// `ROLE.NAME` for a parameter of a role.

@@ -6,7 +6,7 @@ use picluster_model::{NodeName, RoleName};
 use picluster_plan::StepAddr;
 use proptest::prelude::*;
 
-use crate::guard::{Guard, NoGuard, OneAtATime};
+use crate::guard::{Guard, NoGuard, Quorum};
 use crate::report::SkipReason;
 use crate::run::Cancel;
 use crate::scheduler::{After, Command, Input, Limits, Scheduler, StepSpec};
@@ -28,7 +28,8 @@ struct Case {
     /// Consumed one a decision: which pending answer comes next, and how it turns out.
     dice: Vec<u8>,
     cancel_at: Option<(usize, bool)>,
-    guarded: bool,
+    /// Which nodes are members of the control plane, and whether each was seen; no guard if none.
+    members: Vec<(usize, bool)>,
     cyclic: bool,
 }
 
@@ -44,10 +45,10 @@ fn cases() -> impl Strategy<Value = Case> {
         (0..4_usize, 0..3_usize),
         proptest::collection::vec(any::<u8>(), 64),
         proptest::option::weighted(0.4, (0..30_usize, any::<bool>())),
-        any::<bool>(),
+        proptest::collection::vec((0..6_usize, proptest::bool::weighted(0.85)), 0..5),
         proptest::bool::weighted(0.1),
     )
-        .prop_map(|(raw, limits, dice, cancel_at, guarded, cyclic)| {
+        .prop_map(|(raw, limits, dice, cancel_at, members, cyclic)| {
             let all = raw.len();
             let steps = raw
                 .into_iter()
@@ -62,7 +63,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     (node, needs, reboot, upload)
                 })
                 .collect();
-            Case { steps, limits, dice, cancel_at, guarded, cyclic }
+            Case { steps, limits, dice, cancel_at, members, cyclic }
         })
 }
 
@@ -89,8 +90,11 @@ struct World {
     running: BTreeMap<NodeName, StepAddr>,
     done: BTreeSet<StepAddr>,
     ended: BTreeMap<StepAddr, Option<SkipReason>>,
-    broken_reboot: bool,
-    guarded: bool,
+    /// Members of the control plane, and whether each is at work as far as anybody can know.
+    members: BTreeMap<NodeName, bool>,
+    /// Members whose reboot went wrong: whatever else they answer, they are not at work.
+    broken: BTreeSet<NodeName>,
+    cyclic: bool,
     cancelled: bool,
     aborted: BTreeSet<NodeName>,
     finished: bool,
@@ -99,6 +103,12 @@ struct World {
 impl World {
     fn roll(&mut self, sides: usize) -> usize {
         usize::from(self.dice.next().unwrap_or(0)) % sides.max(1)
+    }
+
+    fn heard_of(&mut self, node: &NodeName, well: bool) {
+        if let Some(at_work) = self.members.get_mut(node) {
+            *at_work = well && !self.broken.contains(node);
+        }
     }
 
     fn end(&mut self, addr: &StepAddr, how: Option<SkipReason>) {
@@ -120,9 +130,11 @@ impl World {
                     assert!(spec.needs.iter().all(|n| self.done.contains(n)), "{addr} too early");
                     assert!(!self.ended.contains_key(&addr));
                     assert!(self.up.contains(&addr.node));
-                    if self.guarded && spec.reboot {
-                        let other = self.running.values().any(|a| self.specs[a].reboot);
-                        assert!(!other && !self.broken_reboot, "{addr} was let through");
+                    if spec.reboot && self.members.contains_key(&addr.node) {
+                        for (member, at_work) in self.members.iter().filter(|(m, _)| **m != addr.node) {
+                            let away = self.running.get(member).is_some_and(|a| self.specs[a].reboot);
+                            assert!(*at_work && !away, "{addr} was let through while {member} is away");
+                        }
                     }
                     let before = self.running.insert(addr.node.clone(), addr);
                     assert_eq!(before, None, "two steps on one node");
@@ -133,7 +145,7 @@ impl World {
                     if let SkipReason::Needs(cause) = &reason {
                         // The first cause, which itself did not wait for another step.
                         assert!(
-                            *cause == addr || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
+                            (*cause == addr && self.cyclic) || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
                             "{addr} names {cause}"
                         );
                         assert!(!self.done.contains(cause));
@@ -163,9 +175,11 @@ impl World {
         let node = pending.swap_remove(pick);
         if self.dialling.remove(&node) {
             return Some(if self.roll(6) == 0 || self.aborted.contains(&node) {
+                self.heard_of(&node, false);
                 Input::NodeDown(node)
             } else {
                 self.up.insert(node.clone());
+                self.heard_of(&node, true);
                 Input::NodeUp(node)
             });
         }
@@ -184,7 +198,13 @@ impl World {
         if done {
             self.done.insert(addr.clone());
         } else if self.specs[&addr].reboot {
-            self.broken_reboot = true;
+            self.broken.insert(node.clone());
+        }
+        if done || after != After::Up {
+            self.heard_of(&node, done && after != After::Down);
+        }
+        if self.broken.contains(&node) {
+            self.heard_of(&node, false);
         }
         self.end(&addr, None);
         Some(Input::StepFinished { addr, done, node: after })
@@ -194,11 +214,16 @@ impl World {
 fn play(case: &Case) -> World {
     let specs = specs(case);
     let limits = Limits { nodes: case.limits.0, uploads: case.limits.1 };
-    let guard: Box<dyn Guard> = if case.guarded {
-        Box::new(OneAtATime::new(specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone())))
-    } else {
-        Box::new(NoGuard)
-    };
+    let members: BTreeMap<NodeName, bool> = case
+        .members
+        .iter()
+        .map(|(node, seen)| (addr(*node, 0).node, *seen))
+        .collect();
+    let seen = |seen: &bool| if *seen { Ok(()) } else { Err("was not reached".to_owned()) };
+    let guard: Box<dyn Guard> = Box::new(Quorum::new(
+        members.iter().map(|(name, at_work)| (name.clone(), seen(at_work))),
+        specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone()),
+    ));
     let mut world = World {
         specs: specs.iter().map(|s| (s.addr.clone(), s.clone())).collect(),
         limits,
@@ -208,8 +233,9 @@ fn play(case: &Case) -> World {
         running: BTreeMap::new(),
         done: BTreeSet::new(),
         ended: BTreeMap::new(),
-        broken_reboot: false,
-        guarded: case.guarded,
+        members,
+        broken: BTreeSet::new(),
+        cyclic: case.cyclic,
         cancelled: false,
         aborted: BTreeSet::new(),
         finished: false,
@@ -245,13 +271,46 @@ proptest! {
         for addr in world.specs.keys() {
             prop_assert!(world.ended.contains_key(addr), "{addr} has no end");
         }
-        let calm = case.cancel_at.is_none() && !case.guarded && !case.cyclic;
+        let calm = case.cancel_at.is_none() && case.members.is_empty() && !case.cyclic;
         for (addr, how) in &world.ended {
             if calm && matches!(how, Some(SkipReason::Cancelled | SkipReason::Guard(_))) {
                 prop_assert!(false, "{addr}: {how:?} for no reason");
             }
         }
     }
+}
+
+#[test]
+fn with_all_members_at_work_every_one_of_them_has_its_turn() {
+    let case = Case {
+        steps: (0..4).map(|node| (node, vec![], true, false)).collect(),
+        limits: (8, 1),
+        // Dials succeed, steps are done, nodes stay up.
+        dice: vec![4],
+        cancel_at: None,
+        members: vec![(0, true), (1, true), (2, true)],
+        cyclic: false,
+    };
+    let world = play(&case);
+    assert!(world.finished);
+    assert_eq!(world.done.len(), 4, "{:?}", world.ended);
+}
+
+#[test]
+fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
+    let case = Case {
+        steps: vec![(0, vec![], true, false), (1, vec![], false, false), (2, vec![], true, false)],
+        limits: (8, 1),
+        dice: vec![4],
+        cancel_at: None,
+        members: vec![(0, true), (1, true), (5, false)],
+        cyclic: false,
+    };
+    let world = play(&case);
+    let words = "server n5 was not reached, so n0 has to stay up";
+    assert_eq!(world.ended[&addr(0, 0)], Some(SkipReason::Guard(words.into())));
+    // An ordinary step of a member, and the reboot of a node that is none.
+    assert!(world.done.contains(&addr(1, 1)) && world.done.contains(&addr(2, 2)));
 }
 
 #[test]
@@ -266,7 +325,7 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         limits: (4, 4),
         dice: vec![0],
         cancel_at: None,
-        guarded: false,
+        members: vec![],
         cyclic: false,
     };
     let mut scheduler = Scheduler::new(specs(&case), Limits { nodes: 4, uploads: 4 }, Box::new(NoGuard));
@@ -291,7 +350,7 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         limits: (64, 8),
         dice: vec![2],
         cancel_at: None,
-        guarded: false,
+        members: vec![],
         cyclic: false,
     };
     let specs = specs(&case);

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use picluster_engine::guard::{Guard, Quorum};
 use picluster_engine::run::Access;
 use picluster_engine::{
     Cancel, Clock as _, ControllerLock, Engine, Event, ExitCode, Journal, Owner, Report, Run,
@@ -73,7 +74,8 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         } else {
             Screen::Plain(err)
         };
-        let report = carry_out(&engine, &plan, access, &secrets, &key, &store, owner, screen).await?;
+        let guard = Box::new(Quorum::of_plan(&plan, project.inventory.servers()));
+        let report = carry_out(&engine, &plan, access, &secrets, &key, &store, owner, screen, guard).await?;
         verbs::close(&engine).await;
         if !args.json {
             verbs::print(&format!("\n{}", show::recap::recap(&report, &again, out)));
@@ -107,6 +109,7 @@ async fn carry_out(
     store: &Store,
     owner: Owner,
     mut screen: Screen,
+    guard: Box<dyn Guard>,
 ) -> Result<Report, Failure> {
     let runs = store.runs();
     let mut journal = std::fs::create_dir_all(&runs)
@@ -135,7 +138,7 @@ async fn carry_out(
         }
     });
     let report = engine
-        .apply(
+        .apply_guarded(
             plan,
             Run {
                 id: owner.run.clone(),
@@ -146,6 +149,7 @@ async fn carry_out(
                 events,
                 cancel: cancelled,
             },
+            guard,
         )
         .await;
     watcher.abort();
