@@ -15,7 +15,7 @@ resources:
   - timezone: { name: Europe/Berlin }
   - line: { path: /etc/environment, line: "EDITOR=vi" }
   - line: { path: /etc/environment, match: "^PAGER=", line: "PAGER=less" }
-  - block: { path: /etc/hosts, name: bench, content: "192.0.2.9 nas\n192.0.2.10 printer\n" }
+  - block: { path: /etc/hosts, name: bench, content: "127.0.1.1 {{ node.name }}\n192.0.2.9 nas\n" }
   - ini: { path: /etc/systemd/journald.conf, section: Journal, key: SystemMaxUse, value: 50M }
   - group: { name: operators }
   - user: { name: olga, groups: [operators], shell: /bin/bash }
@@ -30,9 +30,9 @@ resources:
   - link: { path: /srv/settings, target: /srv/bench/one.conf }
   - file: { path: /etc/sudoers.d/95-bench, content: "%operators ALL=(ALL) NOPASSWD: /usr/bin/true\n", mode: "0440", validate: "visudo -cf {}" }
   - file: { path: /etc/profile.d/bench.sh, content: "export BENCH=1\n" }
-  - sysctl: { key: net.ipv4.ip_forward, value: "1" }
-  - sysctl: { key: net.ipv4.conf.all.rp_filter, value: "2" }
-  - sysctl: { key: net.ipv4.tcp_keepalive_time, value: "300" }
+  - sysctl: { key: net.ipv4.ip_forward, value: "1", file: /etc/sysctl.d/91-forward.conf }
+  - sysctl: { key: net.ipv4.conf.all.rp_filter, value: "2", file: /etc/sysctl.d/92-filter.conf }
+  - sysctl: { key: net.ipv4.conf.all.log_martians, value: "1", file: /etc/sysctl.d/93-martians.conf }
   - package: { names: [less, procps] }
   - package: { names: [sudo, tzdata] }
   - file:
