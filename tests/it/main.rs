@@ -15,6 +15,7 @@ mod secrets;
 mod stale;
 mod sudo_password;
 mod sweep;
+mod tier2;
 mod truth;
 mod unchanged;
 mod unreachable;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use picluster_lab::{
     INTERNAL_ARGUMENT, ImageName, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour,
     Progress, Wait, internal_main, preflight, remove_image,
+    vm_preflight,
 };
 
 fn main() -> ExitCode {
@@ -75,7 +76,10 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
             })
         }
         ["preflight", nodes] => {
-            for m in preflight(nodes.parse().unwrap_or(1)) {
+            for m in preflight(nodes.parse().unwrap_or(1))
+                .into_iter()
+                .chain(vm_preflight())
+            {
                 println!("{}: {}: {}", m.what, m.why, m.cure);
             }
             Ok(())
@@ -115,8 +119,11 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
     }
 }
 
-/// `LAB_DISK_MIB` gives every node a card of that size.
+/// `LAB_DISK_MIB` gives every node a card of that size, `LAB_VM` makes them virtual machines.
 fn nodes_with_disk(mut nodes: Vec<NodeSpec>) -> Vec<NodeSpec> {
+    if env::var_os("LAB_VM").is_some() {
+        nodes = nodes.into_iter().map(NodeSpec::as_vm).collect();
+    }
     for node in &mut nodes {
         node.disk_mib = env::var("LAB_DISK_MIB").ok().and_then(|v| v.parse().ok());
     }

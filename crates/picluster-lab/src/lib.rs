@@ -26,6 +26,7 @@ mod preflight;
 mod progress;
 mod spec;
 mod status;
+mod vm;
 
 #[cfg(target_os = "linux")]
 mod card;
@@ -38,14 +39,17 @@ mod proxy;
 
 pub use control::Wait;
 pub use error::LabError;
-pub use image::{ImageState, ensure_image, image_state, remove_image, verify_image};
+pub use image::{
+    ImageState, ensure_image, ensure_vm_image, image_state, remove_image, verify_image,
+};
 pub use lab::Lab;
 pub use listing::{Entry, EntryKind};
 pub use options::LabOptions;
 pub use preflight::{Missing, preflight};
 pub use progress::Progress;
-pub use spec::{ImageName, LabSpec, NodeSpec, OsFlavour, PiPersonality, SudoMode};
+pub use spec::{ImageName, LabSpec, Machine, NodeSpec, OsFlavour, PiPersonality, SudoMode};
 pub use status::{NodeStatus, Power};
+pub use vm::{VM_PACKAGES, vm_preflight};
 
 /// First argument with which a program hands over to [`internal_main`].
 pub const INTERNAL_ARGUMENT: &str = "__lab";

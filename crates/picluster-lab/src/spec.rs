@@ -47,8 +47,27 @@ pub struct NodeSpec {
     pub absent: bool,
     /// Size of the node's card in MiB. `None`: the host's disk is the limit, and [`crate::Lab::fill_disk`] refuses.
     /// `Some`: the card is a tmpfs of this size (host memory as far as it is written to; needs Linux 6.6).
+    /// For a virtual machine: the size of its card, 4096 unless given; it takes what is written to it.
     #[serde(default)]
     pub disk_mib: Option<u32>,
+    /// What it is made of.
+    #[serde(default)]
+    pub machine: Machine,
+}
+
+/// What a node is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Machine {
+    /// Namespaces: half a second and some megabytes, with this machine's kernel and architecture.
+    #[default]
+    Namespace,
+    /// An emulated 64-bit ARM machine with Debian's kernel: half a minute, and real where namespaces pretend: swap,
+    /// cgroup controllers, every sysctl, modules, the boot partition.
+    Vm {
+        /// Its memory.
+        memory_mib: u32,
+    },
 }
 
 /// Debian release of a node's image.
@@ -198,7 +217,21 @@ impl NodeSpec {
             pi,
             absent: false,
             disk_mib: None,
+            machine: Machine::Namespace,
         }
+    }
+
+    /// The same node as a virtual machine with 512 MiB of memory and without cloud-init.
+    #[must_use]
+    pub fn as_vm(mut self) -> Self {
+        self.machine = Machine::Vm { memory_mib: 512 };
+        self.pi.cloud_init = false;
+        self
+    }
+
+    /// Whether this is a virtual machine.
+    pub fn is_vm(&self) -> bool {
+        matches!(self.machine, Machine::Vm { .. })
     }
 
     /// The node's address as IPv4.
@@ -213,6 +246,28 @@ impl NodeSpec {
                 format!("its address {a} is IPv6, the lab speaks IPv4 only"),
             )),
         }
+    }
+}
+
+impl NodeSpec {
+    fn check_vm(&self, memory_mib: u32) -> Result<(), LabError> {
+        let what = if self.image != self.pi.os.image() {
+            format!(
+                "a virtual machine has its OS's own image, {}, not {}",
+                self.pi.os.image(),
+                self.image
+            )
+        } else if self.pi.cloud_init {
+            "the stand-in of cloud-init works on nodes made of namespaces only; switch it off for a virtual machine"
+                .to_owned()
+        } else if memory_mib < 256 {
+            format!("{memory_mib} MiB of memory are too few for a virtual machine; give it 256 or more")
+        } else if self.disk_mib.is_some_and(|m| m < 1024) {
+            "a virtual machine's card needs a `disk_mib` of 1024 or more".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(LabError::bad_spec(&self.name, what))
     }
 }
 
@@ -277,6 +332,9 @@ impl LabSpec {
                         node.image
                     ),
                 ));
+            }
+            if let Machine::Vm { memory_mib } = node.machine {
+                node.check_vm(memory_mib)?;
             }
             for (what, text) in [
                 ("model", &node.pi.model),

@@ -22,6 +22,10 @@ pub(crate) fn flash(
     let c = Card { root: card, image };
     files::write(&c, &node.pi, node.disk_mib)?;
     c.put("etc/apt/apt.conf.d/01lab-proxy", 0o644, &format!("Acquire::http::Proxy \"http://{}:{PROXY_PORT}\";\n// Cached lists outlive their validity when the lab is offline.\nAcquire::Check-Valid-Until \"false\";\n", net.hub))?;
+    if node.is_vm() {
+        // What the launcher does from outside for a node made of namespaces (see `hub::configure`).
+        c.put("etc/lab-network", 0o644, &format!("link set lo up\naddr replace {}/{} dev eth0\nlink set eth0 up\nroute replace default via {} dev eth0 onlink\n", net.address, net.prefix, net.hub))?;
+    }
     if node.ssh_port != 22 {
         c.put(
             "etc/ssh/sshd_config.d/10-port.conf",

@@ -9,18 +9,17 @@ use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{ImageState, recipe};
+use super::{ImageState, Tree, recipe};
 use crate::error::{LabError, Trouble};
 use crate::linux::build::BuildOrder;
 use crate::linux::userns::{Mapping, UserNs, command_inside};
 use crate::options::LabOptions;
 use crate::progress::Progress;
 use crate::proxy::{Cache, Loopback};
-use crate::spec::ImageName;
 
 const STAMP: &str = "stamp.json";
 
-fn failed(image: ImageName, what: impl Into<String>) -> LabError {
+fn failed(image: Tree, what: impl Into<String>) -> LabError {
     LabError::Image {
         image: image.to_string(),
         what: what.into(),
@@ -28,7 +27,7 @@ fn failed(image: ImageName, what: impl Into<String>) -> LabError {
     }
 }
 
-fn directory(image: ImageName, options: &LabOptions) -> Result<(PathBuf, String), LabError> {
+fn directory(image: Tree, options: &LabOptions) -> Result<(PathBuf, String), LabError> {
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
     let recipe = recipe::digest(image, &mapping.fingerprint());
     let short = recipe.get(..16).unwrap_or(&recipe).to_owned();
@@ -44,12 +43,12 @@ fn read_stamp(dir: &Path) -> Option<ImageState> {
     Some(state)
 }
 
-pub(super) fn state(image: ImageName, options: &LabOptions) -> Option<ImageState> {
+pub(super) fn state(image: Tree, options: &LabOptions) -> Option<ImageState> {
     read_stamp(&directory(image, options).ok()?.0)
 }
 
-pub(super) fn ensure(
-    image: ImageName,
+pub(crate) fn ensure(
+    image: Tree,
     options: &LabOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ImageState, LabError> {
@@ -63,7 +62,10 @@ pub(super) fn ensure(
     if let Some(state) = read_stamp(&dir) {
         return Ok(state);
     }
-    let missing = crate::linux::preflight::for_images();
+    let mut missing = crate::linux::preflight::for_images();
+    if matches!(image, Tree::Vm(_)) {
+        missing.extend(crate::vm::preflight::for_images());
+    }
     if !missing.is_empty() {
         return Err(LabError::Missing(missing));
     }
@@ -96,7 +98,7 @@ pub(super) fn ensure(
 }
 
 fn build(
-    image: ImageName,
+    image: Tree,
     options: &LabOptions,
     mapping: &Mapping,
     building: &Path,
@@ -159,7 +161,7 @@ fn build(
     })
 }
 
-pub(super) fn verify(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
+pub(super) fn verify(image: Tree, options: &LabOptions) -> Result<(), LabError> {
     let of = |t: Trouble| failed(image, t.0);
     let state = state(image, options).ok_or_else(|| failed(image, "there is none yet"))?;
     let mapping = Mapping::mine().map_err(of)?;
@@ -183,7 +185,7 @@ pub(super) fn verify(image: ImageName, options: &LabOptions) -> Result<(), LabEr
     ))
 }
 
-pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
+pub(super) fn remove(image: Tree, options: &LabOptions) -> Result<(), LabError> {
     let images = options.images_dir();
     if !images.is_dir() {
         return Ok(());
@@ -203,7 +205,7 @@ pub(super) fn remove(image: ImageName, options: &LabOptions) -> Result<(), LabEr
     }
 }
 
-fn lock(image: ImageName, images: &Path) -> Result<File, LabError> {
+fn lock(image: Tree, images: &Path) -> Result<File, LabError> {
     let path = images.join(format!("{image}.lock"));
     let file = File::create(&path).map_err(LabError::io(format!("open {}", path.display())))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|e| LabError::Io {
@@ -222,7 +224,7 @@ pub(crate) fn hold(dir: &Path) -> Result<File, Trouble> {
     Ok(file)
 }
 
-fn versions(image: ImageName, images: &Path) -> Vec<PathBuf> {
+fn versions(image: Tree, images: &Path) -> Vec<PathBuf> {
     let prefix = format!("{image}-");
     fs::read_dir(images)
         .into_iter()
@@ -233,7 +235,7 @@ fn versions(image: ImageName, images: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn sweep(image: ImageName, images: &Path, keep: &Path, mapping: &Mapping, options: &LabOptions) {
+fn sweep(image: Tree, images: &Path, keep: &Path, mapping: &Mapping, options: &LabOptions) {
     let half = format!(".building-{image}-");
     for entry in fs::read_dir(images).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&half) {

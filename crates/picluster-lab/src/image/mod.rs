@@ -3,10 +3,11 @@
 #[cfg(target_os = "linux")]
 mod build;
 #[cfg(target_os = "linux")]
-pub(crate) use build::{hold, remove_tree};
+pub(crate) use build::{ensure, hold, remove_tree};
 #[cfg(target_os = "linux")]
 pub(crate) mod recipe;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::LabError;
 use crate::options::LabOptions;
 use crate::progress::Progress;
-use crate::spec::ImageName;
+use crate::spec::{ImageName, NodeSpec};
 
 /// What is written beside a complete image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,41 @@ pub struct ImageState {
     /// Directory of the image.
     #[serde(skip)]
     pub directory: PathBuf,
+}
+
+/// A Debian tree in the cache: for nodes that share this machine's kernel, or for virtual machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Tree {
+    /// Of this machine's architecture.
+    Shared(ImageName),
+    /// arm64, with a kernel.
+    Vm(ImageName),
+}
+
+impl Tree {
+    /// The tree a node stands on.
+    pub(crate) fn of(node: &NodeSpec) -> Self {
+        if node.is_vm() {
+            Tree::Vm(node.image)
+        } else {
+            Tree::Shared(node.image)
+        }
+    }
+
+    pub(crate) fn suite(self) -> &'static str {
+        let (Tree::Shared(image) | Tree::Vm(image)) = self;
+        image.suite()
+    }
+}
+
+/// The first part of its directory's name; none is the beginning of another.
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Tree::Shared(image) => write!(f, "{image}"),
+            Tree::Vm(image) => write!(f, "vm-{image}"),
+        }
+    }
 }
 
 /// Builds `image` unless the cache has one of the present recipe, and says where it is.
@@ -42,7 +78,28 @@ pub fn ensure_image(
 ) -> Result<ImageState, LabError> {
     #[cfg(target_os = "linux")]
     {
-        build::ensure(image, options, progress)
+        build::ensure(Tree::Shared(image), options, progress)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (image, options, progress);
+        Err(LabError::Missing(crate::preflight(1)))
+    }
+}
+
+/// The same for the image virtual machines of this suite start from: arm64, with a kernel. Its packages are set up
+/// under emulation, which takes some minutes.
+///
+/// # Errors
+/// As [`ensure_image`].
+pub fn ensure_vm_image(
+    image: ImageName,
+    options: &LabOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ImageState, LabError> {
+    #[cfg(target_os = "linux")]
+    {
+        build::ensure(Tree::Vm(image), options, progress)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -55,7 +112,7 @@ pub fn ensure_image(
 pub fn image_state(image: ImageName, options: &LabOptions) -> Option<ImageState> {
     #[cfg(target_os = "linux")]
     {
-        build::state(image, options)
+        build::state(Tree::Shared(image), options)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -71,7 +128,7 @@ pub fn image_state(image: ImageName, options: &LabOptions) -> Option<ImageState>
 pub fn verify_image(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
     #[cfg(target_os = "linux")]
     {
-        build::verify(image, options)
+        build::verify(Tree::Shared(image), options)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -87,7 +144,7 @@ pub fn verify_image(image: ImageName, options: &LabOptions) -> Result<(), LabErr
 pub fn remove_image(image: ImageName, options: &LabOptions) -> Result<(), LabError> {
     #[cfg(target_os = "linux")]
     {
-        build::remove(image, options)
+        build::remove(Tree::Shared(image), options)
     }
     #[cfg(not(target_os = "linux"))]
     {

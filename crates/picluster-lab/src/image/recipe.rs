@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::image::Tree;
 use crate::spec::{ImageName, OsFlavour, PiPersonality};
 
 /// Raised by hand when the builder's code, rather than the data below, changes what comes out.
@@ -137,7 +138,7 @@ pub(crate) struct Package {
 
 /// Raspberry Pi's package for swap on trixie. Its generator's work is done by the node's launcher, which reads the
 /// same configuration.
-const RPI_SWAP: Package = Package {
+pub(crate) const RPI_SWAP: Package = Package {
     name: "rpi-swap",
     version: "1.4+lab1",
     depends: "systemd-zram-generator",
@@ -187,9 +188,10 @@ const CLOUD_INIT: Package = Package {
 };
 
 /// The layers an image is built with.
-pub(crate) fn layers(image: ImageName) -> &'static [Layer] {
-    match image {
-        ImageName::Bookworm => &[
+pub(crate) fn layers(tree: Tree) -> &'static [Layer] {
+    match tree {
+        Tree::Vm(image) => crate::vm::recipe::layers(image),
+        Tree::Shared(ImageName::Bookworm) => &[
             Layer {
                 name: "dphys",
                 archive: &["dphys-swapfile", "dc"],
@@ -206,7 +208,7 @@ pub(crate) fn layers(image: ImageName) -> &'static [Layer] {
                 made: &[CLOUD_INIT],
             },
         ],
-        ImageName::Trixie => &[
+        Tree::Shared(ImageName::Trixie) => &[
             Layer {
                 name: "rpiswap",
                 archive: &["systemd-zram-generator"],
@@ -239,10 +241,14 @@ pub(crate) fn layer(pi: &PiPersonality) -> Option<&'static str> {
 }
 
 /// Digest of the recipe for one mapping of ids (whose trees are of no use to another).
-pub(crate) fn digest(image: ImageName, mapping: &str) -> String {
+pub(crate) fn digest(tree: Tree, mapping: &str) -> String {
+    let extra = match tree {
+        Tree::Shared(_) => String::new(),
+        Tree::Vm(_) => crate::vm::recipe::fingerprint(),
+    };
     let text = format!(
-        "{REVISION} {image} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}",
-        layers(image)
+        "{REVISION} {tree} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}{extra}",
+        layers(tree)
     );
     Sha256::digest(text.as_bytes())
         .iter()

@@ -178,6 +178,12 @@ impl Lab {
     /// # Errors
     /// [`LabError::Node`] for a name the lab does not have.
     pub fn overlay_dir(&self, node: &str) -> Result<PathBuf, LabError> {
+        if self.node(node)?.is_vm() {
+            return Err(LabError::Node {
+                node: node.to_owned(),
+                what: "it is a virtual machine: its disk is an image, and there is no directory".into(),
+            });
+        }
         Ok(self
             .dir
             .inner()

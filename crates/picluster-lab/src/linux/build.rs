@@ -12,15 +12,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Attempt, Trouble};
+use crate::image::Tree;
 use crate::image::recipe::{self, ImageFile, Layer, Package};
 use crate::linux::tool::{self, tool};
 use crate::linux::{list_upper, mounts};
-use crate::spec::ImageName;
+use crate::vm;
 
 /// What to build.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct BuildOrder {
-    pub image: ImageName,
+    pub image: Tree,
     pub recipe: String,
     /// Address of the caching proxy.
     pub proxy: String,
@@ -39,12 +40,20 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         serde_json::from_str(&text).attempt(|| "read the build order".into())?;
     let out = Path::new(OUT);
     let root = out.join("root");
+    let is_vm = matches!(order.image, Tree::Vm(_));
+    if is_vm {
+        vm::kernel::emulate()?;
+    }
     bootstrap(&order, out, &root)?;
     say("preparing the tree");
-    prepare(&root)?;
+    prepare(&root, is_vm)?;
     for layer in recipe::layers(order.image) {
         say(&format!("preparing the layer {}", layer.name));
         make_layer(layer, &root, out)?;
+    }
+    if is_vm {
+        say("taking the kernel out");
+        vm::kernel::finish(&root, out)?;
     }
     fs::remove_dir_all(root.join("lab")).attempt(|| "remove the downloaded packages".into())?;
     fs::remove_dir_all(out.join("tmp")).attempt(|| "remove the temporary directory".into())?;
@@ -92,12 +101,17 @@ fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble>
     let names: Vec<&str> = recipe::layers(order.image)
         .iter()
         .flat_map(|l| l.archive.iter().copied())
+        .chain(matches!(order.image, Tree::Vm(_)).then_some(vm::recipe::BUSYBOX))
         .collect();
     let download = format!(
         "mkdir -p \"$1/lab\" && chroot \"$1\" sh -c 'cd /lab && apt-get -q -o APT::Sandbox::User=root download {}'",
         names.join(" ")
     );
-    let mut child = tool("mmdebstrap")
+    let mut command = tool("mmdebstrap");
+    if matches!(order.image, Tree::Vm(_)) {
+        vm::kernel::bootstrap_arguments(&mut command);
+    }
+    let mut child = command
         .args([
             "--mode=root",
             "--variant=minbase",
@@ -140,7 +154,8 @@ fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble>
     }
 }
 
-fn prepare(root: &Path) -> Result<(), Trouble> {
+/// `is_vm`: nothing of it stands in for the kernel, and our units are added.
+fn prepare(root: &Path, is_vm: bool) -> Result<(), Trouble> {
     // The proxy of the build is no node's.
     let _ = fs::remove_file(root.join("etc/apt/apt.conf.d/99mmdebstrap"));
     for entry in fs::read_dir(root.join("etc/ssh"))
@@ -162,7 +177,12 @@ fn prepare(root: &Path) -> Result<(), Trouble> {
     }
     fs::write(root.join("etc/machine-id"), "").attempt(|| "empty the machine-id".into())?;
     fs::create_dir_all(root.join("boot/firmware")).attempt(|| "create /boot/firmware".into())?;
-    for program in recipe::DIVERTED {
+    let (diverted, masked): (&[&str], &[&str]) = if is_vm {
+        (&[], &vm::recipe::MASKED)
+    } else {
+        (&recipe::DIVERTED, &recipe::MASKED)
+    };
+    for program in diverted {
         chroot(
             root,
             &[
@@ -177,10 +197,14 @@ fn prepare(root: &Path) -> Result<(), Trouble> {
             ],
         )?;
     }
-    for file in &recipe::FILES {
+    let shared = recipe::FILES
+        .iter()
+        .filter(|(path, ..)| !is_vm || !recipe::DIVERTED.iter().any(|d| d.ends_with(path)));
+    let own: &[ImageFile] = if is_vm { &vm::recipe::FILES } else { &[] };
+    for file in shared.chain(own) {
         write_file(root, file)?;
     }
-    for unit in recipe::MASKED {
+    for unit in masked {
         let link = root.join("etc/systemd/system").join(unit);
         let _ = fs::remove_file(&link);
         symlink("/dev/null", &link).attempt(|| format!("mask {unit}"))?;

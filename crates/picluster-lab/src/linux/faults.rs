@@ -48,6 +48,7 @@ pub(crate) fn hold_apt_lock(node: &Node, seconds: u32) -> Result<(), Trouble> {
 
 /// Fills the card to the last block.
 pub(crate) fn fill_disk(node: &Node) -> Result<(), Trouble> {
+    node.not_a_vm()?;
     if node.spec.disk_mib.is_none() {
         return Err(Trouble("its disk is this machine's own and will not be filled; give the node a `disk_mib` and start the lab again".into()));
     }

@@ -63,6 +63,34 @@ pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Re
     ])
 }
 
+/// Name of the hub's port for a node.
+pub(crate) fn port(index: usize) -> String {
+    format!("p{index}")
+}
+
+/// Gives a virtual machine a fresh cable: a tap on the bridge.
+pub(crate) fn plug_tap(
+    index: usize,
+    name: &str,
+    address: Ipv4Addr,
+    cut: bool,
+) -> Result<(), Trouble> {
+    if PathBuf::from(format!("/sys/class/net/p{index}")).exists() {
+        let _ = batch(&[format!("link del p{index}")]);
+    }
+    batch(&[
+        format!("tuntap add dev p{index} mode tap"),
+        format!(
+            "link set p{index} master {BRIDGE} {}",
+            if cut { "down" } else { "up" }
+        ),
+        format!(
+            "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
+            mac(name)
+        ),
+    ])
+}
+
 /// Path that names a node's network namespace.
 pub(crate) fn netns(index: usize) -> PathBuf {
     PathBuf::from(format!("/run/netns/n{index}"))

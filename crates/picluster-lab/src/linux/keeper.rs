@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::short;
 use crate::error::{Attempt, Trouble};
-use crate::image::recipe;
+use crate::image::{Tree, recipe};
 use crate::lab::Record;
 use crate::linux::cgroup::LabCgroup;
 use crate::linux::supervisor::SupervisorOrder;
@@ -23,7 +23,7 @@ use crate::linux::{procs, stage};
 use crate::options::LabDir;
 use crate::progress::StartLine;
 use crate::proxy::{Cache, serve_unix};
-use crate::spec::{ImageName, LabSpec};
+use crate::spec::{LabSpec, NodeSpec};
 
 /// Everything the keeper is told, as the first line of its input: passwords are in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(crate) struct KeeperOrder {
     pub dir: PathBuf,
     pub apt: PathBuf,
     pub program: PathBuf,
-    pub images: Vec<(ImageName, PathBuf)>,
+    pub images: Vec<(Tree, PathBuf)>,
     pub ready_seconds: u64,
 }
 
@@ -121,6 +121,28 @@ fn fetcher(
     Ok(())
 }
 
+/// A device node for taps that belongs to the lab's root, where the machine's is closed to it. Root alone can make one;
+/// a user's lab uses the machine's, as any program of that user could.
+fn own_tun(order: &KeeperOrder, mapping: &Mapping) -> Result<Option<PathBuf>, Trouble> {
+    if *mapping != Mapping::Shifted {
+        return Ok(None);
+    }
+    let tun = order.dir.join("tun");
+    let _ = fs::remove_file(&tun);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &tun,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        rustix::fs::makedev(10, 200),
+    )
+    .attempt(|| format!("create the device node {}", tun.display()))?;
+    let (uid, gid) = mapping.root_ids();
+    std::os::unix::fs::chown(&tun, Some(uid), Some(gid))
+        .attempt(|| format!("hand over {}", tun.display()))?;
+    Ok(Some(tun))
+}
+
 fn start_supervisor(
     order: &KeeperOrder,
     mapping: &Mapping,
@@ -130,6 +152,11 @@ fn start_supervisor(
     let mut binds = vec![(order.dir.join("inner"), "state".to_owned())];
     for (image, path) in &order.images {
         binds.push((path.clone(), format!("image-{image}")));
+    }
+    if order.spec.nodes.iter().any(NodeSpec::is_vm)
+        && let Some(tun) = own_tun(order, mapping)?
+    {
+        binds.push((tun, "tun".to_owned()));
     }
     let binds: Vec<(PathBuf, &str)> = binds.iter().map(|(p, n)| (p.clone(), n.as_str())).collect();
     let unshare = [self_path("unshare")]

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::process::{Child, Command, Stdio};
 
 use crate::error::LabError;
-use crate::image;
+use crate::image::{self, Tree};
 use crate::lab::{Lab, Record};
 use crate::linux::cgroup::{self, Way};
 use crate::linux::keeper::{KeeperOrder, STAY};
@@ -15,7 +15,7 @@ use crate::linux::preflight::raise_inotify;
 use crate::linux::userns::{Mapping, self_path};
 use crate::options::{LabDir, LabOptions};
 use crate::progress::{Progress, StartLine};
-use crate::spec::{ImageName, LabSpec};
+use crate::spec::{LabSpec, NodeSpec};
 
 /// See [`Lab::up`].
 pub(crate) fn start(
@@ -36,17 +36,17 @@ pub(crate) fn start(
     if let Some(text) = raise_inotify(nodes) {
         progress(Progress::Notice { text });
     }
-    let missing = crate::preflight(nodes);
+    let mut missing = crate::preflight(nodes);
+    if present.clone().any(NodeSpec::is_vm) {
+        missing.extend(crate::vm::preflight::to_run());
+    }
     if !missing.is_empty() {
         return Err(LabError::Missing(missing));
     }
-    let wanted: BTreeSet<ImageName> = present.map(|n| n.image).collect();
+    let wanted: BTreeSet<Tree> = present.map(Tree::of).collect();
     let mut images = Vec::new();
-    for image in wanted {
-        images.push((
-            image,
-            image::ensure_image(image, options, progress)?.directory,
-        ));
+    for tree in wanted {
+        images.push((tree, image::ensure(tree, options, progress)?.directory));
     }
     let dir = options.lab_dir(name);
     fs::DirBuilder::new()

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{Request, Response};
 use crate::error::{Attempt, Trouble};
-use crate::linux::node::Node;
+use crate::image::Tree;
+use crate::linux::node::{Node, open_tun};
 use crate::linux::{cgroup, hub, stage, verbs};
 use crate::network::{self, PROXY_PORT};
 use crate::progress::{Progress, StartLine};
 use crate::proxy;
-use crate::spec::LabSpec;
+use crate::spec::{LabSpec, NodeSpec};
 
 /// What the supervisor is told, as the first line of its input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,10 +118,13 @@ fn prepare(order: &SupervisorOrder, nodes_dir: &Path) -> Result<Supervisor, Trou
         .collect();
     let (plan, nets) = network::plan(&addresses, &reserved);
     hub::up(&plan)?;
+    if spec.nodes.iter().any(NodeSpec::is_vm) {
+        open_tun(&Path::new(stage::DIR).join("tun"))?;
+    }
     let mut nodes = Vec::with_capacity(spec.nodes.len());
     for (index, ((node, net), layer)) in spec.nodes.iter().zip(nets).zip(&order.layers).enumerate()
     {
-        let image = Path::new(stage::DIR).join(format!("image-{}", node.image));
+        let image = Path::new(stage::DIR).join(format!("image-{}", Tree::of(node)));
         let mut lower = vec![image.join("root")];
         if let Some(layer) = layer {
             lower.insert(0, image.join("layers").join(layer));

@@ -33,6 +33,7 @@ pub(crate) fn perform(lab: &Supervisor, request: Request) -> Response {
             on(lab, &node, |n| faults::remount_root(n, read_only))
         }
         R::Listing { node } => answer(lab, &node, |n| {
+            n.not_a_vm()?;
             Ok(Response::Listing(list_upper::list(&n.upper())))
         }),
         R::CpuSeconds { node } => answer(lab, &node, |n| {

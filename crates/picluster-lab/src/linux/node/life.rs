@@ -16,9 +16,10 @@ use crate::linux::userns::self_path;
 use crate::linux::{cgroup, hub, stage};
 use crate::network::mac;
 use crate::pi::firmware::replaced_cid;
+use crate::spec::Machine;
 
 /// How a boot ended.
-enum End {
+pub(super) enum End {
     Reboot,
     Off(String),
 }
@@ -63,6 +64,9 @@ impl Node {
 
     /// One boot, to its end.
     fn boot(&self, wipes: u32, cut: bool) -> Result<End, Trouble> {
+        if let Machine::Vm { memory_mib } = self.spec.machine {
+            return self.boot_vm(memory_mib, cut);
+        }
         self.clear_cgroup()?;
         hub::plug(self.index, &self.spec.name, self.net.address, cut)?;
         let mut pi = self.spec.pi.clone();
@@ -174,7 +178,7 @@ impl Node {
     }
 
     /// Removes what the last boot left in the node's cgroup.
-    fn clear_cgroup(&self) -> Result<(), Trouble> {
+    pub(super) fn clear_cgroup(&self) -> Result<(), Trouble> {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
             let mut left = None;

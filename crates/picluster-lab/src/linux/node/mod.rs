@@ -2,8 +2,10 @@
 
 mod life;
 mod power;
+mod vm;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,17 +15,19 @@ use crate::error::{Attempt, Trouble};
 use crate::linux::tool::tool;
 use crate::linux::{cgroup, mounts, procs};
 use crate::network::NodeNet;
-use crate::spec::NodeSpec;
+use crate::spec::{Machine, NodeSpec};
 use crate::status::{NodeStatus, Power};
 
 pub(crate) use life::join;
+pub(crate) use vm::open_tun;
 
 /// One node of a running lab.
 pub(crate) struct Node {
     pub index: usize,
     pub spec: NodeSpec,
     pub net: NodeNet,
-    /// Its directory: `card`, `upper`, `work`, `root`, `boot.json`, `console.log`.
+    /// Its directory: `card`, `upper`, `work`, `root`, `boot.json`, `console.log`; a virtual machine has images instead
+    /// (see `vm::disk`).
     pub dir: PathBuf,
     lower: Vec<PathBuf>,
     /// Its cgroup: `wrap` holds the process that waits for it, `payload` is its own root.
@@ -37,8 +41,10 @@ struct State {
     power: bool,
     /// Between the decision to boot and the end of that boot.
     running: bool,
-    /// Pid of the `unshare` around the node's systemd.
+    /// Pid of the `unshare` around the node's systemd, or of the emulator.
     wrapper: Option<u32>,
+    /// A virtual machine's reboot button.
+    button: Option<UnixStream>,
     boots: u32,
     wipes: u32,
     cut: bool,
@@ -78,18 +84,24 @@ impl Node {
         for dir in [&self.dir, &card_dir, &self.dir.join("root")] {
             fs::create_dir(dir).attempt(|| format!("create {}", dir.display()))?;
         }
-        if let Some(mib) = self.spec.disk_mib {
+        if let (Some(mib), Machine::Namespace) = (self.spec.disk_mib, self.spec.machine) {
             let disk = self.dir.join("disk");
             fs::create_dir(&disk).attempt(|| format!("create {}", disk.display()))?;
             mounts::tmpfs(&disk, &format!("mode=755,size={mib}m"))?;
         }
-        self.blank()?;
         // Layers are few files over the image; a card reads what it edits from the image alone.
         let image = self
             .lower
             .last()
             .ok_or_else(|| Trouble("no image".into()))?;
         card::flash(&card_dir, image, &self.spec, &self.net, keys)?;
+        if self.spec.is_vm() {
+            let mut layers = vec![card_dir];
+            layers.extend(self.lower.iter().cloned());
+            self.disk_images()
+                .flash(&layers, self.spec.pi.os, self.spec.disk_mib)?;
+        }
+        self.blank()?;
         fs::create_dir(&self.cgroup).attempt(|| format!("create {}", self.cgroup.display()))?;
         cgroup::pass_on(&self.cgroup);
         for group in ["wrap", "payload"] {
@@ -112,8 +124,11 @@ impl Node {
         self.disk().join("upper")
     }
 
-    /// Empty upper and work directories.
+    /// Empty upper and work directories; or the flashed image again.
     fn blank(&self) -> Result<(), Trouble> {
+        if self.spec.is_vm() {
+            return self.disk_images().blank();
+        }
         for dir in ["upper", "work"].map(|d| self.disk().join(d)) {
             if dir.exists() {
                 fs::remove_dir_all(&dir).attempt(|| format!("remove {}", dir.display()))?;
@@ -132,7 +147,11 @@ impl Node {
     }
 
     /// Pid of the node's PID 1, as the supervisor sees it.
+    /// A virtual machine's is not to be seen from here.
     pub(crate) fn init_pid(&self) -> Option<u32> {
+        if self.spec.is_vm() {
+            return None;
+        }
         let wrapper = self.state().wrapper?;
         procs::children(wrapper).first().copied()
     }
@@ -157,8 +176,20 @@ impl Node {
         }
     }
 
+    /// Refuses what only nodes made of namespaces can have done to them.
+    pub(crate) fn not_a_vm(&self) -> Result<(), Trouble> {
+        if self.spec.is_vm() {
+            Err(Trouble(
+                "it is a virtual machine, whose inside only ssh reaches; nothing was done".into(),
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
     /// A command run inside the running node, as its root.
     pub(crate) fn inside(&self, words: &[&str]) -> Result<Command, Trouble> {
+        self.not_a_vm()?;
         let init = self
             .init_pid()
             .ok_or_else(|| Trouble("it is off; start it first".into()))?;

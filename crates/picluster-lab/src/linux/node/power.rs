@@ -12,6 +12,9 @@ use super::Node;
 use crate::error::Trouble;
 use crate::linux::{cgroup, hub};
 
+/// What a virtual machine gets at least.
+const VM_PATIENCE: Duration = Duration::from_secs(300);
+
 impl Node {
     /// Gives power; no change while it has some.
     pub(crate) fn power_on(&self) -> u32 {
@@ -64,6 +67,9 @@ impl Node {
 
     /// Asks systemd for a reboot and returns the number of the boot to come.
     pub(crate) fn reboot(&self) -> Result<u32, Trouble> {
+        if self.spec.is_vm() {
+            return self.press_reboot();
+        }
         let init = self
             .init_pid()
             .ok_or_else(|| Trouble("it is off; start it first".into()))?;
@@ -88,6 +94,12 @@ impl Node {
     /// Waits until boot number `boot` (or a later one) has an sshd that answers.
     pub(crate) fn wait_ready(&self, boot: u32, patience: Duration) -> Result<Duration, Trouble> {
         let started = Instant::now();
+        // Emulation is slow, and slower beside other work.
+        let patience = if self.spec.is_vm() {
+            patience.max(VM_PATIENCE)
+        } else {
+            patience
+        };
         let address = SocketAddr::from((self.net.address, self.spec.ssh_port));
         loop {
             let state = self.state();
