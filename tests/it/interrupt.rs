@@ -9,10 +9,10 @@ use picluster_engine::{EventKind, Outcome};
 use crate::rig::{Desk, Rig};
 
 const ROLE: &str = r#"
-doc: A slow step between two quick ones.
+doc: A step that waits to be let go, between two quick ones.
 resources:
   - file: { path: /srv/first, content: "1\n" }
-  - command: { name: slow, run: "touch /srv/begun; sleep 4; touch /srv/done", creates: /srv/done }
+  - command: { name: slow, run: "touch /srv/begun; until [ -e /run/go ]; do sleep 0.1; done; touch /srv/done", creates: /srv/done }
     needs: ["file[/srv/first]"]
   - file: { path: /srv/last, content: "3\n" }
     needs: ["command[slow]"]
@@ -42,6 +42,8 @@ fn the_first_ctrl_c_lets_the_running_step_finish_and_starts_nothing_new() {
     let mut run = rig.start(&["apply", "--yes", "--json"]);
     run.until_started(SLOW);
     run.signal("INT");
+    run.until(|e| matches!(e, EventKind::Cancelling { now: false }));
+    rig.on("rpi01", "touch /run/go").expect(0);
     let ended = run.end().expect(130);
     assert_eq!(ended.outcome(SLOW), Outcome::Changed);
     assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
@@ -65,6 +67,7 @@ fn the_second_ctrl_c_leaves_at_once_and_the_node_stops_at_the_step_boundary() {
     assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
     // Nobody listens any more; the step reaches its end all the same, and nothing follows it.
     rig.on("rpi01", "[ ! -e /srv/done ]").expect(0);
+    rig.on("rpi01", "touch /run/go").expect(0);
     rig.until("rpi01", "[ -e /srv/done ]");
     rig.until_quiet("rpi01");
     rig.on("rpi01", "[ ! -e /srv/last ]").expect(0);

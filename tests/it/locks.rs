@@ -7,16 +7,19 @@ use picluster_engine::{EventKind, Outcome};
 use crate::rig::{Desk, Rig, Running, ran};
 
 const ROLE: &str = r#"
-doc: One slow step that counts how often it ran.
+doc: One step that counts how often it ran, and waits until somebody writes to its pipe.
 resources:
-  - command: { name: slow, run: "echo x >> /srv/count; sleep {{ vars.slow }}; touch /srv/done", creates: /srv/done }
+  - command: { name: slow, run: "mkfifo /run/gate; echo x >> /srv/count; cat /run/gate; touch /srv/done", creates: /srv/done }
   - file: { path: /srv/last, content: "last\n" }
     needs: ["command[slow]"]
 "#;
 
-fn rig(cluster: &str, slow: u32) -> Rig {
+/// Lets the step go on.
+const OPEN: &str = "echo go > /run/gate";
+
+fn rig(cluster: &str) -> Rig {
     let desk = Desk::new(&format!(
-        "cluster: {cluster}\nssh: {{ user: pi }}\nroles: [small]\nvars: {{ slow: {slow} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n"
+        "cluster: {cluster}\nssh: {{ user: pi }}\nroles: [small]\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n"
     ));
     desk.write("roles/small/role.yaml", ROLE);
     Rig::up_from(desk, &[])
@@ -24,7 +27,7 @@ fn rig(cluster: &str, slow: u32) -> Rig {
 
 #[test]
 fn two_applies_at_once_end_with_one_that_names_the_other() {
-    let rig = rig("twice", 5);
+    let rig = rig("twice");
     let mut first = Running::of({
         let mut command = rig.command(&["apply", "--yes", "--json"]);
         command.env("USER", "alice");
@@ -54,13 +57,14 @@ fn two_applies_at_once_end_with_one_that_names_the_other() {
     assert!(same.err.contains("alice@") && same.err.contains(&format!("process {pid}")), "{}", same.err);
     assert_eq!(same.out, "");
 
+    rig.on("rpi01", OPEN).expect(0);
     assert_eq!(first.end().expect(0).outcome("rpi01/small/file[/srv/last]"), Outcome::Changed);
     assert_eq!(rig.on("rpi01", "cat /srv/count").out, "x\n", "the step ran in one run only");
 }
 
 #[test]
 fn what_a_killed_run_left_running_is_waited_for_by_name_and_not_done_twice() {
-    let rig = rig("orphan", 5);
+    let rig = rig("orphan");
     let mut first = rig.start(&["apply", "--yes", "--json"]);
     first.until_started("rpi01/small/command[slow]");
     // Started by the scheduler is not yet started on the node.
@@ -68,20 +72,14 @@ fn what_a_killed_run_left_running_is_waited_for_by_name_and_not_done_twice() {
     first.kill();
     assert_eq!(first.end().code, -1);
 
-    let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
-    let waited: Vec<String> = next
-        .events()
-        .into_iter()
-        .filter_map(|e| match e {
-            EventKind::NodeWaiting { processes, .. } => Some(processes),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    assert!(waited.iter().any(|p| p.starts_with("sleep (")), "{waited:?}");
+    let mut next = rig.start(&["apply", "--yes", "--json"]);
+    let waiting = next.until(|e| matches!(e, EventKind::NodeWaiting { .. }));
+    let EventKind::NodeWaiting { processes, .. } = &waiting else { unreachable!() };
+    assert!(processes.iter().any(|p| p.starts_with("cat (")), "{processes:?}");
+    rig.on("rpi01", OPEN).expect(0);
+    let next = next.end().expect(0);
     assert_eq!(next.outcome("rpi01/small/command[slow]"), Outcome::Unchanged);
     assert_eq!(next.outcome("rpi01/small/file[/srv/last]"), Outcome::Changed);
     assert_eq!(rig.on("rpi01", "cat /srv/count").out, "x\n");
-    // For people, the name stands on the screen as well.
     assert!(rig.run(&["apply", "--yes"]).expect(0).out.contains("Nothing to do"));
 }

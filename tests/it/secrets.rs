@@ -14,7 +14,7 @@ const ROLE: &str = r#"
 doc: Secrets in a file, on a command's standard input, and in what a failing command prints.
 resources:
   - file: { path: /srv/token, content: "token={{ vars.token }}\n", mode: "0600" }
-  - command: { name: slow, run: "cat > /srv/taken; touch /run/begun; sleep 2; touch /srv/done", creates: /srv/done, stdin: "{{ vars.token }}" }
+  - command: { name: slow, run: "cat > /srv/taken; touch /run/begun; until [ -e /run/go ]; do sleep 0.1; done; touch /srv/done", creates: /srv/done, stdin: "{{ vars.token }}" }
   - command: { name: chatty, run: "cat; exit 3", creates: /srv/never, stdin: "{{ vars.token }}" }
     needs: ["command[slow]"]
 "#;
@@ -71,7 +71,8 @@ fn a_secret_is_written_where_it_belongs_and_shows_up_nowhere_else() {
     rig.until("rpi01", "[ -e /run/begun ]");
     seen.push(("argv here", command_lines()));
     seen.push(("argv there", rig.on("rpi01", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").expect(0).out));
-    assert!(seen.last().unwrap().1.contains("sleep 2"));
+    assert!(seen.last().unwrap().1.contains("until [ -e /run/go ]"), "the step was running");
+    rig.on("rpi01", "touch /run/go").expect(0);
     let apply = apply.end().expect(3);
     let chatty = apply.outcome("rpi01/small/command[chatty]");
     assert!(matches!(&chatty, Outcome::Failed(f) if f.status == Some(3) && !f.output.is_empty()), "{chatty:?}");

@@ -13,7 +13,7 @@ const WRONG: &str = "trustno1-or-Two";
 const ROLE: &str = r#"
 doc: A slow step, and a file.
 resources:
-  - command: { name: slow, run: "touch /run/begun; sleep 2; touch /srv/done", creates: /srv/done }
+  - command: { name: slow, run: "touch /run/begun; until [ -e /run/go ]; do sleep 0.1; done; touch /srv/done", creates: /srv/done }
   - file: { path: /srv/a, content: "a\n" }
     needs: ["command[slow]"]
 "#;
@@ -54,7 +54,8 @@ fn a_sudo_password_works_is_tried_once_and_shows_up_nowhere() {
     let here = command_lines();
     assert!(here.contains("--json"), "the list was read while the run went on");
     let there = as_root("cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
-    assert!(there.contains("sleep 2"), "{there}");
+    assert!(there.contains("until [ -e /run/go ]"), "{there}");
+    as_root("touch /run/go");
     let ended = run.end().expect(0);
     assert_eq!(as_root("cat /srv/a"), "a\n");
     let second = ran(&command(PASSWORD, &["-vv", "apply", "--yes"]).output().unwrap()).expect(0);

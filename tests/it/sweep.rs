@@ -235,11 +235,11 @@ fn sample(all: &[Point]) -> Vec<Point> {
 }
 
 const UNITS: &str = r#"
-doc: Two units, one that restarts and one that reloads when its file changes, with a slow step before them.
+doc: Two units, one that restarts and one that reloads when its file changes, with a step before them that waits to be let go.
 resources:
   - file: { path: /srv/restarts, content: "{{ vars.version }}\n" }
   - file: { path: /srv/reloads, content: "{{ vars.version }}\n" }
-  - command: { name: slow, run: "touch /srv/begun; sleep {{ vars.slow }}; echo {{ vars.version }} > /srv/slow", probe: "grep -qx {{ vars.version }} /srv/slow" }
+  - command: { name: slow, run: "touch /srv/begun; until [ -e /run/go ]; do sleep 0.1; done; echo {{ vars.version }} > /srv/slow", probe: "grep -qx {{ vars.version }} /srv/slow" }
     needs: ["file[/srv/restarts]", "file[/srv/reloads]"]
   - file: { path: /etc/systemd/system/restarts.service, content: "[Service]\nExecStart=/bin/sh -c 'cp /srv/restarts /run/restarts; exec sleep infinity'\n" }
   - file: { path: /etc/systemd/system/reloads.service, content: "[Service]\nExecStart=/bin/sh -c 'cp /srv/reloads /run/reloads; exec sleep infinity'\nExecReload=/bin/cp /srv/reloads /run/reloads\n" }
@@ -251,24 +251,26 @@ resources:
 
 #[test]
 fn killed_between_a_changed_file_and_the_restart_of_its_unit_the_next_apply_restarts_it() {
-    let inventory = |version: u32, slow: u32| {
-        format!("cluster: pending\nssh: {{ user: pi }}\nroles: [units]\nvars: {{ version: {version}, slow: {slow} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n")
+    let inventory = |version: u32| {
+        format!("cluster: pending\nssh: {{ user: pi }}\nroles: [units]\nvars: {{ version: {version} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n")
     };
-    let desk = Desk::new(&inventory(1, 0));
+    let desk = Desk::new(&inventory(1));
     desk.write("roles/units/role.yaml", UNITS);
     let rig = Rig::up_from(desk, &[]);
+    rig.on("rpi01", "touch /run/go").expect(0);
     rig.run(&["apply", "--yes"]).expect(0);
     let invocation = |unit: &str| rig.on("rpi01", &format!("systemctl show -p InvocationID --value {unit}")).expect(0).out;
     let (restarts, reloads) = (invocation("restarts"), invocation("reloads"));
     assert_eq!(rig.on("rpi01", "cat /run/restarts /run/reloads").out, "1\n1\n");
 
-    rig.on("rpi01", "rm /srv/begun").expect(0);
-    rig.desk.write("inventory.yaml", &inventory(2, 2));
+    rig.on("rpi01", "rm /srv/begun /run/go").expect(0);
+    rig.desk.write("inventory.yaml", &inventory(2));
     let mut run = rig.start(&["apply", "--yes", "--json"]);
     run.until_started("rpi01/units/command[slow]");
     rig.until("rpi01", "[ -e /srv/begun ]");
     run.kill();
     drop(run);
+    rig.on("rpi01", "touch /run/go").expect(0);
     rig.until_quiet("rpi01");
     // The files are new, the units have not noticed.
     assert_eq!(rig.on("rpi01", "cat /srv/restarts /srv/reloads /run/restarts /run/reloads").out, "2\n2\n1\n1\n");

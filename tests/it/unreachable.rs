@@ -7,21 +7,23 @@ use picluster_engine::{EventKind, Outcome};
 use crate::rig::{Desk, Rig};
 
 const ROLE: &str = r#"
-doc: Small, with one slow step.
+doc: Small, with one step that waits to be let go.
 resources:
   - directory: { path: /srv/t }
   - file: { path: /srv/t/first, content: "{{ node.name }}\n" }
     needs: ["directory[/srv/t]"]
-  - command: { name: slow, run: "sleep {{ vars.slow }}; touch /srv/t/slow", creates: /srv/t/slow }
+  - command: { name: slow, run: "until [ -e /run/go ]; do sleep 0.1; done; touch /srv/t/slow", creates: /srv/t/slow }
     needs: ["file[/srv/t/first]"]
   - file: { path: /srv/t/last, content: "{{ node.name }}\n" }
     needs: ["command[slow]"]
 "#;
 
+const LET_GO: &str = "touch /run/go";
+
 fn desk(cluster: &str, nodes: &str) -> Desk {
     // Two seconds are long in a network of one bridge, and short enough to wait for.
     let desk = Desk::new(&format!(
-        "cluster: {cluster}\nssh: {{ user: pi, connect_timeout: 2 }}\nroles: [small]\nvars: {{ slow: 0 }}\nnodes:\n{nodes}"
+        "cluster: {cluster}\nssh: {{ user: pi, connect_timeout: 2 }}\nroles: [small]\nnodes:\n{nodes}"
     ));
     desk.write("roles/small/role.yaml", ROLE);
     desk
@@ -41,6 +43,9 @@ fn a_cut_node_stops_nobody_and_an_absent_one_is_not_even_dialled() {
         ),
         &[],
     );
+    for node in ["rpi01", "rpi02", "rpi03"] {
+        rig.on(node, LET_GO).expect(0);
+    }
     rig.lab.cut("rpi02").unwrap();
     let first = rig.run(&["-vv", "apply", "--yes"]).expect(4);
     assert!(has(&rig, "rpi01", "/srv/t/last") && has(&rig, "rpi03", "/srv/t/last"));
@@ -69,10 +74,11 @@ fn a_node_cut_in_the_middle_loses_its_step_in_bounded_time_and_the_next_apply_ca
     let rig = Rig::up_from(
         desk(
             "midway",
-            "  rpi01: { address: 192.168.2.1, vars: { slow: 3 } }\n  rpi02: { address: 192.168.2.2 }\n",
+            "  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n",
         ),
         &[],
     );
+    rig.on("rpi02", LET_GO).expect(0);
     let mut run = rig.start(&["apply", "--yes", "--json"]);
     run.until_started("rpi01/small/command[slow]");
     rig.lab.cut("rpi01").unwrap();
@@ -86,6 +92,7 @@ fn a_node_cut_in_the_middle_loses_its_step_in_bounded_time_and_the_next_apply_ca
     assert!(has(&rig, "rpi02", "/srv/t/last"));
 
     rig.lab.heal("rpi01").unwrap();
+    rig.on("rpi01", LET_GO).expect(0);
     let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
     assert_eq!(next.outcome("rpi01/small/file[/srv/t/last]"), Outcome::Changed);
     assert!(has(&rig, "rpi01", "/srv/t/last"));
