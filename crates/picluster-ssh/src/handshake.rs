@@ -333,9 +333,9 @@ fn hung_up(error: &russh::Error) -> bool {
     }
 }
 
-/// Curve25519 first: the classic exchange costs a fifth of the hybrid one, and the hybrid protects
-/// against recordings decrypted in decades, which is not what a rack at home fears most. It stays on
-/// offer for nodes that insist.
+/// Curve25519 first: the hybrid exchange costs half as much again (0.5 against 0.3 ms for both ends on
+/// an x86 server, more on a Pi) and 2 KiB more on the wire. It protects what is recorded today against
+/// machines of tomorrow, and stays on offer for nodes that insist on it.
 const KEX: &[kex::Name] = &[
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,

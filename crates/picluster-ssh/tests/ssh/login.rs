@@ -322,6 +322,26 @@ async fn an_rsa_key_file_is_refused_with_a_way_out() {
     }
 }
 
+#[cfg(feature = "rsa")]
+#[tokio::test]
+async fn rsa_keys_and_hosts_work_with_the_feature() {
+    let mut rig = Rig::new();
+    let rsa = KeyPair::make(
+        rig.dir.path(),
+        "id_rsa",
+        &["-t", "rsa", "-b", "2048", "-N", ""],
+    );
+    let options = Options {
+        host_keys: vec![vec!["-t", "rsa", "-b", "2048"]],
+        ..Options::default()
+    };
+    let sshd = Sshd::with(&[&rsa], &options);
+    rig.add("rpi01", &sshd);
+    rig.targets.get_mut("rpi01").expect("target").identity = vec![rsa.path];
+    connects(&rig).await;
+    connects(&rig).await;
+}
+
 #[tokio::test]
 async fn keys_that_others_can_read_are_refused() {
     use std::os::unix::fs::PermissionsExt;
