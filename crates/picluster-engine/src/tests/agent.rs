@@ -68,7 +68,7 @@ async fn operate(rig: &Rig, script: &str, payload: Vec<u8>) -> Result<Frame, Nod
 }
 
 fn nothing_left(rig: &Rig) {
-    let left: Vec<_> = std::fs::read_dir(rig.path("run"))
+    let left: Vec<_> = std::fs::read_dir(rig.path("run/@@@@"))
         .map(|d| d.map(|e| e.unwrap().file_name()).collect())
         .unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
@@ -140,7 +140,7 @@ async fn a_payload_cut_off_on_the_way_is_never_used() {
         let lost = operate(&rig, &format!("cat > {}", file.display()), vec![b'x'; 200_000]).await;
         assert!(matches!(lost, Err(NodeError::Lost { .. })), "{shell}: {lost:?}");
         // The agent is a child of this process: once it is gone nothing can come any more.
-        until(|| std::fs::read_dir(rig.path("run")).is_ok_and(|mut d| d.next().is_none())).await;
+        until(|| std::fs::read_dir(rig.path("run/@@@@")).is_ok_and(|mut d| d.next().is_none())).await;
         assert!(!file.exists(), "{shell}");
     }
 }

@@ -57,13 +57,15 @@ impl Rig {
         let clock = Arc::new(TestClock::default());
         let mut settings = Settings::new(clock.clone());
         settings.paths = NodePaths {
-            run: dir.path().join("run").display().to_string(),
+            run: dir.path().join("run/@@@@").display().to_string(),
             lock: dir.path().join("lock/@@@@.lock").display().to_string(),
             owned: dir.path().join("owned").display().to_string(),
         };
         settings.lock_poll = std::time::Duration::from_millis(20);
         settings.reboot_poll = std::time::Duration::from_millis(5);
         settings.reboot_poll_max = std::time::Duration::from_millis(20);
+        // A directory of its own for a second node: both would sweep up each other's temporaries.
+        let _ = std::fs::create_dir(dir.path().join("n2"));
         let mut connector = LocalConnector::default();
         tune(&mut connector, &mut settings);
         let connector = Arc::new(connector);
