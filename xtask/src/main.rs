@@ -13,6 +13,7 @@ mod demo;
 mod machine;
 mod process;
 mod product;
+mod red;
 mod runner;
 mod setup;
 mod test;
@@ -29,6 +30,9 @@ cargo xtask CHORE
                              install what the tests need, build, and run them; --full: the long sweeps, too
   setup [--yes]              only install what the lab needs
   docs [--check]             write docs/reference and docs/schema; --check: fail where they are out of date
+  red [--committed] [--lab] [--table] [N...]
+                             break each invariant on purpose in a copy, and insist that its test fails; --lab: also
+                             where that takes lab nodes; --table: only write the table in docs/ARCHITECTURE.md
   bench [--nodes 10,50] [--runs 3] [--yes]
                              release build, and figures from lab nodes as a table
 
@@ -77,6 +81,17 @@ fn perform(words: &[String]) -> Outcome {
             setup::run(consent, setup::Purpose::Lab)
         }
         "docs" => product::run("docs", &words.left),
+        "red" => {
+            let (committed, lab) = (words.flag("--committed"), words.flag("--lab"));
+            let table = words.flag("--table");
+            let numbers = words.numbers()?;
+            red::run(&red::Options {
+                numbers,
+                committed,
+                lab,
+                table,
+            })
+        }
         "bench" => {
             setup::run(words.consent(), setup::Purpose::Lab)?;
             // Only what is measured is a release build; what measures it has time.
@@ -132,6 +147,14 @@ impl Words {
         } else {
             Err(format!("{name} needs a value"))
         }
+    }
+
+    /// All that is left, as numbers.
+    fn numbers(&mut self) -> Outcome<Vec<u32>> {
+        std::mem::take(&mut self.left)
+            .iter()
+            .map(|w| w.parse().map_err(|_| format!("{w:?} is not the number of an invariant")))
+            .collect()
     }
 
     /// Everything behind `--`.

@@ -167,3 +167,12 @@ fn one_function_builds_shell_text() {
         assert!(by_hand.is_empty(), "{}", by_hand.join("\n"));
     }
 }
+
+/// Invariant 12: whoever applies says which nodes are servers.
+#[test]
+fn every_apply_has_the_guard_of_the_declared_servers() {
+    assert!(lines_with("picluster", &["NoGuard"]).is_empty());
+    let applies = lines_with("picluster", &[".apply_guarded("]).len();
+    let guards = lines_with("picluster", &["Quorum::of_plan(&plan, project.inventory.servers())"]).len();
+    assert_eq!((applies, guards), (1, 1));
+}

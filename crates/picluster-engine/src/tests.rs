@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod decide;
 mod kit;
+mod lost;
 mod marks;
 mod quorum;
 mod reboot;

@@ -117,3 +117,17 @@ fn nothing_is_run_that_was_not_shown() {
         .unwrap();
     assert!(ran.get() > 100 && refused.get() > 100, "{ran:?} {refused:?}");
 }
+
+#[test]
+fn values_that_were_not_shown_are_not_written() {
+    let (step, resource) = step();
+    let Resource::File(file) = &resource else { panic!() };
+    let (facts, secrets) = (Facts::default(), SecretValues::default());
+    let ctx = Ctx { facts: &facts, secrets: &secrets };
+    let now = observe(&resource, Some((1, 0, 0)), ctx);
+    let go = |resource: &Resource| matches!(decide(&step, resource, &now, ctx, KEY, true), Decision::Go { .. });
+    assert!(go(&resource));
+    // The same fields, but another text than the one the plan showed.
+    let other = Resource::File(picluster_resource::kinds::file::File { content: "another".into(), ..file.clone() });
+    assert!(!go(&other));
+}

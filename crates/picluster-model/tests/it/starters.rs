@@ -56,3 +56,19 @@ fn examples_in_the_documentation_are_good() {
     .good();
     assert_eq!(role.roles["greeting"].entries.len(), 2);
 }
+
+/// Invariant 12 counts on it: absent servers are servers, agents are none.
+#[test]
+fn the_declared_servers_are_found() {
+    let inventory = "cluster: c
+kubernetes: { distribution: k3s, version: v1.36.3+k3s1 }
+nodes:
+  pi-1: { address: 10.0.0.1, kubernetes: server }
+  pi-2: { address: 10.0.0.2, kubernetes: agent }
+  pi-3: { address: 10.0.0.3, kubernetes: server, expected: absent }
+  pi-4: { address: 10.0.0.4 }
+";
+    let project = Folder::new(&[("inventory.yaml", inventory)]).good();
+    let servers: Vec<String> = project.inventory.servers().map(|n| n.to_string()).collect();
+    assert_eq!(servers, ["pi-1", "pi-3"]);
+}

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use picluster_engine::ExitCode;
+
 use crate::error::Failure;
 use crate::term::Style;
 
@@ -21,6 +23,10 @@ pub fn failure(failure: &Failure, style: Style) -> String {
     let _ = writeln!(out, "{} {}", style.red("error:"), failure.message);
     for hint in &failure.hints {
         let _ = writeln!(out, "  {hint}");
+    }
+    // That is what this exit code means; nobody has to remember to say it.
+    if failure.hints.is_empty() && failure.exit == ExitCode::Usage {
+        let _ = writeln!(out, "  nothing was changed on any node");
     }
     out
 }

@@ -133,6 +133,10 @@ pub fn step_failure(
             lines.push("the node is not as the plan saw it; this step was not run".into());
             format!("stale: {what}")
         }
+        Outcome::Skipped(SkipReason::Guard(why)) => {
+            lines.push("this step was not begun: two servers must never be down together".into());
+            format!("held back: {why}")
+        }
         Outcome::Unchanged | Outcome::Changed | Outcome::Skipped(_) => return None,
     };
     let skipped = dependents(end, addr);
