@@ -40,7 +40,7 @@ fn host_key(rig: &Rig, node: &str) -> String {
 /// other than the one this question comes by must have ended before that.
 #[track_caller]
 fn nothing_was_sent_after_the_key_exchange(rig: &Rig, node: &str) {
-    let log = rig.on(node, "journalctl -b -o cat -t sshd -t sshd-session -t sudo").expect(0).out;
+    let log = rig.on(node, "journalctl --sync; journalctl -b -o cat -t sshd -t sshd-session -t sudo").expect(0).out;
     assert_eq!(log.matches("Accepted ").count(), 1, "{log}");
     assert!(log.contains("[preauth]"), "somebody was here and left before authentication:\n{log}");
     for word in ["authenticating user", "Failed ", "Invalid user", "Postponed"] {
@@ -72,8 +72,17 @@ fn a_card_with_another_key_stops_its_node_before_anything_is_sent_and_nobody_els
     assert_eq!(pins(&rig), pinned, "the pin stays");
     let all = words.out + &words.err;
     assert!(all.contains("rpi01") && all.contains("host key changed") && all.matches("SHA256:").count() >= 2, "{all}");
+    assert!(all.contains("picluster forget-key rpi01"), "{all}");
     // The plan verb says the same with the same code.
     rig.run(&["plan"]).expect(8);
+
+    // The cure that was named: not without consent, and then the new card is a first contact.
+    rig.run(&["forget-key", "rpi01"]).expect(1);
+    assert_eq!(pins(&rig), pinned);
+    rig.run(&["forget-key", "--yes", "rpi01"]).expect(0);
+    rig.run(&["apply", "--yes"]).expect(0);
+    assert!(pins(&rig).contains(&host_key(&rig, "rpi01")), "{}", pins(&rig));
+    assert_eq!(rig.on("rpi01", "cat /srv/a").out, "a 2\n");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_secret_is_written_where_it_belongs_and_shows_up_nowhere_else() {
     let records = rig.on("rpi01", "cat /var/lib/picluster/owned/*").expect(0).out;
     assert!(records.contains("/srv/token"), "{records}");
     seen.push(("ownership records", records));
-    seen.push(("the node's journal", rig.on("rpi01", "journalctl -b -o cat").expect(0).out));
+    seen.push(("the node's journal", rig.on("rpi01", "journalctl --sync; journalctl -b -o cat").expect(0).out));
     seen.push(("what lies in /run", rig.on("rpi01", "cat $(find /run/picluster /run/lock /tmp /var/tmp -type f) </dev/null").out));
     let kept = everything_below(&rig.store());
     assert!(kept.contains("run_started"));

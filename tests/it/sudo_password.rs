@@ -43,7 +43,7 @@ fn a_sudo_password_works_is_tried_once_and_shows_up_nowhere() {
     let all = format!("{}{}", wrong.out, wrong.err);
     assert!(all.contains("sudo refused the password"), "{all}");
     assert!(!all.contains(WRONG));
-    let log = as_root("journalctl -b -o cat");
+    let log = as_root("journalctl --sync; journalctl -b -o cat");
     assert_eq!(log.matches("pam_unix(sudo:auth): authentication failure").count(), 1, "{log}");
     assert!(log.contains("1 incorrect password attempt"), "{log}");
     as_root("[ ! -e /srv/a ]");
@@ -62,7 +62,7 @@ fn a_sudo_password_works_is_tried_once_and_shows_up_nowhere() {
     assert!(second.out.contains("Nothing to do"), "{}", second.out);
     ran(&command(PASSWORD, &["plan", "--out", "today.plan"]).output().unwrap()).expect(0);
 
-    let node_log = as_root("journalctl -b -o cat; cat /var/lib/picluster/owned/* /run/picluster/* 2>/dev/null; true");
+    let node_log = as_root("journalctl --sync; journalctl -b -o cat; cat /var/lib/picluster/owned/* /run/picluster/* 2>/dev/null; true");
     let kept = everything_below(&rig.store()) + &fs::read_to_string(rig.desk.path().join("today.plan")).unwrap();
     let places = [
         ("argv on the controller", &here),
