@@ -63,3 +63,27 @@ fn keyed(key: &[u8], bytes: &[u8]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> Resource {
+        let json = serde_json::json!({ "file": { "path": "/srv/a", "content": content } });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_values_of_secrets_are_sealed_with_the_key() {
+        let token = SecretRef::Env("TOKEN".into());
+        let resource = file(&format!("token={}\n", token.placeholder()));
+        let values = |value: &str| SecretValues([(token.clone(), Secret::new(value.into()))].into());
+        assert_eq!(secrets_of(&resource), BTreeSet::from([token.clone()]));
+        assert_eq!(sealed(b"k", &file("plain\n"), &values("a")), None);
+        let seal = sealed(b"k", &resource, &values("a"));
+        assert!(seal.is_some());
+        assert_eq!(seal, sealed(b"k", &resource, &values("a")));
+        assert_ne!(seal, sealed(b"k", &resource, &values("b")));
+        assert_ne!(seal, sealed(b"other", &resource, &values("a")));
+    }
+}
