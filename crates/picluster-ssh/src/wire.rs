@@ -130,3 +130,51 @@ impl AsyncWrite for Wire {
         self.watch(cx, poll)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_without_progress_fails_and_a_slow_one_does_not() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let tally = Arc::new(Tally::default());
+        let stall = Duration::from_millis(200);
+        let (mut wire, _cord) = Wire::new(Box::new(near), Arc::clone(&tally), stall);
+        // Taken bit by bit, each time before the limit: longer than the limit in all.
+        let reader = tokio::spawn(async move {
+            let mut part = [0; 64];
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_millis(80)).await;
+                far.read_exact(&mut part).await.expect("reads");
+            }
+            far
+        });
+        wire.write_all(&[1; 7 * 64])
+            .await
+            .expect("slow, but not stalled");
+        assert_eq!(tally.bytes_out.load(Ordering::Relaxed), 7 * 64);
+        let _far = reader.await.expect("joins");
+        let started = Instant::now();
+        let written = tokio::time::timeout(Duration::from_secs(5), wire.write_all(&[1; 64])).await;
+        let error = written
+            .expect("ends by itself")
+            .expect_err("nobody takes it");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_cord_ends_a_pending_read() {
+        let (near, _far) = tokio::io::duplex(64);
+        let (mut wire, cord) = Wire::new(Box::new(near), Arc::default(), Duration::from_secs(60));
+        let reading = tokio::spawn(async move { wire.read_u8().await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(cord);
+        let error = reading.await.expect("joins").expect_err("ends");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+}
