@@ -44,3 +44,13 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// `xtask` installs this list and cannot ask the lab for it.
+    #[test]
+    fn the_set_up_installs_what_virtual_machines_need() {
+        const INSTALLED: &[(&str, &str, &str)] = include!("../src/machines.rs.in");
+        assert_eq!(INSTALLED, picluster_lab::VM_PACKAGES);
+    }
+}

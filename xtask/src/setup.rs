@@ -7,8 +7,11 @@ use crate::consent::Consent;
 use crate::machine::{self, System};
 use crate::{Outcome, process};
 
-/// A program or file, the Debian package that brings it, and what it is for.
-const NEEDS: &[(&str, &str, &str)] = &[
+/// A program, the Debian package that brings it, and what it is for.
+type Need = (&'static str, &'static str, &'static str);
+
+/// What labs need.
+const NEEDS: &[Need] = &[
     ("mmdebstrap", "mmdebstrap", "builds the nodes' images"),
     ("newuidmap", "uidmap", "gives the lab user ids of its own"),
     ("ip", "iproute2", "the lab's network"),
@@ -26,26 +29,37 @@ const NEEDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What virtual machines need beyond that: the lab crate's own list, said again because this program has no
+/// dependencies (a test of `xtask-product` compares the two).
+const OF_MACHINES: &[Need] = include!("machines.rs.in");
+
 /// What tests start beside labs.
-const OF_TESTS: &[(&str, &str, &str)] = &[(
+const OF_TESTS: &[Need] = &[(
     "sshd",
     "openssh-server",
     "a server for tests of the transport",
 )];
 
 /// What is to be made possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
     /// Labs.
     Lab,
     /// Labs, and what tests start beside them.
     Tests,
+    /// All tests, also those with nodes that are virtual machines.
+    AllTests,
 }
 
 impl Purpose {
-    fn needs(self) -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
-        let tests = if self == Self::Tests { OF_TESTS } else { &[] };
-        NEEDS.iter().chain(tests)
+    fn needs(self) -> impl Iterator<Item = &'static Need> {
+        let tests = if self >= Self::Tests { OF_TESTS } else { &[] };
+        let machines = if self >= Self::AllTests {
+            OF_MACHINES
+        } else {
+            &[]
+        };
+        NEEDS.iter().chain(tests).chain(machines)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consent::Consent;
 use crate::runner::Runner;
+use crate::setup::Purpose;
 use crate::{Outcome, machine, process, setup};
 
 /// How to test.
@@ -24,7 +25,12 @@ pub(crate) struct Options {
 /// Runs the tests.
 pub(crate) fn run(options: &Options) -> Outcome {
     let seed = seed(options.seed.as_deref())?;
-    setup::run(options.consent, setup::Purpose::Tests)?;
+    let purpose = if options.full {
+        Purpose::AllTests
+    } else {
+        Purpose::Tests
+    };
+    setup::run(options.consent, purpose)?;
     let runner = Runner::find(options.full);
     let mut laps = Laps::new();
     process::run(&mut runner.build())?;
