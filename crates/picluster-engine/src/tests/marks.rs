@@ -105,9 +105,16 @@ async fn killing_the_controller_at_any_point_loses_no_restart() {
         drop(engine);
         let next = rig(dir);
         let when = format!("killed at event {at}");
-        let rest = plan(&next).await;
-        let (report, _) = next.apply(&rest).await;
-        assert_eq!(report.exit_code(), ExitCode::Done, "{when}: {report:?}");
+        // What the killed run left running may end between this plan and its apply, which is refused then.
+        for attempt in 1.. {
+            let rest = plan(&next).await;
+            let (report, _) = next.apply(&rest).await;
+            match report.exit_code() {
+                ExitCode::Done => break,
+                ExitCode::Stale if attempt < 3 => {}
+                _ => panic!("{when}: {report:?}"),
+            }
+        }
         settled(&next, &when);
         assert!(plan(&next).await.is_empty(), "{when}");
         if finished {
