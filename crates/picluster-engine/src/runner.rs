@@ -7,10 +7,12 @@ use picluster_plan::{RecordAction, Step, Work};
 use picluster_resource::shell::quote;
 use picluster_resource::{Change, Diff, Effect, Frame, Operation, ProbeProgram, Resource};
 use tokio::io::AsyncReadExt as _;
+use tokio::time::{Instant, sleep};
 
 use crate::agent;
 use crate::decide::{Decision, brief, decide, record_when_unchanged};
 use crate::error::NodeError;
+use crate::host::ConnectError;
 use crate::report::{Failure, Outcome};
 use crate::scheduler::After;
 use crate::session::Message;
@@ -18,6 +20,11 @@ use crate::worker::{Peek, StepEnd, Worker, split_first};
 
 /// How long the question what a stuck step is doing may take.
 const LOOK_BOUND: Duration = Duration::from_secs(10);
+
+/// How long nobody may answer after a change to the way in. sshd closes its door for a moment at
+/// every reload, and an address that moves takes the neighbours a while to learn.
+const ACCESS_BOUND: Duration = Duration::from_secs(20);
+const ACCESS_POLL: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Runs a step to its end, whatever that is.
@@ -157,9 +164,18 @@ impl Worker {
     /// A new connection must come to be, and bring root, before anything else is done.
     async fn prove_access(&mut self, end: StepEnd) -> StepEnd {
         self.peek = None;
-        let proven = match self.link.redial().await {
-            Ok(()) => self.take_lock(None).await,
-            Err(error) => Err(error),
+        let deadline = Instant::now() + ACCESS_BOUND;
+        let mut pause = ACCESS_POLL;
+        let proven = loop {
+            match self.link.redial().await {
+                Ok(()) => break self.take_lock(None).await,
+                // Nobody is there, yet. A refusal of somebody who is there is the answer.
+                Err(NodeError::Connect(ConnectError::Unreachable { .. })) if Instant::now() < deadline => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(ACCESS_BOUND / 10);
+                }
+                Err(error) => break Err(error),
+            }
         };
         match proven {
             Ok(()) => end,
