@@ -187,9 +187,10 @@ fn sections(sh: &mut String, queries: &[Query]) {
         let files = sysctls
             .iter()
             .map(|key| format!("/proc/sys/{}", key.replace('.', "/")));
+        // Through cat: dash reads byte by byte, and the kernel gives a number from its beginning or not at all.
         let _ = writeln!(
             sh,
-            "s_s() {{ for p in {}; do if [ -e \"$p\" ]; then v=; read -r v < \"$p\"; printf '=%s\\n' \"$v\"; else echo '!'; fi; done; }}\nframe {SYSCTLS} s_s",
+            "s_s() {{ for p in {}; do if [ -e \"$p\" ]; then v=; read -r v <<E\n$(cat \"$p\")\nE\nprintf '=%s\\n' \"$v\"; else echo '!'; fi; done; }}\nframe {SYSCTLS} s_s",
             words(files)
         );
     }

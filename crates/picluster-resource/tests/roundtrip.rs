@@ -453,6 +453,18 @@ fn odd_things_at_a_path() {
 
 /// All questions of many resources in one program: everyone gets their own answer.
 #[test]
+#[cfg(target_os = "linux")]
+fn numbers_of_the_kernel_are_read_whole() {
+    // dash's own `read` would see the first digit alone.
+    let key = "kernel.pid_max";
+    let wanted = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    for shell in shells() {
+        let answers = ask(&shell, vec![Query::Sysctl(key.into())]);
+        assert_eq!(answers.sysctl(key).unwrap(), Some(wanted.trim()), "{shell:?}");
+    }
+}
+
+#[test]
 fn many_at_once() {
     each(|w| {
         let names = ["a", "b b", "c'c", "-d", "e  /x", "@1 0 5", "$f", "*"];

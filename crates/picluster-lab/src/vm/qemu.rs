@@ -174,13 +174,15 @@ impl Session {
             let _ = (&self.control).write_all(format!("{{\"execute\":\"{word}\"}}\n").as_bytes());
         };
         say("qmp_capabilities");
+        let mut stopped = Stopped::Gone;
+        // To the end of the connection: words it has not read yet are lost to the emulator when we hang up.
         for line in BufReader::new(&self.control).lines().map_while(Result::ok) {
-            if let Some(stopped) = read_event(&line) {
+            if let (Stopped::Gone, Some(how)) = (stopped, read_event(&line)) {
+                stopped = how;
                 say("quit");
-                return stopped;
             }
         }
-        Stopped::Gone
+        stopped
     }
 }
 
