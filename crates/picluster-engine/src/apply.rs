@@ -481,7 +481,7 @@ fn end_of_error(error: &NodeError, masker: &Masker) -> NodeEnd {
         NodeError::Connect(ConnectError::Local { .. }) => NodeEnd::Failed { reason },
         NodeError::Connect(_) => NodeEnd::Unreachable { reason },
         NodeError::Locked { holder, .. } => NodeEnd::Locked {
-            holder: holder.clone(),
+            holder: holder.as_deref().cloned(),
             reason,
         },
         _ => NodeEnd::Failed { reason },

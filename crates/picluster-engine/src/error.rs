@@ -82,7 +82,7 @@ pub enum NodeError {
         /// The node.
         node: NodeName,
         /// Who, when it could be read.
-        holder: Option<Owner>,
+        holder: Option<Box<Owner>>,
         /// Processes that hold the lock, `name (pid)`.
         processes: Vec<String>,
     },

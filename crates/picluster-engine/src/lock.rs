@@ -63,7 +63,7 @@ pub enum LockError {
         /// The lock file.
         path: PathBuf,
         /// Who, when it could be read.
-        owner: Option<Owner>,
+        owner: Option<Box<Owner>>,
     },
     /// The file cannot be opened or written.
     #[error("cannot lock {}: {error}", path.display())]

@@ -10,6 +10,7 @@ mod lost;
 mod marks;
 mod quorum;
 mod reboot;
+mod record;
 mod schedule;
 mod secrets;
 mod still;

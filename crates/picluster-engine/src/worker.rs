@@ -305,7 +305,7 @@ impl Worker {
                 return Err(NodeError::Locked {
                     node: self.node.clone(),
                     processes: held.names(),
-                    holder: held.owner,
+                    holder: held.owner.map(Box::new),
                 });
             }
             if held.names() != shown {

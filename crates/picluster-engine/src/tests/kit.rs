@@ -59,7 +59,7 @@ impl Rig {
         settings.paths = NodePaths {
             run: dir.path().join("run/@@@@").display().to_string(),
             lock: dir.path().join("lock/@@@@.lock").display().to_string(),
-            owned: dir.path().join("owned").display().to_string(),
+            owned: dir.path().join("owned/@@@@").display().to_string(),
         };
         settings.lock_poll = std::time::Duration::from_millis(20);
         settings.reboot_poll = std::time::Duration::from_millis(5);
