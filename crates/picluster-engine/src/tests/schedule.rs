@@ -143,9 +143,10 @@ impl World {
                 }
                 Command::Skip { addr, reason } => {
                     if let SkipReason::Needs(cause) = &reason {
+                        assert!(*cause != addr || self.cyclic, "{addr} is said to wait for itself");
                         // The first cause, which itself did not wait for another step.
                         assert!(
-                            (*cause == addr && self.cyclic) || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
+                            *cause == addr || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
                             "{addr} names {cause}"
                         );
                         assert!(!self.done.contains(cause));
