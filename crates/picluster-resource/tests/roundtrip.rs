@@ -504,6 +504,9 @@ fn many_at_once() {
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ -~]{0,40}",
+        // Short ones: what is special alone, or beside what is not.
+        "[ -~]{1,2}",
+        "[!-/:-@\\[-`{-~][a-z]",
         "[\\x01-\\x7f]{0,60}",
         "\\PC{0,30}",
         Just("'".to_owned()),
