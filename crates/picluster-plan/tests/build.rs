@@ -1,4 +1,5 @@
 //! What the planner makes of documents, facts and answers: order, causes, what follows.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 

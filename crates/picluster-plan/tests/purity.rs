@@ -1,5 +1,6 @@
 //! Invariant 1: a plan is a function of documents, facts and answers. Any mix of resources on any node
 //! gives the same bytes every time, whatever else goes on in the process, and whenever.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! The questions that are shell text of their own, asked of made-up trees under the shells that may
 //! stand behind `/bin/sh`: they must read there what the data cases say they print, and write nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
