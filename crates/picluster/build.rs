@@ -21,7 +21,9 @@ fn main() -> io::Result<()> {
         );
     }
     out.push_str("]\n");
-    let target = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    let target = env::var_os("OUT_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_default();
     fs::write(target.join("roles.rs"), out)?;
     // What `--version` says beside the number; a source archive has no commit to name.
     let commit = std::process::Command::new("git")

@@ -16,20 +16,40 @@ fn what_cannot_be_worked_on_is_named_with_cause_and_cure_and_left_alone() {
         ("locked", "", ["mounted read-only", "mount -o remount,rw /"]),
         ("full", "", ["root file system is full", "apt-get clean"]),
         // sudo asks those for a password as well who may do nothing once it is given.
-        ("nosudo", "rm /etc/sudoers.d/*; gpasswd -d pi sudo", ["sudo wants a password", "ssh: { sudo: { password: { env: NAME } } }"]),
-        ("sudoless", "rm /usr/bin/sudo", ["cannot become root", "adduser USER sudo"]),
+        (
+            "nosudo",
+            "rm /etc/sudoers.d/*; gpasswd -d pi sudo",
+            [
+                "sudo wants a password",
+                "ssh: { sudo: { password: { env: NAME } } }",
+            ],
+        ),
+        (
+            "sudoless",
+            "rm /usr/bin/sudo",
+            ["cannot become root", "adduser USER sudo"],
+        ),
         (
             "foreign",
             "rm /etc/os-release; printf 'ID=alpine\\nPRETTY_NAME=\"Alpine Linux v3.22\"\\n' > /etc/os-release",
-            ["Alpine Linux v3.22", "Debian, Raspberry Pi OS and Ubuntu are supported"],
+            [
+                "Alpine Linux v3.22",
+                "Debian, Raspberry Pi OS and Ubuntu are supported",
+            ],
         ),
-        ("exotic", "echo riscv64 > /var/lib/dpkg/arch", ["riscv64", "armhf, arm64 and amd64 are supported"]),
+        (
+            "exotic",
+            "echo riscv64 > /var/lib/dpkg/arch",
+            ["riscv64", "armhf, arm64 and amd64 are supported"],
+        ),
     ];
     let mut nodes = String::from("  good: { address: 192.168.2.1 }\n");
     for (i, (name, _, _)) in bad.iter().enumerate() {
         nodes.push_str(&format!("  {name}: {{ address: 192.168.2.{} }}\n", i + 2));
     }
-    let desk = Desk::new(&format!("cluster: bad\nssh: {{ user: pi }}\nroles: [small]\nnodes:\n{nodes}"));
+    let desk = Desk::new(&format!(
+        "cluster: bad\nssh: {{ user: pi }}\nroles: [small]\nnodes:\n{nodes}"
+    ));
     desk.write("roles/small/role.yaml", ROLE);
     let rig = Rig::up_with(desk, &[], |spec| {
         for node in spec.nodes.iter_mut().filter(|n| n.name == "full") {
@@ -59,7 +79,11 @@ fn what_cannot_be_worked_on_is_named_with_cause_and_cure_and_left_alone() {
         let changed = differing(before, &after);
         assert!(changed.is_empty(), "{name}: {changed:?}");
     }
-    assert_eq!(rig.on("good", "cat /srv/t/a").out, "good\n", "the rest converges");
+    assert_eq!(
+        rig.on("good", "cat /srv/t/a").out,
+        "good\n",
+        "the rest converges"
+    );
 
     // Once the cause is gone, the same command does the rest.
     rig.lab.free_disk("full").unwrap();

@@ -11,24 +11,46 @@ fn a_valid_inventory_is_said_to_be_valid() {
 
 #[test]
 fn all_errors_come_at_once_with_exit_code_1_and_nothing_is_written() {
-    let desk = Desk::new("cluster: c\nnode: 1\nnodes:\n  a: { adress: 192.0.2.1 }\n  b: { address: 192.0.2.2, roles: [nope] }\n");
+    let desk = Desk::new(
+        "cluster: c\nnode: 1\nnodes:\n  a: { adress: 192.0.2.1 }\n  b: { address: 192.0.2.2, roles: [nope] }\n",
+    );
     for verb in ["validate", "plan", "apply"] {
         let ran = desk.run(&[verb]).expect(1);
-        for part in ["unknown field `node`", "inventory.yaml:2:1", "adress", "inventory.yaml:4:", "unknown role `nope`", "no node was contacted"] {
-            assert!(ran.err.contains(part), "{verb}: {part:?} is missing in:\n{}", ran.err);
+        for part in [
+            "unknown field `node`",
+            "inventory.yaml:2:1",
+            "adress",
+            "inventory.yaml:4:",
+            "unknown role `nope`",
+            "no node was contacted",
+        ] {
+            assert!(
+                ran.err.contains(part),
+                "{verb}: {part:?} is missing in:\n{}",
+                ran.err
+            );
         }
         assert_eq!(ran.out, "");
     }
-    let left: Vec<_> = std::fs::read_dir(desk.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(desk.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["inventory.yaml"]);
 }
 
 #[test]
 fn every_verb_has_an_example_in_its_help() {
     let desk = Desk::new("");
-    for verb in ["validate", "plan", "apply", "facts", "exec", "explain", "graph", "lab"] {
+    for verb in [
+        "validate", "plan", "apply", "facts", "exec", "explain", "graph", "lab",
+    ] {
         let ran = desk.run(&[verb, "--help"]).expect(0);
-        assert!(ran.out.contains(&format!("picluster {verb}")), "{verb}:\n{}", ran.out);
+        assert!(
+            ran.out.contains(&format!("picluster {verb}")),
+            "{verb}:\n{}",
+            ran.out
+        );
         assert!(ran.out.contains("Example"), "{verb}");
     }
 }

@@ -32,8 +32,16 @@ fn rig(cluster: &str) -> Rig {
 fn carries_on(rig: &Rig) {
     let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
     assert_eq!(next.outcome(LAST), Outcome::Changed);
-    let steps = next.events().iter().filter(|e| matches!(e, EventKind::StepFinished { .. })).count();
-    assert_eq!(steps, 1, "the step that was running is done and not planned again:\n{}", next.out);
+    let steps = next
+        .events()
+        .iter()
+        .filter(|e| matches!(e, EventKind::StepFinished { .. }))
+        .count();
+    assert_eq!(
+        steps, 1,
+        "the step that was running is done and not planned again:\n{}",
+        next.out
+    );
 }
 
 #[test]
@@ -47,7 +55,8 @@ fn the_first_ctrl_c_lets_the_running_step_finish_and_starts_nothing_new() {
     let ended = run.end().expect(130);
     assert_eq!(ended.outcome(SLOW), Outcome::Changed);
     assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
-    rig.on("rpi01", "[ -e /srv/done ] && [ ! -e /srv/last ]").expect(0);
+    rig.on("rpi01", "[ -e /srv/done ] && [ ! -e /srv/last ]")
+        .expect(0);
     carries_on(&rig);
 }
 
@@ -62,8 +71,16 @@ fn the_second_ctrl_c_leaves_at_once_and_the_node_stops_at_the_step_boundary() {
     let begun = Instant::now();
     run.signal("INT");
     let ended = run.end().expect(130);
-    assert!(begun.elapsed() < Duration::from_secs(2), "it left after {:?}", begun.elapsed());
-    assert!(matches!(ended.outcome(SLOW), Outcome::Lost { .. }), "{}", ended.out);
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "it left after {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        matches!(ended.outcome(SLOW), Outcome::Lost { .. }),
+        "{}",
+        ended.out
+    );
     assert_eq!(ended.outcome(LAST), Outcome::Skipped(SkipReason::Cancelled));
     // Nobody listens any more; the step reaches its end all the same, and nothing follows it.
     rig.on("rpi01", "[ ! -e /srv/done ]").expect(0);

@@ -40,7 +40,10 @@ fn two_applies_at_once_end_with_one_that_names_the_other() {
     let elsewhere = tempfile::tempdir().unwrap();
     let second = |json: bool| {
         let mut command = rig.command(&["apply", "--yes"]);
-        command.env("PICLUSTER_STORE", elsewhere.path()).env("USER", "bob").stdin(Stdio::null());
+        command
+            .env("PICLUSTER_STORE", elsewhere.path())
+            .env("USER", "bob")
+            .stdin(Stdio::null());
         if json {
             command.arg("--json");
         }
@@ -48,18 +51,35 @@ fn two_applies_at_once_end_with_one_that_names_the_other() {
     };
     let words = second(false);
     let all = words.out + &words.err;
-    assert!(all.contains("alice@") && all.contains(&format!("process {pid}")), "{all}");
+    assert!(
+        all.contains("alice@") && all.contains(&format!("process {pid}")),
+        "{all}"
+    );
     let events = second(true);
-    assert!(matches!(events.outcome("rpi01/small/command[slow]"), Outcome::Skipped(_)));
+    assert!(matches!(
+        events.outcome("rpi01/small/command[slow]"),
+        Outcome::Skipped(_)
+    ));
 
     // The same store: this controller's own lock says no, before any connection.
     let same = rig.run(&["apply", "--yes"]).expect(6);
-    assert!(same.err.contains("alice@") && same.err.contains(&format!("process {pid}")), "{}", same.err);
+    assert!(
+        same.err.contains("alice@") && same.err.contains(&format!("process {pid}")),
+        "{}",
+        same.err
+    );
     assert_eq!(same.out, "");
 
     rig.on("rpi01", OPEN).expect(0);
-    assert_eq!(first.end().expect(0).outcome("rpi01/small/file[/srv/last]"), Outcome::Changed);
-    assert_eq!(rig.on("rpi01", "cat /srv/count").out, "x\n", "the step ran in one run only");
+    assert_eq!(
+        first.end().expect(0).outcome("rpi01/small/file[/srv/last]"),
+        Outcome::Changed
+    );
+    assert_eq!(
+        rig.on("rpi01", "cat /srv/count").out,
+        "x\n",
+        "the step ran in one run only"
+    );
 }
 
 #[test]
@@ -74,12 +94,28 @@ fn what_a_killed_run_left_running_is_waited_for_by_name_and_not_done_twice() {
 
     let mut next = rig.start(&["apply", "--yes", "--json"]);
     let waiting = next.until(|e| matches!(e, EventKind::NodeWaiting { .. }));
-    let EventKind::NodeWaiting { processes, .. } = &waiting else { unreachable!() };
-    assert!(processes.iter().any(|p| p.starts_with("cat (")), "{processes:?}");
+    let EventKind::NodeWaiting { processes, .. } = &waiting else {
+        unreachable!()
+    };
+    assert!(
+        processes.iter().any(|p| p.starts_with("cat (")),
+        "{processes:?}"
+    );
     rig.on("rpi01", OPEN).expect(0);
     let next = next.end().expect(0);
-    assert_eq!(next.outcome("rpi01/small/command[slow]"), Outcome::Unchanged);
-    assert_eq!(next.outcome("rpi01/small/file[/srv/last]"), Outcome::Changed);
+    assert_eq!(
+        next.outcome("rpi01/small/command[slow]"),
+        Outcome::Unchanged
+    );
+    assert_eq!(
+        next.outcome("rpi01/small/file[/srv/last]"),
+        Outcome::Changed
+    );
     assert_eq!(rig.on("rpi01", "cat /srv/count").out, "x\n");
-    assert!(rig.run(&["apply", "--yes"]).expect(0).out.contains("Nothing to do"));
+    assert!(
+        rig.run(&["apply", "--yes"])
+            .expect(0)
+            .out
+            .contains("Nothing to do")
+    );
 }

@@ -1,5 +1,10 @@
 //! The program as a user runs it: its words and exit codes, and what it does to lab nodes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod rig;
 

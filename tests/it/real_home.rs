@@ -12,8 +12,15 @@ use crate::rig::{Desk, PROGRAM, Rig, ran};
 fn pictured(folder: &Path, into: &mut BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let (path, meta) = (entry.path(), entry.metadata().unwrap());
-        let content = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        into.insert(path.clone(), (meta.mode(), meta.mtime(), meta.mtime_nsec(), content));
+        let content = if meta.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            Vec::new()
+        };
+        into.insert(
+            path.clone(),
+            (meta.mode(), meta.mtime(), meta.mtime_nsec(), content),
+        );
         if meta.is_dir() {
             pictured(&path, into);
         }
@@ -24,7 +31,9 @@ fn pictured(folder: &Path, into: &mut BTreeMap<PathBuf, (u32, i64, i64, Vec<u8>)
 fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
     let real = tempfile::tempdir().unwrap();
     let home = real.path().join("home");
-    let desk = Desk::new("cluster: guest\nssh: { user: pi, identity: ~/.ssh/id_ed25519 }\nroles: [small]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n");
+    let desk = Desk::new(
+        "cluster: guest\nssh: { user: pi, identity: ~/.ssh/id_ed25519 }\nroles: [small]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n",
+    );
     desk.write(
         "roles/small/role.yaml",
         "doc: One file.\nresources:\n  - file: { path: /srv/a, content: \"a\\n\" }\n",
@@ -34,10 +43,16 @@ fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
     desk.write(".picluster/guest/plan-key", &"k".repeat(32));
     desk.write(".picluster/guest/runs/0000000000001-1.jsonl", "{}\n");
     for (file, text) in [
-        (".ssh/known_hosts", "192.168.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n"),
+        (
+            ".ssh/known_hosts",
+            "192.168.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n",
+        ),
         (".ssh/config", "Host rpi*\n  ServerAliveInterval 30\n"),
         (".ssh/id_ed25519", "not for a lab\n"),
-        (".ssh/id_ed25519.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA real\n"),
+        (
+            ".ssh/id_ed25519.pub",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA real\n",
+        ),
         (".kube/config", "apiVersion: v1\nkind: Config\n"),
         (".cache/picluster/images.json", "{}\n"),
         (".config/picluster/age.txt", "# nothing\n"),
@@ -78,7 +93,11 @@ fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
     run(&["apply", "--yes"]).expect(0);
     let second = run(&["apply", "--yes"]).expect(0);
     assert!(second.out.contains("Nothing to do"), "{}", second.out);
-    assert_eq!(rig.on("rpi01", "cat /srv/a").out, "a\n", "it really worked on the lab's node");
+    assert_eq!(
+        rig.on("rpi01", "cat /srv/a").out,
+        "a\n",
+        "it really worked on the lab's node"
+    );
 
     let after = picture();
     let changed: Vec<_> = after
@@ -89,5 +108,9 @@ fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
         .collect();
     assert!(changed.is_empty(), "{changed:?}");
     // And the lab's own store has what the real one was spared.
-    assert!(fs::read_to_string(rig.store().join("host_keys")).unwrap().starts_with("rpi01 "));
+    assert!(
+        fs::read_to_string(rig.store().join("host_keys"))
+            .unwrap()
+            .starts_with("rpi01 ")
+    );
 }

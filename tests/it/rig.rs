@@ -30,7 +30,11 @@ impl Ran {
     /// Fails with everything that was said when the code is another one.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.out, self.err
+        );
         self
     }
 }
@@ -116,20 +120,23 @@ impl Rig {
         // Labs of tests that run at the same time are told apart by their state, not their names.
         let home = tempfile::Builder::new().prefix("pcl").tempdir().unwrap();
         options.state_root = state_root(&home);
-        let project = picluster::project::load(&desk.inventory()).unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
+        let project = picluster::project::load(&desk.inventory())
+            .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
         let keys = lab::home::Home::of(&project, &options).unwrap();
         let made = picluster::cli::LabMade {
             os: os.iter().map(ToString::to_string).collect(),
         };
         let mut spec = lab::specification(&project, &made, &keys).unwrap();
         tweak(&mut spec);
-        let lab = Lab::up_foreground(&spec, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let lab =
+            Lab::up_foreground(&spec, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         Self { desk, lab, home }
     }
 
     /// The program inside the lab, ready to be started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let project = picluster::project::load(&self.desk.inventory()).unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
+        let project = picluster::project::load(&self.desk.inventory())
+            .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
         let mut options = LabOptions::from_environment().unwrap();
         options.state_root = state_root(&self.home);
         let keys = picluster::verbs::lab::home::Home::of(&project, &options).unwrap();
@@ -162,7 +169,9 @@ impl Rig {
     /// The cluster's store that runs inside the lab use.
     pub fn store(&self) -> PathBuf {
         let cluster = self.lab.name();
-        state_root(&self.home).join(format!("{cluster}.home/store")).join(cluster)
+        state_root(&self.home)
+            .join(format!("{cluster}.home/store"))
+            .join(cluster)
     }
 
     /// Every path of a node that differs from its card, but for what sshd, sudo and journald write.
@@ -182,7 +191,10 @@ impl Rig {
 
     /// The same where sudo wants a password: on stdin, never in an argument.
     pub fn on_with_password(&self, node: &str, script: &str, password: &str) -> Ran {
-        let script = format!("sudo -S -p '' sh -c {}", picluster_resource::shell::quote(script));
+        let script = format!(
+            "sudo -S -p '' sh -c {}",
+            picluster_resource::shell::quote(script)
+        );
         let mut child = self
             .ssh(node, &script)
             .stdin(Stdio::piped())
@@ -209,7 +221,10 @@ impl Rig {
     /// Waits until nothing of ours runs on a node: its lock is free.
     #[track_caller]
     pub fn until_quiet(&self, node: &str) {
-        self.until(node, "[ ! -e /run/lock/picluster.lock ] || flock -n /run/lock/picluster.lock true");
+        self.until(
+            node,
+            "[ ! -e /run/lock/picluster.lock ] || flock -n /run/lock/picluster.lock true",
+        );
     }
 
     /// The system's ssh as the login user.
@@ -219,10 +234,27 @@ impl Rig {
         let key = state_root(&self.home).join(format!("{cluster}.home/.ssh/lent"));
         let mut command = self.lab.controller_command("ssh");
         command
-            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"])
-            .args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-i"])
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+            ])
+            .args([
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+                "-o",
+                "LogLevel=ERROR",
+                "-i",
+            ])
             .arg(key)
-            .args(["-p", &address.port().to_string(), &format!("{user}@{}", address.ip())])
+            .args([
+                "-p",
+                &address.port().to_string(),
+                &format!("{user}@{}", address.ip()),
+            ])
             .arg(script)
             .stdin(Stdio::null());
         command
@@ -247,7 +279,11 @@ pub struct Running {
 impl Running {
     /// Starts a command and reads its output.
     pub fn of(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (send, lines) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -279,12 +315,16 @@ impl Running {
     pub fn event(&mut self) -> Option<EventKind> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => {
-                let event = serde_json::from_str::<Event>(&line).unwrap_or_else(|e| panic!("{e}: {line}")).event;
+                let event = serde_json::from_str::<Event>(&line)
+                    .unwrap_or_else(|e| panic!("{e}: {line}"))
+                    .event;
                 self.said.push(line);
                 Some(event)
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no event for {PATIENCE:?} after:\n{}", self.said.join("\n")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("no event for {PATIENCE:?} after:\n{}", self.said.join("\n"))
+            }
         }
     }
 
@@ -296,8 +336,15 @@ impl Running {
                 return event;
             }
         }
-        let words = self.err.take().map(|e| e.join().unwrap()).unwrap_or_default();
-        panic!("it ended before that event:\n{}\nstderr:\n{words}", self.said.join("\n"));
+        let words = self
+            .err
+            .take()
+            .map(|e| e.join().unwrap())
+            .unwrap_or_default();
+        panic!(
+            "it ended before that event:\n{}\nstderr:\n{words}",
+            self.said.join("\n")
+        );
     }
 
     /// Reads events until this step has started.
@@ -308,7 +355,10 @@ impl Running {
 
     /// Sends it a signal, by its number or name.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([format!("-{signal}"), self.pid().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -332,7 +382,11 @@ impl Running {
         Ran {
             code: status.code().unwrap_or(-1),
             out: self.said.join("\n"),
-            err: self.err.take().map(|e| e.join().unwrap()).unwrap_or_default(),
+            err: self
+                .err
+                .take()
+                .map(|e| e.join().unwrap())
+                .unwrap_or_default(),
         }
     }
 }
@@ -348,7 +402,11 @@ impl Ran {
     /// The events that were printed.
     #[track_caller]
     pub fn events(&self) -> Vec<EventKind> {
-        let parse = |line: &str| serde_json::from_str::<Event>(line).unwrap_or_else(|e| panic!("{e}: {line}")).event;
+        let parse = |line: &str| {
+            serde_json::from_str::<Event>(line)
+                .unwrap_or_else(|e| panic!("{e}: {line}"))
+                .event
+        };
         self.out.lines().map(parse).collect()
     }
 
@@ -358,7 +416,9 @@ impl Ran {
         self.events()
             .into_iter()
             .find_map(|e| match e {
-                EventKind::StepFinished { addr, outcome, .. } if addr.to_string() == step => Some(outcome),
+                EventKind::StepFinished { addr, outcome, .. } if addr.to_string() == step => {
+                    Some(outcome)
+                }
                 _ => None,
             })
             .unwrap_or_else(|| panic!("no end of {step} in:\n{}", self.out))
@@ -366,7 +426,10 @@ impl Ran {
 }
 
 /// What two listings of a node tell apart, by path.
-pub fn differing<'a>(before: &'a BTreeMap<String, Entry>, after: &'a BTreeMap<String, Entry>) -> Vec<&'a String> {
+pub fn differing<'a>(
+    before: &'a BTreeMap<String, Entry>,
+    after: &'a BTreeMap<String, Entry>,
+) -> Vec<&'a String> {
     after
         .iter()
         .filter(|(path, entry)| before.get(*path) != Some(entry))

@@ -66,7 +66,9 @@ fn is_noise(path: &str) -> bool {
         "/var/cache/ldconfig/aux-cache",
     ];
     // PrivateTmp= directories of services carry the boot id in their names.
-    FILES.contains(&path) || path.starts_with("/var/tmp/systemd-private-") || crate::unchanged::is_noise(path)
+    FILES.contains(&path)
+        || path.starts_with("/var/tmp/systemd-private-")
+        || crate::unchanged::is_noise(path)
 }
 
 /// Everything on a node that is to be the same: kind, mode, owner, group, content.
@@ -84,7 +86,10 @@ fn state(rig: &Rig, node: &str) -> State {
 
 fn differences(wanted: &State, found: &State) -> Vec<String> {
     let mut all = Vec::new();
-    for path in wanted.keys().chain(found.keys().filter(|p| !wanted.contains_key(*p))) {
+    for path in wanted
+        .keys()
+        .chain(found.keys().filter(|p| !wanted.contains_key(*p)))
+    {
         let (a, b) = (wanted.get(path), found.get(path));
         if a != b {
             all.push(format!("{path}: {a:?} in the uninterrupted run, {b:?} now"));
@@ -173,7 +178,9 @@ fn carry_on(rig: &Rig, rebooting: bool) -> Result<(), String> {
     let mut tries = if rebooting { 3 } else { 1 };
     loop {
         for node in NODES {
-            rig.lab.wait_ready(node, std::time::Duration::from_secs(30)).unwrap();
+            rig.lab
+                .wait_ready(node, std::time::Duration::from_secs(30))
+                .unwrap();
         }
         let run = rig.run(&["apply", "--yes"]);
         tries -= 1;
@@ -183,12 +190,17 @@ fn carry_on(rig: &Rig, rebooting: bool) -> Result<(), String> {
         if run.code == 0 {
             return Ok(());
         }
-        return Err(format!("the next apply ended with {}\nstdout:\n{}\nstderr:\n{}", run.code, run.out, run.err));
+        return Err(format!(
+            "the next apply ended with {}\nstdout:\n{}\nstderr:\n{}",
+            run.code, run.out, run.err
+        ));
     }
 }
 
 fn rig() -> Rig {
-    let desk = Desk::new("cluster: sweep\nssh: { user: pi }\nroles: [reference]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n");
+    let desk = Desk::new(
+        "cluster: sweep\nssh: { user: pi }\nroles: [reference]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n",
+    );
     desk.write("roles/reference/role.yaml", ROLE);
     Rig::up_from(desk, &["rpi02=rpi-os-bookworm"])
 }
@@ -215,23 +227,33 @@ fn killed_at_any_point_the_next_apply_reaches_the_same_state() {
     let repository = repository(&rig);
     blank(&rig, &repository);
     let whole = rig.run(&["apply", "--yes", "--json"]).expect(0);
-    let steps = whole.events().iter().filter(|e| matches!(e, EventKind::StepStarted { .. })).count();
+    let steps = whole
+        .events()
+        .iter()
+        .filter(|e| matches!(e, EventKind::StepStarted { .. }))
+        .count();
     assert!(steps >= 2 * 18, "{steps} steps");
     let wanted = NODES.map(|node| state(&rig, node));
 
-    let all: Vec<Point> = (1..=steps).flat_map(|n| [Point::Started(n), Point::Finished(n)]).collect();
+    let all: Vec<Point> = (1..=steps)
+        .flat_map(|n| [Point::Started(n), Point::Finished(n)])
+        .collect();
     let full = std::env::var_os("PICLUSTER_FULL").is_some_and(|v| v == "1");
     let points = if full { all.clone() } else { sample(&all) };
     eprintln!("sweep: {} of {} points", points.len(), all.len());
     // Most of a point's time is waiting: for reboots, and for what was left running.
-    let rigs: Vec<Rig> = std::iter::once(rig).chain((1..if full { 3 } else { 2 }).map(|_| self::rig())).collect();
+    let rigs: Vec<Rig> = std::iter::once(rig)
+        .chain((1..if full { 3 } else { 2 }).map(|_| self::rig()))
+        .collect();
     let queue = Mutex::new(points.into_iter());
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for rig in &rigs {
             scope.spawn(|| {
                 loop {
-                    let Some(point) = queue.lock().unwrap().next() else { break };
+                    let Some(point) = queue.lock().unwrap().next() else {
+                        break;
+                    };
                     let found = tried(rig, &repository, point, &wanted);
                     wrong.lock().unwrap().extend(found);
                 }
@@ -244,10 +266,13 @@ fn killed_at_any_point_the_next_apply_reaches_the_same_state() {
 
 /// Some of the points, as the seed has it.
 fn sample(all: &[Point]) -> Vec<Point> {
-    let seed = std::env::var("PICLUSTER_SEED").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_secs() * 1_000 + u64::from(now.subsec_millis())
-    });
+    let seed = std::env::var("PICLUSTER_SEED")
+        .ok()
+        .and_then(|s| s.parse::<u64>().ok())
+        .unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            now.as_secs() * 1_000 + u64::from(now.subsec_millis())
+        });
     eprintln!("sweep: PICLUSTER_SEED={seed}");
     let mut state = seed;
     // One point of every part of the run, so that a few points still see all of it.
@@ -283,16 +308,28 @@ resources:
 #[test]
 fn killed_between_a_changed_file_and_the_restart_of_its_unit_the_next_apply_restarts_it() {
     let inventory = |version: u32| {
-        format!("cluster: pending\nssh: {{ user: pi }}\nroles: [units]\nvars: {{ version: {version} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n")
+        format!(
+            "cluster: pending\nssh: {{ user: pi }}\nroles: [units]\nvars: {{ version: {version} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n"
+        )
     };
     let desk = Desk::new(&inventory(1));
     desk.write("roles/units/role.yaml", UNITS);
     let rig = Rig::up_from(desk, &[]);
     rig.on("rpi01", "touch /run/go").expect(0);
     rig.run(&["apply", "--yes"]).expect(0);
-    let invocation = |unit: &str| rig.on("rpi01", &format!("systemctl show -p InvocationID --value {unit}")).expect(0).out;
+    let invocation = |unit: &str| {
+        rig.on(
+            "rpi01",
+            &format!("systemctl show -p InvocationID --value {unit}"),
+        )
+        .expect(0)
+        .out
+    };
     let (restarts, reloads) = (invocation("restarts"), invocation("reloads"));
-    assert_eq!(rig.on("rpi01", "cat /run/restarts /run/reloads").out, "1\n1\n");
+    assert_eq!(
+        rig.on("rpi01", "cat /run/restarts /run/reloads").out,
+        "1\n1\n"
+    );
 
     rig.on("rpi01", "rm /srv/begun /run/go").expect(0);
     rig.desk.write("inventory.yaml", &inventory(2));
@@ -304,16 +341,44 @@ fn killed_between_a_changed_file_and_the_restart_of_its_unit_the_next_apply_rest
     rig.on("rpi01", "touch /run/go").expect(0);
     rig.until_quiet("rpi01");
     // The files are new, the units have not noticed.
-    assert_eq!(rig.on("rpi01", "cat /srv/restarts /srv/reloads /run/restarts /run/reloads").out, "2\n2\n1\n1\n");
-    assert_eq!((invocation("restarts"), invocation("reloads")), (restarts.clone(), reloads.clone()));
+    assert_eq!(
+        rig.on(
+            "rpi01",
+            "cat /srv/restarts /srv/reloads /run/restarts /run/reloads"
+        )
+        .out,
+        "2\n2\n1\n1\n"
+    );
+    assert_eq!(
+        (invocation("restarts"), invocation("reloads")),
+        (restarts.clone(), reloads.clone())
+    );
 
     let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
-    assert!(plan.out.contains("restarts.service") && plan.out.contains("reloads.service"), "{}", plan.out);
+    assert!(
+        plan.out.contains("restarts.service") && plan.out.contains("reloads.service"),
+        "{}",
+        plan.out
+    );
     let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
-    assert_eq!(next.outcome("rpi01/units/unit[restarts.service]"), Outcome::Changed);
-    assert_eq!(next.outcome("rpi01/units/unit[reloads.service]"), Outcome::Changed);
-    assert_eq!(rig.on("rpi01", "cat /run/restarts /run/reloads").out, "2\n2\n");
+    assert_eq!(
+        next.outcome("rpi01/units/unit[restarts.service]"),
+        Outcome::Changed
+    );
+    assert_eq!(
+        next.outcome("rpi01/units/unit[reloads.service]"),
+        Outcome::Changed
+    );
+    assert_eq!(
+        rig.on("rpi01", "cat /run/restarts /run/reloads").out,
+        "2\n2\n"
+    );
     assert_ne!(invocation("restarts"), restarts, "it was restarted");
     assert_eq!(invocation("reloads"), reloads, "a reload is not a restart");
-    assert!(rig.run(&["apply", "--yes"]).expect(0).out.contains("Nothing to do"));
+    assert!(
+        rig.run(&["apply", "--yes"])
+            .expect(0)
+            .out
+            .contains("Nothing to do")
+    );
 }

@@ -15,9 +15,16 @@ fn belongs(resource: &Resource, packages: &BTreeSet<String>, path: &str) -> bool
     match resource {
         // shadow-utils keep backups beside what they edit, and hand out subordinate ids.
         Resource::User(_) | Resource::Group(_) => {
-            ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"]
-                .iter()
-                .any(|f| path == *f || path == format!("{f}-") || path == format!("{f}.lock"))
+            [
+                "/etc/passwd",
+                "/etc/shadow",
+                "/etc/group",
+                "/etc/gshadow",
+                "/etc/subuid",
+                "/etc/subgid",
+            ]
+            .iter()
+            .any(|f| path == *f || path == format!("{f}-") || path == format!("{f}.lock"))
                 || path == "/etc/.pwd.lock"
                 || under("/var/mail")
                 || match resource {
@@ -31,10 +38,24 @@ fn belongs(resource: &Resource, packages: &BTreeSet<String>, path: &str) -> bool
         Resource::Unit(_) => under("/etc/systemd/system"),
         Resource::Package(_) => {
             packages.contains(path)
-                || ["/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt", "/var/log/apt", "/var/cache/debconf", "/etc/alternatives", "/var/cache/ldconfig"]
-                    .iter()
-                    .any(|d| under(d))
-                || matches!(path, "/var/log/dpkg.log" | "/var/log/alternatives.log" | "/etc/ld.so.cache" | "/usr/lib/locale")
+                || [
+                    "/var/lib/dpkg",
+                    "/var/lib/apt",
+                    "/var/cache/apt",
+                    "/var/log/apt",
+                    "/var/cache/debconf",
+                    "/etc/alternatives",
+                    "/var/cache/ldconfig",
+                ]
+                .iter()
+                .any(|d| under(d))
+                || matches!(
+                    path,
+                    "/var/log/dpkg.log"
+                        | "/var/log/alternatives.log"
+                        | "/etc/ld.so.cache"
+                        | "/usr/lib/locale"
+                )
         }
         _ => false,
     }
@@ -42,8 +63,13 @@ fn belongs(resource: &Resource, packages: &BTreeSet<String>, path: &str) -> bool
 
 #[test]
 fn whatever_an_apply_writes_was_in_the_plan() {
-    let desk = Desk::new("cluster: truth\nssh: { user: pi }\nroles: [one]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n");
-    desk.write("roles/one/role.yaml", &format!("{ROLE}  - package: {{ names: [tree] }}\n"));
+    let desk = Desk::new(
+        "cluster: truth\nssh: { user: pi }\nroles: [one]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n",
+    );
+    desk.write(
+        "roles/one/role.yaml",
+        &format!("{ROLE}  - package: {{ names: [tree] }}\n"),
+    );
     let rig = Rig::up_from(desk, &["rpi02=rpi-os-bookworm"]);
     // What the first boot itself wrote is not ours.
     rig.on("rpi01", "true").expect(0);
@@ -71,7 +97,13 @@ fn whatever_an_apply_writes_was_in_the_plan() {
             })
             .chain(["/srv/app/ran".to_owned()])
             .collect();
-        let packages: BTreeSet<String> = rig.on(node, "dpkg -L tree").expect(0).out.lines().map(str::to_owned).collect();
+        let packages: BTreeSet<String> = rig
+            .on(node, "dpkg -L tree")
+            .expect(0)
+            .out
+            .lines()
+            .map(str::to_owned)
+            .collect();
         let after = rig.lab.outside_listing(node).unwrap();
         let surprise: Vec<&str> = after
             .iter()
@@ -82,11 +114,22 @@ fn whatever_an_apply_writes_was_in_the_plan() {
             .filter(|path| !named.contains(*path))
             .filter(|path| !resources.iter().any(|r| belongs(r, &packages, path)))
             // A directory shows up when something below it does.
-            .filter(|path| !after.iter().any(|e| e.path.starts_with(&format!("{path}/"))))
+            .filter(|path| {
+                !after
+                    .iter()
+                    .any(|e| e.path.starts_with(&format!("{path}/")))
+            })
             .collect();
-        assert!(surprise.is_empty(), "{node}: not in the plan: {surprise:#?}");
+        assert!(
+            surprise.is_empty(),
+            "{node}: not in the plan: {surprise:#?}"
+        );
         for path in &named {
-            assert!(after.iter().any(|e| &e.path == path) || rig.on(node, &format!("test -e {path}")).code == 0, "{node}: planned but not there: {path}");
+            assert!(
+                after.iter().any(|e| &e.path == path)
+                    || rig.on(node, &format!("test -e {path}")).code == 0,
+                "{node}: planned but not there: {path}"
+            );
         }
     }
 }

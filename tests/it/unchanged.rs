@@ -48,7 +48,9 @@ pub fn is_noise(path: &str) -> bool {
     ];
     FILES.contains(&path)
         || path.starts_with("/var/lib/wtmpdb")
-        || DIRS.iter().any(|d| path == *d || path.starts_with(&format!("{d}/")))
+        || DIRS
+            .iter()
+            .any(|d| path == *d || path.starts_with(&format!("{d}/")))
 }
 
 fn snapshot(rig: &Rig, node: &str) -> BTreeMap<String, Entry> {

@@ -49,9 +49,17 @@ fn a_cut_node_stops_nobody_and_an_absent_one_is_not_even_dialled() {
     rig.lab.cut("rpi02").unwrap();
     let first = rig.run(&["-vv", "apply", "--yes"]).expect(4);
     assert!(has(&rig, "rpi01", "/srv/t/last") && has(&rig, "rpi03", "/srv/t/last"));
-    assert!(first.out.contains("rpi02") && first.out.contains("unreachable"), "{}", first.out);
+    assert!(
+        first.out.contains("rpi02") && first.out.contains("unreachable"),
+        "{}",
+        first.out
+    );
     assert!(!first.out.contains("rpi04  unreachable"), "{}", first.out);
-    assert!(first.err.contains("192.168.2.1") && !first.err.contains("192.168.2.4"), "{}", first.err);
+    assert!(
+        first.err.contains("192.168.2.1") && !first.err.contains("192.168.2.4"),
+        "{}",
+        first.err
+    );
 
     rig.lab.heal("rpi02").unwrap();
     let second = rig.run(&["apply", "--yes", "--json"]).expect(0);
@@ -60,13 +68,20 @@ fn a_cut_node_stops_nobody_and_an_absent_one_is_not_even_dialled() {
         .iter()
         .filter_map(|e| match e {
             EventKind::NodeConnecting { node } => Some(node.to_string()),
-            EventKind::StepStarted { addr } | EventKind::StepFinished { addr, .. } => Some(addr.node.to_string()),
+            EventKind::StepStarted { addr } | EventKind::StepFinished { addr, .. } => {
+                Some(addr.node.to_string())
+            }
             _ => None,
         })
         .collect();
     assert_eq!(touched, BTreeSet::from(["rpi02".to_owned()]));
     assert!(has(&rig, "rpi02", "/srv/t/last"));
-    assert!(rig.run(&["apply", "--yes"]).expect(0).out.contains("Nothing to do"));
+    assert!(
+        rig.run(&["apply", "--yes"])
+            .expect(0)
+            .out
+            .contains("Nothing to do")
+    );
 }
 
 #[test]
@@ -88,13 +103,24 @@ fn a_node_cut_in_the_middle_loses_its_step_in_bounded_time_and_the_next_apply_ca
     assert!(matches!(slow, Outcome::Lost { .. }), "{slow:?}");
     let last = ended.outcome("rpi01/small/file[/srv/t/last]");
     assert!(matches!(last, Outcome::Skipped(_)), "{last:?}");
-    assert_eq!(ended.outcome("rpi02/small/file[/srv/t/last]"), Outcome::Changed);
+    assert_eq!(
+        ended.outcome("rpi02/small/file[/srv/t/last]"),
+        Outcome::Changed
+    );
     assert!(has(&rig, "rpi02", "/srv/t/last"));
 
     rig.lab.heal("rpi01").unwrap();
     rig.on("rpi01", LET_GO).expect(0);
     let next = rig.run(&["apply", "--yes", "--json"]).expect(0);
-    assert_eq!(next.outcome("rpi01/small/file[/srv/t/last]"), Outcome::Changed);
+    assert_eq!(
+        next.outcome("rpi01/small/file[/srv/t/last]"),
+        Outcome::Changed
+    );
     assert!(has(&rig, "rpi01", "/srv/t/last"));
-    assert!(rig.run(&["apply", "--yes"]).expect(0).out.contains("Nothing to do"));
+    assert!(
+        rig.run(&["apply", "--yes"])
+            .expect(0)
+            .out
+            .contains("Nothing to do")
+    );
 }

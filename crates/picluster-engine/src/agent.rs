@@ -50,7 +50,10 @@ pub(crate) fn command() -> String {
 
 /// The line that turns the login user's agent into root's, without a password.
 pub(crate) fn become_root() -> String {
-    format!("exec sudo -n -- /bin/sh -c {}\n", quote(&format!("{OPENING}{LOOP}")))
+    format!(
+        "exec sudo -n -- /bin/sh -c {}\n",
+        quote(&format!("{OPENING}{LOOP}"))
+    )
 }
 
 /// The same where sudo wants a password. After it nothing may be sent before sudo has asked, and
@@ -84,7 +87,10 @@ pub(crate) fn probe(script: &str) -> String {
 
 /// Takes the lock in the name of `owner` and, if that went well, does the rest.
 pub(crate) fn locked(owner: &str, then: &str) -> String {
-    format!("lock {}\nif [ \"$st\" = 0 ]; then :\n{then}fi\n", quote(owner))
+    format!(
+        "lock {}\nif [ \"$st\" = 0 ]; then :\n{then}fi\n",
+        quote(owner)
+    )
 }
 
 /// Runs an operation and, if that went well, does the rest.

@@ -58,7 +58,10 @@ pub fn decide(
         Diff::Change(change) => change,
     };
     if step.secrets != sealed(key, resource, ctx.secrets) {
-        let names: Vec<String> = secrets_of(resource).iter().map(ToString::to_string).collect();
+        let names: Vec<String> = secrets_of(resource)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         return Decision::Stale(format!(
             "a secret has another value than when the plan was made: {}",
             names.join(", ")

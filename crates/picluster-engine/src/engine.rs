@@ -105,7 +105,8 @@ impl Engine {
     /// Carries out a plan without a rule about what may go on at the same time: for tests only.
     #[cfg(any(test, feature = "testing"))]
     pub async fn apply(&self, plan: &Plan, run: Run) -> Report {
-        self.apply_guarded(plan, run, Box::new(crate::guard::NoGuard)).await
+        self.apply_guarded(plan, run, Box::new(crate::guard::NoGuard))
+            .await
     }
 
     /// Carries out a plan. Events come as things happen; the report says how all of it ended.
@@ -149,7 +150,10 @@ impl Engine {
     pub(crate) fn link(&self, node: &NodeName) -> Arc<Mutex<Link>> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(links.entry(node.clone()).or_insert_with(|| {
-            Arc::new(Mutex::new(Link::new(node.clone(), Arc::clone(&self.shared))))
+            Arc::new(Mutex::new(Link::new(
+                node.clone(),
+                Arc::clone(&self.shared),
+            )))
         }))
     }
 

@@ -89,9 +89,17 @@ impl Quorum {
     ) -> Self {
         let members: BTreeMap<NodeName, Standing> = members
             .into_iter()
-            .map(|(name, seen)| (name, seen.map_or_else(Standing::Unseen, |()| Standing::Seen)))
+            .map(|(name, seen)| {
+                (
+                    name,
+                    seen.map_or_else(Standing::Unseen, |()| Standing::Seen),
+                )
+            })
             .collect();
-        let risky = risky.into_iter().filter(|s| members.contains_key(&s.node)).collect();
+        let risky = risky
+            .into_iter()
+            .filter(|s| members.contains_key(&s.node))
+            .collect();
         Self {
             members,
             risky,
@@ -109,7 +117,11 @@ impl Quorum {
             };
             (name, seen)
         });
-        let risky = plan.steps.iter().filter(|s| takes_down(s)).map(|s| s.addr.clone());
+        let risky = plan
+            .steps
+            .iter()
+            .filter(|s| takes_down(s))
+            .map(|s| s.addr.clone());
         Self::new(members, risky)
     }
 }
@@ -137,7 +149,9 @@ impl Guard for Quorum {
                     return Err(format!("server {name} {why}, so {node} has to stay up"));
                 }
                 Standing::Broken(other) => {
-                    return Err(format!("{other} did not end well, so {node} has to stay up"));
+                    return Err(format!(
+                        "{other} did not end well, so {node} has to stay up"
+                    ));
                 }
             }
         }
@@ -154,7 +168,8 @@ impl Guard for Quorum {
         if self.away.as_ref() == Some(step) {
             self.away = None;
             if !done {
-                self.members.insert(step.node.clone(), Standing::Broken(step.clone()));
+                self.members
+                    .insert(step.node.clone(), Standing::Broken(step.clone()));
             }
         }
     }

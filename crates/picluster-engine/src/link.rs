@@ -85,7 +85,11 @@ impl Link {
     /// The facts now.
     pub(crate) async fn fresh_facts(&mut self) -> Result<Facts, NodeError> {
         self.connect().await?;
-        if self.session.as_ref().is_some_and(|(_, level)| *level != Level::Login) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|(_, level)| *level != Level::Login)
+        {
             // Root's session cannot tell how the login user becomes root.
             self.end_session().await;
         }
@@ -93,7 +97,11 @@ impl Link {
         let clock = Arc::clone(&self.shared.settings.clock);
         let sent = clock.epoch_ms();
         let frames = self
-            .ask_raw(None, &Message::script(agent::facts()), "asking for its facts")
+            .ask_raw(
+                None,
+                &Message::script(agent::facts()),
+                "asking for its facts",
+            )
             .await?;
         let received = clock.epoch_ms();
         let text = frames
@@ -113,7 +121,11 @@ impl Link {
     pub(crate) async fn identify(&mut self, plan: &NodePlan) -> Result<(), NodeError> {
         let peer = self.connect().await?;
         let facts = self.facts().await?;
-        let NodeState::Observed { facts: planned, host_key } = &plan.state else {
+        let NodeState::Observed {
+            facts: planned,
+            host_key,
+        } = &plan.state
+        else {
             return Ok(());
         };
         let pairs = [
@@ -199,7 +211,11 @@ impl Link {
             }
             RootAccess::SudoPassword => {
                 let bound = self.shared.settings.answer_timeout;
-                if access.password.as_ref().is_some_and(|p| p.reveal().contains('\n')) {
+                if access
+                    .password
+                    .as_ref()
+                    .is_some_and(|p| p.reveal().contains('\n'))
+                {
                     return Err(no_root("the sudo password holds a newline"));
                 }
                 let done = timeout(bound, agent.sudo(access.password.as_ref())).await;
@@ -357,7 +373,10 @@ impl Link {
 
     /// The boot id of the node as the session knows it.
     pub(crate) fn boot_id(&self) -> String {
-        let hello = self.session.as_ref().and_then(|(agent, _)| agent.hello.as_ref());
+        let hello = self
+            .session
+            .as_ref()
+            .and_then(|(agent, _)| agent.hello.as_ref());
         match (hello, &self.facts) {
             (Some(hello), _) if !hello.boot_id.is_empty() => hello.boot_id.clone(),
             (_, Some(facts)) => facts.now.boot_id.clone(),

@@ -30,9 +30,7 @@ impl Owner {
     /// Whether `other` can only be a run of ours that is no more.
     #[must_use]
     pub fn outlived(&self, other: &Self) -> bool {
-        self.user == other.user
-            && self.controller == other.controller
-            && self.store == other.store
+        self.user == other.user && self.controller == other.controller && self.store == other.store
     }
 }
 

@@ -94,7 +94,9 @@ mod tests {
             ("pem", "-----BEGIN\nabcdefghij\nxyz\n"),
             ("empty", ""),
         ] {
-            secrets.0.insert(SecretRef::Env(name.into()), Secret::new(value.into()));
+            secrets
+                .0
+                .insert(SecretRef::Env(name.into()), Secret::new(value.into()));
         }
         let sudo = Secret::new(String::from("pässword"));
         let masker = Masker::new(&secrets, [&sudo]);
@@ -103,7 +105,10 @@ mod tests {
             "a (sensitive) b (sensitive) c (sensitive) d xyz e (sensitive)"
         );
         let long = format!("{}hunter2", "x".repeat(OUTPUT - 4));
-        let failure = masker.failure(Failure { output: long, ..Failure::default() });
+        let failure = masker.failure(Failure {
+            output: long,
+            ..Failure::default()
+        });
         assert!(!failure.output.contains("ter2"));
         assert!(failure.output.ends_with("(sensitive)"));
     }

@@ -28,7 +28,9 @@ impl Worker {
             return Ok(StepEnd::new(Outcome::Unchanged));
         }
         let old = self.link.boot_id();
-        let sent = self.operate("", Operation::script(REBOOT), "", "", None).await;
+        let sent = self
+            .operate("", Operation::script(REBOOT), "", "", None)
+            .await;
         match sent {
             Ok((frame, _)) if frame.status != 0 => {
                 return Ok(StepEnd::failed(Failure {
@@ -49,7 +51,9 @@ impl Worker {
         if let Err(error) = self.wait_for_return(&old).await {
             let failure = Failure {
                 cure: Some("look at its console or its power; apply again when it answers".into()),
-                ..Failure::new(format!("it was told to reboot and did not come back: {error}"))
+                ..Failure::new(format!(
+                    "it was told to reboot and did not come back: {error}"
+                ))
             };
             return Ok(StepEnd {
                 error: Some(error),
@@ -74,7 +78,10 @@ impl Worker {
                 cure: Some(
                     "the boot loader may read another file, or the firmware may override it".into(),
                 ),
-                ..Failure::new(format!("it has rebooted, but still: {}", pending.join("; ")))
+                ..Failure::new(format!(
+                    "it has rebooted, but still: {}",
+                    pending.join("; ")
+                ))
             }),
         };
         Ok(StepEnd {
@@ -142,7 +149,9 @@ impl Worker {
                     self.link.drop_connection().await;
                     last = Some(self.not_down(seconds));
                 }
-                Ok(facts) if matches!(facts.now.system_state.as_str(), "starting" | "initializing") => {
+                Ok(facts)
+                    if matches!(facts.now.system_state.as_str(), "starting" | "initializing") =>
+                {
                     last = Some(self.not_back(seconds));
                 }
                 Ok(_) => return Ok(()),

@@ -199,7 +199,12 @@ impl Report {
     /// Counts the steps.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::of(self.nodes.values().flat_map(|n| &n.steps).map(|s| &s.outcome))
+        Counts::of(
+            self.nodes
+                .values()
+                .flat_map(|n| &n.steps)
+                .map(|s| &s.outcome),
+        )
     }
 
     /// The process's exit code: the gravest of what happened.
@@ -228,7 +233,9 @@ impl Report {
             }
             for step in &node.steps {
                 match &step.outcome {
-                    Outcome::Skipped(SkipReason::Guard(_)) | Outcome::Failed(_) => codes.push(ExitCode::NodeFailed),
+                    Outcome::Skipped(SkipReason::Guard(_)) | Outcome::Failed(_) => {
+                        codes.push(ExitCode::NodeFailed)
+                    }
                     // We closed the connection ourselves: the node finishes the step and stops.
                     Outcome::Lost { .. } if self.interrupted => {}
                     Outcome::Lost { .. } => codes.push(ExitCode::NodeFailed),

@@ -28,7 +28,12 @@ const ACCESS_POLL: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Runs a step to its end, whatever that is.
-    pub(crate) async fn run_step(&mut self, step: &Step, next: Option<&Step>, moved: bool) -> StepEnd {
+    pub(crate) async fn run_step(
+        &mut self,
+        step: &Step,
+        next: Option<&Step>,
+        moved: bool,
+    ) -> StepEnd {
         match &step.work {
             Work::Resource(resource) => {
                 let (resource, step) = (resource.as_ref(), step);
@@ -65,7 +70,14 @@ impl Worker {
             Ok(seen) => seen,
             Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
         };
-        match decide(step, resource, &seen, self.ctx(), self.run.key.reveal(), moved) {
+        match decide(
+            step,
+            resource,
+            &seen,
+            self.ctx(),
+            self.run.key.reveal(),
+            moved,
+        ) {
             Decision::Unchanged => self.unchanged(step, next).await,
             Decision::Stale(what) => Ok(StepEnd::new(Outcome::Stale { what })),
             Decision::Problem(failure) => Ok(StepEnd::failed(*failure)),
@@ -81,7 +93,9 @@ impl Worker {
         };
         let operation = Operation::script(self.drop_record(name));
         let peek = next.and_then(|n| self.question(n));
-        let (frame, rest) = self.operate("", operation.clone(), "", "", peek.as_ref()).await?;
+        let (frame, rest) = self
+            .operate("", operation.clone(), "", "", peek.as_ref())
+            .await?;
         if frame.status != 0 {
             return Ok(StepEnd::failed(failed(&operation.script, &frame)));
         }
@@ -170,7 +184,9 @@ impl Worker {
             match self.link.redial().await {
                 Ok(()) => break self.take_lock(None).await,
                 // Nobody is there, yet. A refusal of somebody who is there is the answer.
-                Err(NodeError::Connect(ConnectError::Unreachable { .. })) if Instant::now() < deadline => {
+                Err(NodeError::Connect(ConnectError::Unreachable { .. }))
+                    if Instant::now() < deadline =>
+                {
                     sleep(pause).await;
                     pause = (pause * 2).min(ACCESS_BOUND / 10);
                 }
@@ -182,7 +198,9 @@ impl Worker {
             Err(error) => {
                 let failure = Failure {
                     cure: Some("reach the node in another way (console) and put it right".into()),
-                    ..Failure::new(format!("it was done, but there is no way in any more: {error}"))
+                    ..Failure::new(format!(
+                        "it was done, but there is no way in any more: {error}"
+                    ))
                 };
                 StepEnd {
                     change: end.change,
@@ -215,7 +233,10 @@ impl Worker {
             script: agent::operation(before, &operation.script, after, &then),
             payload: operation.payload,
         };
-        let frames = self.link.ask(&self.access, message, bound, "running it").await?;
+        let frames = self
+            .link
+            .ask(&self.access, message, bound, "running it")
+            .await?;
         split_first(frames, agent::OP).ok_or_else(|| self.garbage("no word of how it went"))
     }
 
@@ -347,7 +368,10 @@ mod tests {
         let table = "    1     0 /sbin/init\n   50     1 /bin/sh -c umask 022; cd /; LC_ALL=C\n   51    50 /bin/sh -c umask 022; cd /; LC_ALL=C\n  100    51 apt-get -y install k3s\n  101   100 /usr/bin/dpkg --configure -a\n  200     1 sshd\n";
         assert_eq!(
             below(50, table),
-            ["apt-get -y install k3s (100)", "/usr/bin/dpkg --configure -a (101)"]
+            [
+                "apt-get -y install k3s (100)",
+                "/usr/bin/dpkg --configure -a (101)"
+            ]
         );
     }
 }

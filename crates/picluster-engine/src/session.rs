@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use picluster_model::NodeName;
 use picluster_model::secret::Secret;
-use picluster_resource::{Frame, Payload};
 use picluster_resource::frame::FrameReader;
 use picluster_resource::shell::quote;
+use picluster_resource::{Frame, Payload};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 
@@ -81,12 +81,19 @@ impl Tail {
                 bytes.drain(..surplus);
             }
             self.bell.notify_one();
-            let forward = self.forward.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let forward = self
+                .forward
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             if let Some(forward) = forward {
                 let _ = forward.send(buffer[..n].to_vec()).await;
             }
         }
-        self.forward.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.forward
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 }
 
@@ -236,7 +243,11 @@ impl Agent {
         if payload.is_empty() {
             head.push_str(&message.script);
         }
-        let script: &[u8] = if payload.is_empty() { &[] } else { message.script.as_bytes() };
+        let script: &[u8] = if payload.is_empty() {
+            &[]
+        } else {
+            message.script.as_bytes()
+        };
         let sent = (head.len() + payload.len() + script.len()) as u64;
         let before = self.frames.read;
         let (stdin, frames, hello) = (&mut self.stdin, &mut self.frames, &mut self.hello);
@@ -273,7 +284,10 @@ impl Agent {
     }
 
     /// Turns a login user's agent into root's where sudo wants a password.
-    pub(crate) async fn sudo(&mut self, password: Option<&Secret<String>>) -> Result<(), SudoError> {
+    pub(crate) async fn sudo(
+        &mut self,
+        password: Option<&Secret<String>>,
+    ) -> Result<(), SudoError> {
         let line = agent::become_root_with_password();
         if self.hello.is_none() {
             // The login user's agent speaks first; its hello must not be taken for root's.
@@ -349,9 +363,14 @@ impl Agent {
         // Sent as a message, because a command line may hold newlines.
         let script = format!("exec /bin/sh -c {} </dev/null", quote(command));
         let line = format!("{}{script}", agent::header(script.len(), 0));
-        self.tally.count(&self.node, |c| c.bytes_out += line.len() as u64);
+        self.tally
+            .count(&self.node, |c| c.bytes_out += line.len() as u64);
         let (tx, stderr) = mpsc::channel(16);
-        *self.stderr.forward.lock().unwrap_or_else(PoisonError::into_inner) = Some(tx);
+        *self
+            .stderr
+            .forward
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tx);
         self.send(line.as_bytes()).await;
         Streaming {
             rest: self.frames.reader.rest().to_vec(),
@@ -398,7 +417,12 @@ async fn answer(
 /// sudo's words for a password it did not take (we speak to it in `LC_ALL=C`).
 fn refused(stderr: &str) -> bool {
     let text = stderr.to_ascii_lowercase();
-    ["try again", "incorrect password", "authentication failed", "incorrect authentication"]
-        .iter()
-        .any(|words| text.contains(words))
+    [
+        "try again",
+        "incorrect password",
+        "authentication failed",
+        "incorrect authentication",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
 }

@@ -26,7 +26,13 @@ pub(crate) async fn exec(
         (true, RootAccess::SudoPassword) => {
             let agent = link.separate_root(access).await?;
             let program = agent.become_program(command).await;
-            let exit = pump(program.rest, program.stdout, Err(program.stderr), sink, program.exit);
+            let exit = pump(
+                program.rest,
+                program.stdout,
+                Err(program.stderr),
+                sink,
+                program.exit,
+            );
             return Ok(exit.await);
         }
         (true, RootAccess::None) => {
@@ -40,7 +46,13 @@ pub(crate) async fn exec(
     };
     let mut session = link.start(&line).await?;
     let _ = session.stdin.shutdown().await;
-    let exit = pump(Vec::new(), session.stdout, Ok(session.stderr), sink, session.exit);
+    let exit = pump(
+        Vec::new(),
+        session.stdout,
+        Ok(session.stderr),
+        sink,
+        session.exit,
+    );
     Ok(exit.await)
 }
 

@@ -261,7 +261,9 @@ impl NodeSpec {
             "the stand-in of cloud-init works on nodes made of namespaces only; switch it off for a virtual machine"
                 .to_owned()
         } else if memory_mib < 256 {
-            format!("{memory_mib} MiB of memory are too few for a virtual machine; give it 256 or more")
+            format!(
+                "{memory_mib} MiB of memory are too few for a virtual machine; give it 256 or more"
+            )
         } else if self.disk_mib.is_some_and(|m| m < 1024) {
             "a virtual machine's card needs a `disk_mib` of 1024 or more".to_owned()
         } else {

@@ -150,7 +150,14 @@ mod tests {
             let addr: StepAddr = text.parse().expect("valid");
             assert_eq!(addr.to_string(), text);
         }
-        for text in ["", "pi", "pi/role", "pi/role/kind", "PI/role/kind[x]", "pi/role/[x]"] {
+        for text in [
+            "",
+            "pi",
+            "pi/role",
+            "pi/role/kind",
+            "PI/role/kind[x]",
+            "pi/role/[x]",
+        ] {
             assert!(text.parse::<StepAddr>().is_err(), "{text}");
         }
     }
@@ -172,7 +179,11 @@ mod tests {
             ("*/file[/etc/hosts]", true),
             ("*/unit[*]", false),
         ] {
-            assert_eq!(AddrPattern::new(pattern).matches(&addr), expected, "{pattern}");
+            assert_eq!(
+                AddrPattern::new(pattern).matches(&addr),
+                expected,
+                "{pattern}"
+            );
         }
     }
 }

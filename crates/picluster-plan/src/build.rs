@@ -229,7 +229,11 @@ impl<'a> Workbench<'a> {
                 host_key: self.observed.host_key.clone(),
             },
             unchanged: u32::try_from(settled).unwrap_or(u32::MAX),
-            problems: self.items.iter().filter_map(|i| i.problem.clone()).collect(),
+            problems: self
+                .items
+                .iter()
+                .filter_map(|i| i.problem.clone())
+                .collect(),
         }
     }
 
@@ -290,10 +294,9 @@ impl<'a> Workbench<'a> {
             }
             // Two resources that edit one file do so in the order they are declared.
             for token in &provided[i] {
-                if let (Token::Path(_), Some(j)) = (
-                    token,
-                    (0..i).rev().find(|j| provided[*j].contains(token)),
-                ) {
+                if let (Token::Path(_), Some(j)) =
+                    (token, (0..i).rev().find(|j| provided[*j].contains(token)))
+                {
                     self.order.edge(j, i);
                 }
             }
@@ -315,18 +318,22 @@ impl<'a> Workbench<'a> {
         for at in 0..self.sorted.len() {
             let i = self.sorted[at];
             let before = self.order.all_before(i);
-            if let Some(stop) = before.iter().copied().find(|j| self.items[*j].problem.is_some()) {
+            if let Some(stop) = before
+                .iter()
+                .copied()
+                .find(|j| self.items[*j].problem.is_some())
+            {
                 let addr = self.items[i].addr.clone();
                 if let Some(problem) = &mut self.items[stop].problem {
                     problem.skipped.push(addr);
                 }
                 continue;
             }
-            match self.items[i]
-                .resource
-                .queries(self.ctx)
-                .and_then(|_| self.items[i].resource.observe(&self.observed.answers, self.ctx))
-            {
+            match self.items[i].resource.queries(self.ctx).and_then(|_| {
+                self.items[i]
+                    .resource
+                    .observe(&self.observed.answers, self.ctx)
+            }) {
                 Err(diagnosis) => {
                     self.items[i].problem = Some(Problem {
                         addr: Some(self.items[i].addr.clone()),
@@ -346,8 +353,12 @@ impl<'a> Workbench<'a> {
                     if let (Some(token), false) = (missing, brought) {
                         self.items[i].problem = Some(Problem {
                             addr: Some(self.items[i].addr.clone()),
-                            what: format!("{token} does not exist, and nothing in the plan makes it"),
-                            cure: Some("declare it in a role of this node, before this entry".into()),
+                            what: format!(
+                                "{token} does not exist, and nothing in the plan makes it"
+                            ),
+                            cure: Some(
+                                "declare it in a role of this node, before this entry".into(),
+                            ),
                             skipped: Vec::new(),
                         });
                     } else if let Diff::Change(change) =
@@ -395,7 +406,10 @@ impl<'a> Workbench<'a> {
                         && self.items[j].change.is_some()
                         && self.items[j].resource.provides().contains(&reaction.on)
                     {
-                        let mark = self.items[j].marks.entry(reaction.unit.clone()).or_default();
+                        let mark = self.items[j]
+                            .marks
+                            .entry(reaction.unit.clone())
+                            .or_default();
                         *mark |= reaction.restart;
                         inputs.push(reaction.on.clone());
                     }
@@ -434,10 +448,11 @@ impl<'a> Workbench<'a> {
             .collect();
         for item in &mut self.items {
             // A restart that is still owed from an earlier run follows from that run's change.
-            let owed = item
-                .change
-                .as_ref()
-                .is_some_and(|c| c.fields.iter().all(|f| matches!(f.field.as_str(), "restart" | "reload")));
+            let owed = item.change.as_ref().is_some_and(|c| {
+                c.fields
+                    .iter()
+                    .all(|f| matches!(f.field.as_str(), "restart" | "reload"))
+            });
             if item.removed {
                 item.cause = Cause::Removed;
             } else if owed {
@@ -517,7 +532,11 @@ impl<'a> Workbench<'a> {
                 continue;
             };
             change = change
-                .field(&item.addr.local(), Shown::text("waiting"), Shown::text("in effect"))
+                .field(
+                    &item.addr.local(),
+                    Shown::text("waiting"),
+                    Shown::text("in effect"),
+                )
                 .because(why.clone())
                 .effect(Effect::Reboot(why));
             verify.push(item.resource.clone().into_owned());

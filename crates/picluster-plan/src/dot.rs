@@ -11,7 +11,10 @@ pub fn dot(plan: &Plan) -> String {
         "digraph plan {\n  rankdir=LR;\n  node [shape=box, fontname=\"monospace\"];\n",
     );
     for name in plan.nodes.keys() {
-        let _ = writeln!(out, "  subgraph \"cluster_{name}\" {{\n    label=\"{name}\";");
+        let _ = writeln!(
+            out,
+            "  subgraph \"cluster_{name}\" {{\n    label=\"{name}\";"
+        );
         for step in plan.steps.iter().filter(|s| &s.addr.node == name) {
             let _ = writeln!(
                 out,

@@ -23,7 +23,10 @@ pub fn fingerprint(key: &[u8], observation: &Observation) -> String {
 #[must_use]
 pub fn secrets_of(resource: &Resource) -> BTreeSet<SecretRef> {
     let mut found = BTreeSet::new();
-    mentioned(&serde_json::to_value(resource).unwrap_or_default(), &mut found);
+    mentioned(
+        &serde_json::to_value(resource).unwrap_or_default(),
+        &mut found,
+    );
     found
 }
 
@@ -78,7 +81,8 @@ mod tests {
     fn the_values_of_secrets_are_sealed_with_the_key() {
         let token = SecretRef::Env("TOKEN".into());
         let resource = file(&format!("token={}\n", token.placeholder()));
-        let values = |value: &str| SecretValues([(token.clone(), Secret::new(value.into()))].into());
+        let values =
+            |value: &str| SecretValues([(token.clone(), Secret::new(value.into()))].into());
         assert_eq!(secrets_of(&resource), BTreeSet::from([token.clone()]));
         assert_eq!(sealed(b"k", &file("plain\n"), &values("a")), None);
         let seal = sealed(b"k", &resource, &values("a"));

@@ -33,10 +33,7 @@ pub fn unfit(facts: &Facts) -> Vec<Problem> {
             "flash one of these and run the same command again",
         );
     }
-    if !matches!(
-        facts.arch.userland.as_str(),
-        "armhf" | "arm64" | "amd64"
-    ) {
+    if !matches!(facts.arch.userland.as_str(), "armhf" | "arm64" | "amd64") {
         add(
             format!(
                 "its architecture is {:?} ({}); armhf, arm64 and amd64 are supported",

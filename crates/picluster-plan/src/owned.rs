@@ -14,7 +14,8 @@ use crate::plan::RecordAction;
 pub const DIR: &str = "/var/lib/picluster/owned";
 
 /// The question that reads all records: one line of JSON each.
-pub const PROBE: &str = "# ownership records\nset -- /var/lib/picluster/owned/*.json\n[ ! -e \"$1\" ] || cat \"$@\"";
+pub const PROBE: &str =
+    "# ownership records\nset -- /var/lib/picluster/owned/*.json\n[ ! -e \"$1\" ] || cat \"$@\"";
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +32,10 @@ pub struct Record {
 /// from one role to another keeps its record.
 #[must_use]
 pub fn file_name(kind: &str, key: &str) -> String {
-    format!("{}.json", &sha256_hex(format!("{kind}[{key}]").as_bytes())[..32])
+    format!(
+        "{}.json",
+        &sha256_hex(format!("{kind}[{key}]").as_bytes())[..32]
+    )
 }
 
 /// Digest of a desired state. Secrets are placeholders in it.

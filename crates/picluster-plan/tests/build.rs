@@ -42,7 +42,11 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
     let find = |path: &str| present.iter().find(|(p, _, _)| *p == path);
     let state = |kind| PathState {
         kind,
-        mode: if kind == PathKind::Directory { 0o755 } else { 0o644 },
+        mode: if kind == PathKind::Directory {
+            0o755
+        } else {
+            0o644
+        },
         owner: "root".into(),
         group: "root".into(),
         size: 1,
@@ -51,18 +55,32 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
     for query in queries {
         let answer = match query {
             Query::Path(path) => Answer::Path(find(path.as_str()).map(|(_, kind, _)| state(*kind))),
-            Query::Content { path, .. } => Answer::Content(find(path.as_str()).map(|(_, _, text)| ContentState {
-                sha256: picluster_resource::program::sha256_hex(text.as_bytes()),
-                text: Some((*text).to_owned()),
-            })),
-            Query::Text(path) => Answer::Text(find(path.as_str()).map(|(_, _, text)| (*text).to_owned())),
+            Query::Content { path, .. } => {
+                Answer::Content(find(path.as_str()).map(|(_, _, text)| ContentState {
+                    sha256: picluster_resource::program::sha256_hex(text.as_bytes()),
+                    text: Some((*text).to_owned()),
+                }))
+            }
+            Query::Text(path) => {
+                Answer::Text(find(path.as_str()).map(|(_, _, text)| (*text).to_owned()))
+            }
             Query::Fragment(text) if text == owned::PROBE => Answer::Fragment {
                 status: 0,
-                stdout: find("records").map(|(_, _, t)| (*t).to_owned()).unwrap_or_default(),
+                stdout: find("records")
+                    .map(|(_, _, t)| (*t).to_owned())
+                    .unwrap_or_default(),
             },
-            Query::Fragment(_) => Answer::Fragment { status: 0, stdout: String::new() },
+            Query::Fragment(_) => Answer::Fragment {
+                status: 0,
+                stdout: String::new(),
+            },
             Query::Unit(name) => Answer::Unit(UnitState {
-                load: if find(name).is_some() { "loaded" } else { "not-found" }.into(),
+                load: if find(name).is_some() {
+                    "loaded"
+                } else {
+                    "not-found"
+                }
+                .into(),
                 active: "active".into(),
                 sub: "running".into(),
                 file: "enabled".into(),
@@ -78,7 +96,10 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
 fn plan_of(items: Vec<Declared>, present: &[(&str, PathKind, &str)]) -> Plan {
     let facts = Facts::default();
     let secrets = SecretValues::default();
-    let ctx = Ctx { facts: &facts, secrets: &secrets };
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
     let mut all = questions(&items, ctx);
     let first = answer(&all, present);
     all.extend(removal_questions(&items, &first, ctx));
@@ -113,10 +134,16 @@ fn directory(path: &str) -> Resource {
 #[test]
 fn a_file_waits_for_its_directory_though_declared_before_it() {
     let plan = plan_of(
-        vec![declared(file("/srv/app/conf", "x\n")), declared(directory("/srv/app"))],
+        vec![
+            declared(file("/srv/app/conf", "x\n")),
+            declared(directory("/srv/app")),
+        ],
         &[("/srv", PathKind::Directory, "")],
     );
-    assert_eq!(addrs(&plan), ["base/directory[/srv/app]", "base/file[/srv/app/conf]"]);
+    assert_eq!(
+        addrs(&plan),
+        ["base/directory[/srv/app]", "base/file[/srv/app/conf]"]
+    );
     assert_eq!(plan.steps[1].needs, [plan.steps[0].addr.clone()]);
     assert_eq!(plan.steps[1].moved_by, [plan.steps[0].addr.clone()]);
 }
@@ -125,8 +152,14 @@ fn a_file_waits_for_its_directory_though_declared_before_it() {
 fn what_is_as_desired_is_no_step_and_the_same_inputs_give_the_same_bytes() {
     let make = || {
         plan_of(
-            vec![declared(file("/etc/a", "a\n")), declared(file("/etc/b", "b\n"))],
-            &[("/etc", PathKind::Directory, ""), ("/etc/a", PathKind::File, "a\n")],
+            vec![
+                declared(file("/etc/a", "a\n")),
+                declared(file("/etc/b", "b\n")),
+            ],
+            &[
+                ("/etc", PathKind::Directory, ""),
+                ("/etc/a", PathKind::File, "a\n"),
+            ],
         )
     };
     let plan = make();
@@ -154,7 +187,10 @@ fn drift_intent_and_news_are_told_apart_by_the_record() {
             .cause
     };
     let line = |resource: &Resource| {
-        format!("{}\n", serde_json::to_string(&Record::of("base/file[/etc/a]", resource)).expect("json"))
+        format!(
+            "{}\n",
+            serde_json::to_string(&Record::of("base/file[/etc/a]", resource)).expect("json")
+        )
     };
     assert_eq!(present(""), Cause::New);
     assert_eq!(present(&line(&wanted)), Cause::Drift);
@@ -189,10 +225,21 @@ fn a_barrier_stands_between_before_and_behind() {
     let mut middle = declared(file("/etc/m", "m\n"));
     middle.barrier = true;
     let plan = plan_of(
-        vec![declared(file("/etc/a", "a\n")), middle, declared(file("/etc/z", "z\n"))],
+        vec![
+            declared(file("/etc/a", "a\n")),
+            middle,
+            declared(file("/etc/z", "z\n")),
+        ],
         &[("/etc", PathKind::Directory, "")],
     );
-    assert_eq!(addrs(&plan), ["base/file[/etc/a]", "base/file[/etc/m]", "base/file[/etc/z]"]);
+    assert_eq!(
+        addrs(&plan),
+        [
+            "base/file[/etc/a]",
+            "base/file[/etc/m]",
+            "base/file[/etc/z]"
+        ]
+    );
     assert_eq!(plan.steps[2].needs.len(), 2);
 }
 
@@ -207,7 +254,13 @@ fn a_circle_is_named_and_stops_that_node_only() {
     let NodeState::Blocked { problems } = &plan.nodes.values().next().expect("one").state else {
         panic!("not blocked");
     };
-    assert!(problems[0].what.contains("base/file[/etc/a] -> base/file[/etc/b]"), "{}", problems[0].what);
+    assert!(
+        problems[0]
+            .what
+            .contains("base/file[/etc/a] -> base/file[/etc/b]"),
+        "{}",
+        problems[0].what
+    );
 }
 
 #[test]
@@ -215,8 +268,15 @@ fn a_problem_skips_what_depends_on_it_and_nothing_else() {
     let mut dependent = declared(file("/etc/b", "b\n"));
     dependent.needs = vec!["file[/etc/a]".into()];
     let plan = plan_of(
-        vec![declared(file("/etc/a", "a\n")), dependent, declared(file("/etc/c", "c\n"))],
-        &[("/etc", PathKind::Directory, ""), ("/etc/a", PathKind::Directory, "")],
+        vec![
+            declared(file("/etc/a", "a\n")),
+            dependent,
+            declared(file("/etc/c", "c\n")),
+        ],
+        &[
+            ("/etc", PathKind::Directory, ""),
+            ("/etc/a", PathKind::Directory, ""),
+        ],
     );
     assert_eq!(addrs(&plan), ["base/file[/etc/c]"]);
     let node = plan.nodes.values().next().expect("one");
@@ -227,13 +287,29 @@ fn a_problem_skips_what_depends_on_it_and_nothing_else() {
 
 #[test]
 fn a_unit_takes_up_what_changes_beneath_it() {
-    let unit = resource(serde_json::json!({"unit": {"name": "ssh.service", "active": true, "restart_on": ["/etc/ssh/x.conf"]}}));
-    let plan = plan_of(
-        vec![declared(unit), declared(file("/etc/ssh/x.conf", "Port 22\n"))],
-        &[("/etc/ssh", PathKind::Directory, ""), ("ssh.service", PathKind::File, "")],
+    let unit = resource(
+        serde_json::json!({"unit": {"name": "ssh.service", "active": true, "restart_on": ["/etc/ssh/x.conf"]}}),
     );
-    assert_eq!(addrs(&plan), ["base/file[/etc/ssh/x.conf]", "base/unit[ssh.service]"]);
+    let plan = plan_of(
+        vec![
+            declared(unit),
+            declared(file("/etc/ssh/x.conf", "Port 22\n")),
+        ],
+        &[
+            ("/etc/ssh", PathKind::Directory, ""),
+            ("ssh.service", PathKind::File, ""),
+        ],
+    );
+    assert_eq!(
+        addrs(&plan),
+        ["base/file[/etc/ssh/x.conf]", "base/unit[ssh.service]"]
+    );
     assert_eq!(plan.steps[0].marks, [("ssh.service".to_owned(), true)]);
     assert_eq!(plan.steps[1].cause, Cause::Follows);
-    assert!(plan.steps[1].change.effects.contains(&Effect::Restart("ssh.service".into())));
+    assert!(
+        plan.steps[1]
+            .change
+            .effects
+            .contains(&Effect::Restart("ssh.service".into()))
+    );
 }

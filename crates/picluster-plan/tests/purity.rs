@@ -23,9 +23,13 @@ fn resource(kind: u8, n: u8) -> Resource {
         1 => json!({"directory": {"path": format!("/etc/x{n}")}}),
         2 => json!({"file": {"path": format!("/etc/secret{n}"), "content": token}}),
         3 => json!({"link": {"path": format!("/etc/l{n}"), "target": format!("/etc/x{n}/conf")}}),
-        4 => json!({"unit": {"name": format!("u{n}.service"), "active": true, "restart_on": [format!("/etc/x{n}/conf")]}}),
+        4 => {
+            json!({"unit": {"name": format!("u{n}.service"), "active": true, "restart_on": [format!("/etc/x{n}/conf")]}})
+        }
         5 => json!({"line": {"path": "/etc/lines", "line": format!("line {n}")}}),
-        _ => json!({"command": {"name": format!("c{n}"), "run": "true", "creates": format!("/srv/c{n}")}}),
+        _ => {
+            json!({"command": {"name": format!("c{n}"), "run": "true", "creates": format!("/srv/c{n}")}})
+        }
     };
     serde_json::from_value(value).expect("a resource")
 }
@@ -54,17 +58,31 @@ fn cases() -> impl Strategy<Value = Case> {
         proptest::collection::vec(any::<u8>(), 32),
         proptest::collection::vec((0..4_u8, 0..6_u8), 0..5),
     )
-        .prop_map(|(items, dice, records)| Case { items, dice, records })
+        .prop_map(|(items, dice, records)| Case {
+            items,
+            dice,
+            records,
+        })
 }
 
 fn answer(query: &Query, die: u8, records: &str) -> Answer {
     let there = !die.is_multiple_of(3);
     match query {
         Query::Path(path) => {
-            let directory = path.as_str() == "/etc" || path.as_str() == "/srv" || !path.as_str().contains("conf") && path.as_str().contains('x');
+            let directory = path.as_str() == "/etc"
+                || path.as_str() == "/srv"
+                || !path.as_str().contains("conf") && path.as_str().contains('x');
             Answer::Path((there || path.as_str().len() == 4).then(|| PathState {
-                kind: if directory { PathKind::Directory } else { PathKind::File },
-                mode: if directory { 0o755 } else { 0o600 + u32::from(die % 2) * 0o44 },
+                kind: if directory {
+                    PathKind::Directory
+                } else {
+                    PathKind::File
+                },
+                mode: if directory {
+                    0o755
+                } else {
+                    0o600 + u32::from(die % 2) * 0o44
+                },
                 owner: "root".into(),
                 group: "root".into(),
                 size: 2,
@@ -78,13 +96,24 @@ fn answer(query: &Query, die: u8, records: &str) -> Answer {
         Query::Link(_) => Answer::Link(there.then(|| "/elsewhere".into())),
         Query::Unit(_) => Answer::Unit(UnitState {
             load: if there { "loaded" } else { "not-found" }.into(),
-            active: if die.is_multiple_of(2) { "active" } else { "inactive" }.into(),
+            active: if die.is_multiple_of(2) {
+                "active"
+            } else {
+                "inactive"
+            }
+            .into(),
             sub: "running".into(),
             file: "enabled".into(),
             ..UnitState::default()
         }),
-        Query::Fragment(text) if text == owned::PROBE => Answer::Fragment { status: 0, stdout: records.into() },
-        Query::Fragment(_) => Answer::Fragment { status: u32::from(die % 2), stdout: String::new() },
+        Query::Fragment(text) if text == owned::PROBE => Answer::Fragment {
+            status: 0,
+            stdout: records.into(),
+        },
+        Query::Fragment(_) => Answer::Fragment {
+            status: u32::from(die % 2),
+            stdout: String::new(),
+        },
         other => panic!("no answer prepared for {other}"),
     }
 }
@@ -92,16 +121,29 @@ fn answer(query: &Query, die: u8, records: &str) -> Answer {
 /// All of it from the start: values, maps and plan are made anew.
 fn bytes(case: &Case, key: &[u8]) -> String {
     let mut secrets = SecretValues::default();
-    secrets.0.insert(SecretRef::Env("TOKEN".into()), Secret::new("s3cret".into()));
+    secrets
+        .0
+        .insert(SecretRef::Env("TOKEN".into()), Secret::new("s3cret".into()));
     let facts = Facts::default();
-    let ctx = Ctx { facts: &facts, secrets: &secrets };
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
     let mut nodes = BTreeMap::new();
     for name in ["pi-1", "pi-2"] {
         let node = NodeName::new(name).expect("valid");
-        let resources: Vec<Resource> = case.items.iter().map(|(kind, n, ..)| resource(*kind, *n)).collect();
-        let names: Vec<String> = resources.iter().map(|r| format!("{}[{}]", r.kind(), r.key())).collect();
+        let resources: Vec<Resource> = case
+            .items
+            .iter()
+            .map(|(kind, n, ..)| resource(*kind, *n))
+            .collect();
+        let names: Vec<String> = resources
+            .iter()
+            .map(|r| format!("{}[{}]", r.kind(), r.key()))
+            .collect();
         let mut declared: Vec<Declared> = Vec::new();
-        for (i, (resource, (_, _, barrier, need))) in resources.iter().zip(&case.items).enumerate() {
+        for (i, (resource, (_, _, barrier, need))) in resources.iter().zip(&case.items).enumerate()
+        {
             if names[..i].contains(&names[i]) {
                 continue;
             }
@@ -114,7 +156,11 @@ fn bytes(case: &Case, key: &[u8]) -> String {
                 },
                 resource: resource.clone(),
                 id: None,
-                needs: need.iter().filter(|_| i > 0).map(|n| names[n.index(i)].clone()).collect(),
+                needs: need
+                    .iter()
+                    .filter(|_| i > 0)
+                    .map(|n| names[n.index(i)].clone())
+                    .collect(),
                 barrier: *barrier,
                 span: None,
             });
@@ -124,7 +170,10 @@ fn bytes(case: &Case, key: &[u8]) -> String {
             .iter()
             .map(|(kind, n)| {
                 let resource = resource(*kind, *n);
-                let record = Record::of(&format!("base/{}[{}]", resource.kind(), resource.key()), &resource);
+                let record = Record::of(
+                    &format!("base/{}[{}]", resource.kind(), resource.key()),
+                    &resource,
+                );
                 serde_json::to_string(&record).expect("json") + "\n"
             })
             .collect();
@@ -133,7 +182,10 @@ fn bytes(case: &Case, key: &[u8]) -> String {
         let mut take = |queries: Vec<Query>, answers: &mut Answers| {
             for query in queries {
                 let die = *dice.next().unwrap_or(&0);
-                answers.0.entry(query.clone()).or_insert_with(|| answer(&query, die, &records));
+                answers
+                    .0
+                    .entry(query.clone())
+                    .or_insert_with(|| answer(&query, die, &records));
             }
         };
         take(questions(&declared, ctx), &mut answers);
@@ -182,7 +234,10 @@ fn digests_in_a_plan_are_worth_nothing_without_the_key() {
     };
     let digests = |key: &[u8]| -> Vec<String> {
         let plan: picluster_plan::Plan = serde_json::from_str(&bytes(&case, key)).expect("a plan");
-        plan.steps.iter().flat_map(|s| s.recorded.clone().into_iter().chain(s.secrets.clone())).collect()
+        plan.steps
+            .iter()
+            .flat_map(|s| s.recorded.clone().into_iter().chain(s.secrets.clone()))
+            .collect()
     };
     let (mine, others) = (digests(KEY), digests(b"another key"));
     // Two observations and a secret, on each of two nodes.

@@ -52,9 +52,7 @@ impl FrameReader {
     /// [`FrameError`] when the stream is not made of frames.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(eol) = self.buffer.iter().position(|b| *b == b'\n') else {
-            return if self.buffer.len() > 200
-                || self.buffer.first().is_some_and(|b| *b != b'@')
-            {
+            return if self.buffer.len() > 200 || self.buffer.first().is_some_and(|b| *b != b'@') {
                 Err(self.garbage())
             } else {
                 Ok(None)

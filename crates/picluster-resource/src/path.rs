@@ -30,7 +30,11 @@ impl NodePath {
                     .split('/')
                     .all(|part| !part.is_empty() && part != "." && part != "..")
                 && !text.contains(['\n', '\0', '\\']));
-        if clean { Ok(Self(text)) } else { Err(PathError(text)) }
+        if clean {
+            Ok(Self(text))
+        } else {
+            Err(PathError(text))
+        }
     }
 
     /// The path as text.

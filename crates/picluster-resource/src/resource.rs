@@ -13,9 +13,14 @@ use crate::token::{Reaction, Token};
 /// Secrets in fields that cannot keep them.
 fn misplaced_secrets(body: &Yaml, allowed: &[&str]) -> Vec<Diagnostic> {
     fn holds_secret(value: &Yaml) -> bool {
-        value.as_str().is_some_and(|text| SecretText::from(text).is_sensitive())
+        value
+            .as_str()
+            .is_some_and(|text| SecretText::from(text).is_sensitive())
             || value.items().iter().any(holds_secret)
-            || value.entries().iter().any(|(_, _, value)| holds_secret(value))
+            || value
+                .entries()
+                .iter()
+                .any(|(_, _, value)| holds_secret(value))
     }
     body.entries()
         .iter()
@@ -26,7 +31,10 @@ fn misplaced_secrets(body: &Yaml, allowed: &[&str]) -> Vec<Diagnostic> {
             } else {
                 format!("only `{}` can", allowed.join("`, `"))
             };
-            Diagnostic::new(format!("`{name}` cannot hold a secret; {fields}"), &value.span)
+            Diagnostic::new(
+                format!("`{name}` cannot hold a secret; {fields}"),
+                &value.span,
+            )
         })
         .collect()
 }

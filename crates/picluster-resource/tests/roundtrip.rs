@@ -460,7 +460,11 @@ fn numbers_of_the_kernel_are_read_whole() {
     let wanted = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
     for shell in shells() {
         let answers = ask(&shell, vec![Query::Sysctl(key.into())]);
-        assert_eq!(answers.sysctl(key).unwrap(), Some(wanted.trim()), "{shell:?}");
+        assert_eq!(
+            answers.sysctl(key).unwrap(),
+            Some(wanted.trim()),
+            "{shell:?}"
+        );
     }
 }
 

@@ -25,7 +25,12 @@ pub struct Cli {
 }
 
 /// Version, with the commit where one is known.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PICLUSTER_COMMIT"), ")");
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("PICLUSTER_COMMIT"),
+    ")"
+);
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -176,7 +181,12 @@ pub struct FactsArgs {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// The inventory
-    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "INVENTORY",
+        default_value = "inventory.yaml"
+    )]
     pub inventory: PathBuf,
     #[command(flatten)]
     /// How nodes are met.
@@ -200,7 +210,12 @@ pub struct ExplainArgs {
     /// The variable, or ROLE.PARAMETER
     pub var: String,
     /// The inventory
-    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "INVENTORY",
+        default_value = "inventory.yaml"
+    )]
     pub inventory: PathBuf,
 }
 
@@ -210,7 +225,12 @@ pub struct ForgetKeyArgs {
     /// The node
     pub node: String,
     /// The inventory
-    #[arg(long, short, value_name = "INVENTORY", default_value = "inventory.yaml")]
+    #[arg(
+        long,
+        short,
+        value_name = "INVENTORY",
+        default_value = "inventory.yaml"
+    )]
     pub inventory: PathBuf,
     /// Do not ask
     #[arg(long, short)]
@@ -242,7 +262,9 @@ pub enum LabVerb {
     /// Boot one node per node of the inventory, with the same names and addresses
     Up(LabUp),
     /// Run picluster inside the lab: lab run INVENTORY -- apply
-    #[command(after_help = "Example:\n  picluster lab run inventory.yaml -- plan --detailed-exitcode")]
+    #[command(
+        after_help = "Example:\n  picluster lab run inventory.yaml -- plan --detailed-exitcode"
+    )]
     Run(LabRun),
     /// Up, plan, apply, second apply must be empty, down: a verdict about the inventory
     Rehearse(LabRehearse),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picluster_engine::run::Access;
+use picluster_model::NodeName;
 use picluster_model::inventory::{Node, Project};
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::ssh::{Jump, SshConfigUse, SudoPassword};
-use picluster_model::NodeName;
 use picluster_resource::facts::RootAccess;
 use picluster_ssh::{
     AcceptNew, Hop, HostKeyPolicy, Limits, PinName, PinStore, PublicKey, RefuseNew, SshConnector,
@@ -24,9 +24,14 @@ use crate::store::Store;
 ///
 /// # Errors
 /// When the pins cannot be read.
-pub fn connector(project: &Project, store: &Store, meeting: &Meeting) -> Result<SshConnector, Failure> {
+pub fn connector(
+    project: &Project,
+    store: &Store,
+    meeting: &Meeting,
+) -> Result<SshConnector, Failure> {
     let pins = Arc::new(PinStore::open(store.root()).map_err(|e| {
-        Failure::usage(e.to_string()).hint("no node was contacted; mend or move that file, then run the same command again")
+        Failure::usage(e.to_string())
+            .hint("no node was contacted; mend or move that file, then run the same command again")
     })?);
     let targets: BTreeMap<NodeName, Target> = project
         .inventory
@@ -48,7 +53,13 @@ pub fn connector(project: &Project, store: &Store, meeting: &Meeting) -> Result<
         dials: meeting.nodes_at_once.clamp(1, 1000),
         ..Limits::default()
     };
-    Ok(SshConnector::new(targets, pins, policy, Arc::new(Person), limits))
+    Ok(SshConnector::new(
+        targets,
+        pins,
+        policy,
+        Arc::new(Person),
+        limits,
+    ))
 }
 
 /// A host key written in the inventory is pinned before the first contact.
@@ -61,8 +72,11 @@ fn seed_pin(node: &Node, pins: &PinStore) -> Result<(), Failure> {
         return Ok(());
     }
     let key = PublicKey::from_openssh(text).map_err(|e| {
-        Failure::usage(format!("{}: {}: host_key is no public key: {e}", node.span, node.name))
-            .hint("no node was contacted; it looks like `ssh-ed25519 AAAA…`")
+        Failure::usage(format!(
+            "{}: {}: host_key is no public key: {e}",
+            node.span, node.name
+        ))
+        .hint("no node was contacted; it looks like `ssh-ed25519 AAAA…`")
     })?;
     pins.add(&name, &key, "written in the inventory")
         .map_err(|e| Failure::usage(e.to_string()))
@@ -120,10 +134,21 @@ pub fn access(
             (_, RootAccess::IsRoot | RootAccess::Sudo | RootAccess::None) => None,
             (SudoPassword::Secret(reference), _) => secrets.0.get(reference).cloned(),
             (SudoPassword::Ask | SudoPassword::None, RootAccess::SudoPassword) => asked
-                .get_or_insert_with(|| ask::hidden(&format!("sudo password for {}: ", project.inventory.cluster)))
+                .get_or_insert_with(|| {
+                    ask::hidden(&format!(
+                        "sudo password for {}: ",
+                        project.inventory.cluster
+                    ))
+                })
                 .clone(),
         };
-        access.insert(node.name.clone(), Access { root: *root, password });
+        access.insert(
+            node.name.clone(),
+            Access {
+                root: *root,
+                password,
+            },
+        );
     }
     access
 }

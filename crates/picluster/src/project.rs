@@ -24,11 +24,17 @@ pub fn load(path: &Path) -> Result<Project, Failure> {
 /// When it names none.
 pub fn nodes_matching<'a>(project: &'a Project, pattern: &str) -> Result<Vec<&'a Node>, Failure> {
     let wanted = |node: &Node| {
-        pattern.split(',').map(str::trim).any(|p| {
-            glob(p, node.name.as_str()) || node.groups.iter().any(|g| glob(p, g.as_str()))
-        })
+        pattern
+            .split(',')
+            .map(str::trim)
+            .any(|p| glob(p, node.name.as_str()) || node.groups.iter().any(|g| glob(p, g.as_str())))
     };
-    let nodes: Vec<&Node> = project.inventory.nodes.values().filter(|n| wanted(n)).collect();
+    let nodes: Vec<&Node> = project
+        .inventory
+        .nodes
+        .values()
+        .filter(|n| wanted(n))
+        .collect();
     if nodes.is_empty() {
         let names: Vec<&str> = project
             .inventory
@@ -41,7 +47,11 @@ pub fn nodes_matching<'a>(project: &'a Project, pattern: &str) -> Result<Vec<&'a
             Failure::usage(format!("{pattern:?} names no node and no group")).hint(format!(
                 "the inventory has {}{}",
                 names.join(", "),
-                if project.inventory.nodes.len() > 8 { ", …" } else { "" }
+                if project.inventory.nodes.len() > 8 {
+                    ", …"
+                } else {
+                    ""
+                }
             )),
         );
     }

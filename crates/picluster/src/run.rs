@@ -16,14 +16,21 @@ use crate::{show, verbs};
 pub fn run() -> ProcessExit {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     // The lab starts this very program inside its namespaces.
-    if args.get(1).is_some_and(|a| a == picluster_lab::INTERNAL_ARGUMENT) {
+    if args
+        .get(1)
+        .is_some_and(|a| a == picluster_lab::INTERNAL_ARGUMENT)
+    {
         return picluster_lab::internal_main(&args[2..]);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            let code = if e.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            let code = if e.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Done
+            };
             return ProcessExit::from(code.number());
         }
     };
@@ -42,7 +49,11 @@ pub fn run() -> ProcessExit {
         Verb::Lab(args) => verbs::lab::run(args, out, err),
     };
     let code = result.unwrap_or_else(|failure| {
-        let _ = write!(std::io::stderr().lock(), "{}", show::failure::failure(&failure, err));
+        let _ = write!(
+            std::io::stderr().lock(),
+            "{}",
+            show::failure::failure(&failure, err)
+        );
         failure.exit
     });
     ProcessExit::from(code.number())
@@ -52,7 +63,9 @@ fn logging(verbose: u8, style: Style) {
     let default = match verbose {
         0 => "off",
         1 => "picluster=info,picluster_engine=debug,picluster_ssh=debug,picluster_lab=debug",
-        _ => "picluster=trace,picluster_engine=trace,picluster_ssh=trace,picluster_lab=trace,russh=debug",
+        _ => {
+            "picluster=trace,picluster_engine=trace,picluster_ssh=trace,picluster_lab=trace,russh=debug"
+        }
     };
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
     if filter == "off" {

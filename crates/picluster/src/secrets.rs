@@ -15,7 +15,10 @@ use crate::error::Failure;
 ///
 /// # Errors
 /// Every reference without a value, with what to do, all at once.
-pub fn resolve(project: &Project, references: &BTreeSet<SecretRef>) -> Result<SecretValues, Failure> {
+pub fn resolve(
+    project: &Project,
+    references: &BTreeSet<SecretRef>,
+) -> Result<SecretValues, Failure> {
     let folder = project
         .inventory
         .path
@@ -60,9 +63,12 @@ fn identity_files() -> Vec<PathBuf> {
         return vec![PathBuf::from(path)];
     }
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let config = std::env::var_os("XDG_CONFIG_HOME")
-        .map_or_else(|| home.join(".config"), PathBuf::from);
-    vec![config.join("picluster/age.txt"), home.join(".ssh/id_ed25519")]
+    let config =
+        std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+    vec![
+        config.join("picluster/age.txt"),
+        home.join(".ssh/id_ed25519"),
+    ]
 }
 
 fn identities() -> Result<Vec<Box<dyn age::Identity>>, String> {
@@ -74,11 +80,9 @@ fn identities() -> Result<Vec<Box<dyn age::Identity>>, String> {
             continue;
         };
         if text.contains("BEGIN OPENSSH PRIVATE KEY") {
-            let key = age::ssh::Identity::from_buffer(
-                text.as_bytes(),
-                Some(path.display().to_string()),
-            )
-            .map_err(|e| format!("{}: {e}", path.display()))?;
+            let key =
+                age::ssh::Identity::from_buffer(text.as_bytes(), Some(path.display().to_string()))
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
             match key {
                 age::ssh::Identity::Unencrypted(_) => found.push(Box::new(key)),
                 _ => tried.push(format!("{} (has a passphrase)", path.display())),
@@ -131,7 +135,8 @@ fn run(folder: &Path, program: &str, args: &[String]) -> Result<String, String> 
     if !output.status.success() {
         return Err(format!("{program} ended with {}", output.status));
     }
-    String::from_utf8(output.stdout).map_err(|_| format!("{program} printed bytes that are no text"))
+    String::from_utf8(output.stdout)
+        .map_err(|_| format!("{program} printed bytes that are no text"))
 }
 
 fn sops(folder: &Path, path: &str) -> Result<String, String> {

@@ -63,7 +63,8 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(Self::cannot("read", &path, &e)),
         }
-        self.create().map_err(|e| Self::cannot("create", &self.root, &e))?;
+        self.create()
+            .map_err(|e| Self::cannot("create", &self.root, &e))?;
         let mut key = vec![0_u8; 32];
         fs::File::open("/dev/urandom")
             .and_then(|mut f| f.read_exact(&mut key))

@@ -189,7 +189,8 @@ async fn probe_all(
         let (engine, name, secrets) = (Arc::clone(engine), node.name.clone(), Arc::clone(secrets));
         let access = access.get(&name).cloned().unwrap_or_default();
         tasks.spawn(async move {
-            let observed = observe(&engine, &name, &access, &secrets, facts, host_key, declared).await;
+            let observed =
+                observe(&engine, &name, &access, &secrets, facts, host_key, declared).await;
             (name, observed)
         });
     }

@@ -33,11 +33,30 @@ fn plain() -> Style {
 fn node_errors() -> Vec<NodeError> {
     let (node, address) = (node(), String::from("192.168.2.7:22"));
     let connect = vec![
-        ConnectError::Unreachable { node: node.clone(), address: address.clone(), reason: "no route to host".into() },
-        ConnectError::HostKeyChanged { node: node.clone(), pinned: "SHA256:a".into(), presented: "SHA256:b".into() },
-        ConnectError::HostKeyUnknown { node: node.clone(), presented: "SHA256:b".into() },
-        ConnectError::Authentication { node: node.clone(), user: "pi".into(), address, reason: "publickey".into() },
-        ConnectError::Local { node: node.clone(), reason: "the key cannot be read; chmod 0600 it".into() },
+        ConnectError::Unreachable {
+            node: node.clone(),
+            address: address.clone(),
+            reason: "no route to host".into(),
+        },
+        ConnectError::HostKeyChanged {
+            node: node.clone(),
+            pinned: "SHA256:a".into(),
+            presented: "SHA256:b".into(),
+        },
+        ConnectError::HostKeyUnknown {
+            node: node.clone(),
+            presented: "SHA256:b".into(),
+        },
+        ConnectError::Authentication {
+            node: node.clone(),
+            user: "pi".into(),
+            address,
+            reason: "publickey".into(),
+        },
+        ConnectError::Local {
+            node: node.clone(),
+            reason: "the key cannot be read; chmod 0600 it".into(),
+        },
     ];
     for error in &connect {
         match error {
@@ -50,17 +69,52 @@ fn node_errors() -> Vec<NodeError> {
     }
     let mut all: Vec<NodeError> = connect.into_iter().map(NodeError::Connect).collect();
     all.extend([
-        NodeError::Host { node: node.clone(), error: HostError::Refused("no".into()) },
-        NodeError::Host { node: node.clone(), error: HostError::Disconnected("gone".into()) },
-        NodeError::Lost { node: node.clone(), stderr: "Killed".into() },
-        NodeError::Timeout { node: node.clone(), doing: "probing it".into(), seconds: 9 },
-        NodeError::Garbage { node: node.clone(), what: "hello".into() },
-        NodeError::GaveUp { node: node.clone(), what: "no room".into() },
-        NodeError::Answer { node: node.clone(), error: AnswerError { query: "path /x".into(), why: "odd".into() } },
-        NodeError::NoRoot { node: node.clone(), why: "no sudo".into() },
+        NodeError::Host {
+            node: node.clone(),
+            error: HostError::Refused("no".into()),
+        },
+        NodeError::Host {
+            node: node.clone(),
+            error: HostError::Disconnected("gone".into()),
+        },
+        NodeError::Lost {
+            node: node.clone(),
+            stderr: "Killed".into(),
+        },
+        NodeError::Timeout {
+            node: node.clone(),
+            doing: "probing it".into(),
+            seconds: 9,
+        },
+        NodeError::Garbage {
+            node: node.clone(),
+            what: "hello".into(),
+        },
+        NodeError::GaveUp {
+            node: node.clone(),
+            what: "no room".into(),
+        },
+        NodeError::Answer {
+            node: node.clone(),
+            error: AnswerError {
+                query: "path /x".into(),
+                why: "odd".into(),
+            },
+        },
+        NodeError::NoRoot {
+            node: node.clone(),
+            why: "no sudo".into(),
+        },
         NodeError::WrongPassword { node: node.clone() },
-        NodeError::Locked { node: node.clone(), holder: None, processes: vec![] },
-        NodeError::Identity { node, what: "machine id a in the plan, b now".into() },
+        NodeError::Locked {
+            node: node.clone(),
+            holder: None,
+            processes: vec![],
+        },
+        NodeError::Identity {
+            node,
+            what: "machine id a in the plan, b now".into(),
+        },
     ]);
     for error in &all {
         match error {
@@ -97,7 +151,14 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
                         | ConnectError::Authentication { .. }
                 )
         );
-        let nodes = BTreeMap::from([(node(), NodePlan { state, unchanged: 0, problems: vec![] })]);
+        let nodes = BTreeMap::from([(
+            node(),
+            NodePlan {
+                state,
+                unchanged: 0,
+                problems: vec![],
+            },
+        )]);
         let plan = Plan {
             format: 1,
             cluster: ClusterName::new("rack").unwrap(),
@@ -106,9 +167,14 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
             steps: vec![],
         };
         let shown = show::plan::plan(&plan, plain());
-        let (_, below) = shown.split_once("Not planned\n").unwrap_or_else(|| panic!("{words}: {shown}"));
+        let (_, below) = shown
+            .split_once("Not planned\n")
+            .unwrap_or_else(|| panic!("{words}: {shown}"));
         assert!(below.contains("rpi07"), "{below}");
-        assert!(!known || below.contains("next: "), "{words}: no next step in\n{below}");
+        assert!(
+            !known || below.contains("next: "),
+            "{words}: no next step in\n{below}"
+        );
     }
 }
 
@@ -116,10 +182,21 @@ fn report(end: NodeEnd, outcomes: Vec<Outcome>) -> Report {
     let steps = outcomes
         .into_iter()
         .enumerate()
-        .map(|(n, outcome)| StepReport { addr: addr(&format!("/{n}")), outcome, seconds: 0.0 })
+        .map(|(n, outcome)| StepReport {
+            addr: addr(&format!("/{n}")),
+            outcome,
+            seconds: 0.0,
+        })
         .collect();
     Report {
-        nodes: BTreeMap::from([(node(), NodeReport { end, steps, problems: vec![] })]),
+        nodes: BTreeMap::from([(
+            node(),
+            NodeReport {
+                end,
+                steps,
+                problems: vec![],
+            },
+        )]),
         interrupted: false,
         seconds: 1.0,
     }
@@ -128,25 +205,45 @@ fn report(end: NodeEnd, outcomes: Vec<Outcome>) -> Report {
 /// Everything but the table at the end, which has one row a node.
 fn failures(report: &Report) -> String {
     let text = show::recap::recap(report, AGAIN, plain());
-    text.rsplit_once("\n  rpi07  ").map_or(text.clone(), |(before, _)| format!("{before}\n"))
+    text.rsplit_once("\n  rpi07  ")
+        .map_or(text.clone(), |(before, _)| format!("{before}\n"))
 }
 
 #[test]
 fn every_step_that_was_not_done_is_named_with_the_next_step() {
     let outcomes = [
         Outcome::Failed(Box::new(Failure::new("it ended with exit status 1"))),
-        Outcome::Failed(Box::new(Failure { cure: Some("do this".into()), ..Failure::new("no") })),
-        Outcome::Lost { what: "the session ended".into() },
-        Outcome::Stale { what: "mode: 0644 -> 0600".into() },
-        Outcome::Skipped(SkipReason::Guard("server rpi08 was not reached, so rpi07 has to stay up".into())),
+        Outcome::Failed(Box::new(Failure {
+            cure: Some("do this".into()),
+            ..Failure::new("no")
+        })),
+        Outcome::Lost {
+            what: "the session ended".into(),
+        },
+        Outcome::Stale {
+            what: "mode: 0644 -> 0600".into(),
+        },
+        Outcome::Skipped(SkipReason::Guard(
+            "server rpi08 was not reached, so rpi07 has to stay up".into(),
+        )),
     ];
     for outcome in outcomes {
         let cured = matches!(&outcome, Outcome::Failed(f) if f.cure.is_some());
         let waits = Outcome::Skipped(SkipReason::Needs(addr("/0")));
         let text = failures(&report(NodeEnd::Incomplete, vec![outcome.clone(), waits]));
-        assert!(text.contains("rpi07/base/file[/0]: "), "{outcome:?}:\n{text}");
-        assert!(text.contains("not done because of it: 1 step"), "{outcome:?}:\n{text}");
-        let next = if cured { "next: do this" } else { "next: picluster apply rack.yaml" };
+        assert!(
+            text.contains("rpi07/base/file[/0]: "),
+            "{outcome:?}:\n{text}"
+        );
+        assert!(
+            text.contains("not done because of it: 1 step"),
+            "{outcome:?}:\n{text}"
+        );
+        let next = if cured {
+            "next: do this"
+        } else {
+            "next: picluster apply rack.yaml"
+        };
         assert!(text.contains(next), "{outcome:?}:\n{text}");
         // A step that only waited has no error of its own.
         assert!(!text.contains("file[/1]"), "{text}");
@@ -159,7 +256,10 @@ fn every_node_that_was_not_done_is_named_with_what_was_left_and_the_next_step() 
     let ends = [
         NodeEnd::Unreachable { reason: reason() },
         NodeEnd::IdentityChanged { reason: reason() },
-        NodeEnd::Locked { holder: None, reason: reason() },
+        NodeEnd::Locked {
+            holder: None,
+            reason: reason(),
+        },
         NodeEnd::Failed { reason: reason() },
     ];
     for end in ends {
@@ -174,17 +274,27 @@ fn every_node_that_was_not_done_is_named_with_what_was_left_and_the_next_step() 
         let left = Outcome::Skipped(SkipReason::Node(node()));
         let text = failures(&report(end.clone(), vec![left]));
         for part in ["rpi07: it has a reason", "not done: 1 step", "next: "] {
-            assert!(text.contains(part), "{end:?}: {part:?} is missing in\n{text}");
+            assert!(
+                text.contains(part),
+                "{end:?}: {part:?} is missing in\n{text}"
+            );
         }
     }
     let mut report = report(NodeEnd::Interrupted, vec![]);
     report.interrupted = true;
-    assert!(show::recap::recap(&report, AGAIN, plain()).contains("Carry on with: picluster apply rack.yaml"));
+    assert!(
+        show::recap::recap(&report, AGAIN, plain())
+            .contains("Carry on with: picluster apply rack.yaml")
+    );
 }
 
 #[test]
 fn an_error_before_any_write_says_that_nothing_was_changed() {
-    for failure in [Ended::usage("cannot do it"), Ended::with(ExitCode::Usage, "no"), Ended::documents(vec![])] {
+    for failure in [
+        Ended::usage("cannot do it"),
+        Ended::with(ExitCode::Usage, "no"),
+        Ended::documents(vec![]),
+    ] {
         let text = show::failure::failure(&failure, plain());
         assert!(text.contains("nothing was changed"), "{text}");
     }

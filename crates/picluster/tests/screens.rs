@@ -7,7 +7,9 @@ use picluster::show;
 use picluster::term::Style;
 use picluster_engine::report::SkipReason;
 use picluster_engine::{Failure, NodeEnd, NodeReport, Outcome, Report};
-use picluster_plan::{Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, StepAddr, Work};
+use picluster_plan::{
+    Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, StepAddr, Work,
+};
 use picluster_resource::{Action, Change, Effect, Resource, Shown};
 
 fn addr(text: &str) -> StepAddr {
@@ -50,7 +52,10 @@ fn sample() -> Plan {
             Shown::text("sha256 0011"),
             Shown::text("sha256 2233"),
         );
-        change.text = Some("@@ -1,2 +1,4 @@\n 127.0.0.1 localhost\n+# BEGIN picluster hosts\n+192.168.2.1 rpi01\n".into());
+        change.text = Some(
+            "@@ -1,2 +1,4 @@\n 127.0.0.1 localhost\n+# BEGIN picluster hosts\n+192.168.2.1 rpi01\n"
+                .into(),
+        );
         change.bytes = 80;
         change
     };
@@ -59,21 +64,45 @@ fn sample() -> Plan {
     };
     let cmdline = || {
         Change::new(Action::Update)
-            .field("tokens", Shown::Absent, Shown::text("cgroup_memory=1 cgroup_enable=memory"))
+            .field(
+                "tokens",
+                Shown::Absent,
+                Shown::text("cgroup_memory=1 cgroup_enable=memory"),
+            )
             .because("the memory controller is off")
             .effect(Effect::Reboot("memory cgroup is off".into()))
     };
     let reboot = || {
         Change::new(Action::Run)
-            .field("cgroups/kernel_cmdline[cmdline]", Shown::text("waiting"), Shown::text("in effect"))
+            .field(
+                "cgroups/kernel_cmdline[cmdline]",
+                Shown::text("waiting"),
+                Shown::text("in effect"),
+            )
             .effect(Effect::Reboot("memory cgroup is off".into()))
     };
     let mut steps = Vec::new();
     for node in ["rpi01", "rpi02", "rpi03"] {
-        steps.push(step(&format!("{node}/base/hostname[hostname]"), name(node), Cause::New));
-        steps.push(step(&format!("{node}/base/block[/etc/hosts: hosts]"), hosts(), Cause::New));
-        steps.push(step(&format!("{node}/cgroups/kernel_cmdline[cmdline]"), cmdline(), Cause::New));
-        steps.push(step(&format!("{node}/picluster/reboot[{node}]"), reboot(), Cause::Follows));
+        steps.push(step(
+            &format!("{node}/base/hostname[hostname]"),
+            name(node),
+            Cause::New,
+        ));
+        steps.push(step(
+            &format!("{node}/base/block[/etc/hosts: hosts]"),
+            hosts(),
+            Cause::New,
+        ));
+        steps.push(step(
+            &format!("{node}/cgroups/kernel_cmdline[cmdline]"),
+            cmdline(),
+            Cause::New,
+        ));
+        steps.push(step(
+            &format!("{node}/picluster/reboot[{node}]"),
+            reboot(),
+            Cause::Follows,
+        ));
     }
     steps.push(step(
         "rpi02/users/file[/etc/ssh/sshd_config.d/10-picluster.conf]",
@@ -191,7 +220,11 @@ fn report() -> Report {
             problems: vec![],
             end: NodeEnd::Incomplete,
             steps: vec![
-                done("rpi02/base/package[nosuch]", Outcome::Failed(Box::new(failure)), 3.2),
+                done(
+                    "rpi02/base/package[nosuch]",
+                    Outcome::Failed(Box::new(failure)),
+                    3.2,
+                ),
                 done(
                     "rpi02/base/unit[nosuch.service]",
                     Outcome::Skipped(SkipReason::Needs(addr("rpi02/base/package[nosuch]"))),
@@ -230,7 +263,11 @@ fn report() -> Report {
 
 #[test]
 fn a_recap_with_failures() {
-    let text = show::recap::recap(&report(), "picluster apply inventory.yaml", Style::plain(100));
+    let text = show::recap::recap(
+        &report(),
+        "picluster apply inventory.yaml",
+        Style::plain(100),
+    );
     insta::assert_snapshot!(text);
 }
 
@@ -239,7 +276,8 @@ fn a_failure_takes_at_most_fifteen_lines() {
     let report = report();
     for node in report.nodes.values() {
         for s in &node.steps {
-            let text = show::recap::step_failure(&s.addr, &s.outcome, node, "again", Style::plain(80));
+            let text =
+                show::recap::step_failure(&s.addr, &s.outcome, node, "again", Style::plain(80));
             assert!(text.unwrap_or_default().lines().count() <= 15);
         }
     }

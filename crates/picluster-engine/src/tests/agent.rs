@@ -19,7 +19,10 @@ fn shells() -> Vec<&'static str> {
         .into_iter()
         .filter(|shell| {
             let name = shell.split(' ').next().unwrap_or("");
-            let found = std::process::Command::new(name).arg("--help").output().is_ok();
+            let found = std::process::Command::new(name)
+                .arg("--help")
+                .output()
+                .is_ok();
             assert!(found || name == "busybox", "{name} is needed for this test");
             found
         })
@@ -51,7 +54,11 @@ async fn facts_and_probes_take_one_session_and_two_round_trips() {
             .unwrap();
         assert_eq!(answers.text(&path), Ok(Some("a\n\n")), "{shell}");
         let count = rig.engine.counters().total();
-        assert_eq!((count.connections, count.execs, count.round_trips), (1, 1, 2), "{shell}");
+        assert_eq!(
+            (count.connections, count.execs, count.round_trips),
+            (1, 1, 2),
+            "{shell}"
+        );
     }
 }
 
@@ -63,7 +70,9 @@ async fn operate(rig: &Rig, script: &str, payload: Vec<u8>) -> Result<Frame, Nod
         script: agent::operation("", script, "", ""),
         payload: Payload::Bytes(Secret::new(payload)),
     };
-    let frames = link.ask(&root(), message, Duration::from_secs(60), "testing").await?;
+    let frames = link
+        .ask(&root(), message, Duration::from_secs(60), "testing")
+        .await?;
     Ok(frames.into_iter().next().unwrap())
 }
 
@@ -77,20 +86,37 @@ fn nothing_left(rig: &Rig) {
 #[tokio::test]
 async fn payloads_of_any_bytes_and_size_arrive_whole() {
     let every_byte: Vec<u8> = (0..=255).collect();
-    let big: Vec<u8> = every_byte.iter().copied().cycle().take(5_000_000 + 7).collect();
+    let big: Vec<u8> = every_byte
+        .iter()
+        .copied()
+        .cycle()
+        .take(5_000_000 + 7)
+        .collect();
     let hostile = b"@23 0 0\n@20 0 0\nexit 1\n'\"$(x)`y`\\\n".to_vec();
     for shell in shells() {
         let rig = Rig::with(|c, _| c.shell = Some(shell.into()));
         let file = rig.path("out");
-        for payload in [every_byte.clone(), big.clone(), hostile.clone(), b"\n".to_vec()] {
+        for payload in [
+            every_byte.clone(),
+            big.clone(),
+            hostile.clone(),
+            b"\n".to_vec(),
+        ] {
             let frame = operate(&rig, &format!("cat > {}", file.display()), payload.clone())
                 .await
                 .unwrap();
             assert_eq!(frame.status, 0, "{shell}: {}", frame.text());
-            assert!(std::fs::read(&file).unwrap() == payload, "{shell}: {} bytes", payload.len());
+            assert!(
+                std::fs::read(&file).unwrap() == payload,
+                "{shell}: {} bytes",
+                payload.len()
+            );
         }
         // What an operation does not read is not taken for anything else.
-        assert_eq!(operate(&rig, "exit 7", big.clone()).await.unwrap().status, 7);
+        assert_eq!(
+            operate(&rig, "exit 7", big.clone()).await.unwrap().status,
+            7
+        );
         assert_eq!(operate(&rig, ":", Vec::new()).await.unwrap().status, 0);
         nothing_left(&rig);
     }
@@ -112,8 +138,14 @@ async fn scripts_may_be_longer_than_an_argument_can_be() {
 async fn an_operation_stops_at_its_first_error_and_shows_only_the_end_of_its_output() {
     for shell in shells() {
         let rig = Rig::with(|c, _| c.shell = Some(shell.into()));
-        let frame = operate(&rig, "echo one; false; echo two", Vec::new()).await.unwrap();
-        assert_eq!((frame.status, frame.text().as_str()), (1, "one\n"), "{shell}");
+        let frame = operate(&rig, "echo one; false; echo two", Vec::new())
+            .await
+            .unwrap();
+        assert_eq!(
+            (frame.status, frame.text().as_str()),
+            (1, "one\n"),
+            "{shell}"
+        );
         let frame = operate(&rig, "echo fine", Vec::new()).await.unwrap();
         assert_eq!((frame.status, frame.text().as_str()), (0, ""), "{shell}");
         let chatty = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; echo end >&2; exit 4";
@@ -121,11 +153,22 @@ async fn an_operation_stops_at_its_first_error_and_shows_only_the_end_of_its_out
         assert_eq!((frame.status, frame.bytes.len()), (4, 65_536), "{shell}");
         assert!(frame.text().ends_with("end\n"), "{shell}");
         // A syntax error, an `exit`, an unset variable, a broken function: all stay inside.
-        for script in ["if", "exit 9", "echo $nothing", "put() { :; }; reply() { :; }; exit 2"] {
-            assert_ne!(operate(&rig, script, Vec::new()).await.unwrap().status, 0, "{shell}: {script}");
+        for script in [
+            "if",
+            "exit 9",
+            "echo $nothing",
+            "put() { :; }; reply() { :; }; exit 2",
+        ] {
+            assert_ne!(
+                operate(&rig, script, Vec::new()).await.unwrap().status,
+                0,
+                "{shell}: {script}"
+            );
         }
         // A zero byte cannot stand in a shell variable; the frame holds all the same.
-        let frame = operate(&rig, "printf 'a\\000b'; exit 1", Vec::new()).await.unwrap();
+        let frame = operate(&rig, "printf 'a\\000b'; exit 1", Vec::new())
+            .await
+            .unwrap();
         assert_eq!(frame.text(), "ab", "{shell}");
         nothing_left(&rig);
     }
@@ -135,12 +178,22 @@ async fn an_operation_stops_at_its_first_error_and_shows_only_the_end_of_its_out
 async fn a_payload_cut_off_on_the_way_is_never_used() {
     for shell in shells() {
         let rig = Rig::with(|c, _| c.shell = Some(shell.into()));
-        rig.connector.faults(&node("pi"), [Fault::CutAfterInput(100_000)]);
+        rig.connector
+            .faults(&node("pi"), [Fault::CutAfterInput(100_000)]);
         let file = rig.path("out");
-        let lost = operate(&rig, &format!("cat > {}", file.display()), vec![b'x'; 200_000]).await;
-        assert!(matches!(lost, Err(NodeError::Lost { .. })), "{shell}: {lost:?}");
+        let lost = operate(
+            &rig,
+            &format!("cat > {}", file.display()),
+            vec![b'x'; 200_000],
+        )
+        .await;
+        assert!(
+            matches!(lost, Err(NodeError::Lost { .. })),
+            "{shell}: {lost:?}"
+        );
         // The agent is a child of this process: once it is gone nothing can come any more.
-        until(|| std::fs::read_dir(rig.path("run/@@@@")).is_ok_and(|mut d| d.next().is_none())).await;
+        until(|| std::fs::read_dir(rig.path("run/@@@@")).is_ok_and(|mut d| d.next().is_none()))
+            .await;
         assert!(!file.exists(), "{shell}");
     }
 }
@@ -163,14 +216,22 @@ async fn what_start_up_files_print_is_passed_over() {
 #[tokio::test]
 async fn garbage_is_called_garbage() {
     let rig = Rig::new();
-    rig.connector.faults(&node("pi"), [Fault::Noise(vec![b'z'; 200_000])]);
+    rig.connector
+        .faults(&node("pi"), [Fault::Noise(vec![b'z'; 200_000])]);
     let error = rig.engine.facts(&node("pi")).await.unwrap_err();
     assert!(matches!(error, NodeError::Garbage { .. }), "{error}");
     // In the middle of a session, too.
     let link = rig.engine.link(&node("pi"));
     let message = Message::script("echo surprise\n".into());
-    let error = link.lock().await.ask(&root(), message, Duration::from_secs(9), "x").await;
-    assert!(matches!(&error, Err(NodeError::Garbage { what, .. }) if what.contains("surprise")), "{error:?}");
+    let error = link
+        .lock()
+        .await
+        .ask(&root(), message, Duration::from_secs(9), "x")
+        .await;
+    assert!(
+        matches!(&error, Err(NodeError::Garbage { what, .. }) if what.contains("surprise")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -178,9 +239,16 @@ async fn a_session_that_ends_early_is_lost_and_its_last_words_are_kept() {
     let rig = Rig::new();
     let link = rig.engine.link(&node("pi"));
     let message = Message::script("echo 'cannot fork' >&2; exit 5\n".into());
-    let error = link.lock().await.ask(&root(), message, Duration::from_secs(9), "x").await;
+    let error = link
+        .lock()
+        .await
+        .ask(&root(), message, Duration::from_secs(9), "x")
+        .await;
     let error = error.unwrap_err();
-    assert_eq!(error.to_string(), "pi: the session ended before the answer came; it said: cannot fork");
+    assert_eq!(
+        error.to_string(),
+        "pi: the session ended before the answer came; it said: cannot fork"
+    );
     // The next one starts afresh on the same connection.
     assert_eq!(operate(&rig, ":", Vec::new()).await.unwrap().status, 0);
     let count = rig.engine.counters().total();
@@ -193,7 +261,11 @@ async fn a_node_that_does_not_answer_is_given_up_in_time() {
     let rig = Rig::new();
     let link = rig.engine.link(&node("pi"));
     let message = Message::script("read -r never\n".into());
-    let error = link.lock().await.ask(&root(), message, Duration::from_secs(9), "dreaming").await;
+    let error = link
+        .lock()
+        .await
+        .ask(&root(), message, Duration::from_secs(9), "dreaming")
+        .await;
     assert_eq!(
         error.unwrap_err().to_string(),
         "pi: no answer within 9 s while dreaming"
@@ -205,13 +277,22 @@ async fn an_agent_that_is_told_to_stop_does_so_at_the_step_boundary() {
     for shell in shells() {
         let rig = Rig::with(|c, _| c.shell = Some(shell.into()));
         assert_eq!(operate(&rig, ":", Vec::new()).await.unwrap().status, 0);
-        let pid = rig.engine.link(&node("pi")).lock().await.agent_pid().unwrap();
+        let pid = rig
+            .engine
+            .link(&node("pi"))
+            .lock()
+            .await
+            .agent_pid()
+            .unwrap();
         let done = rig.path("done");
         // While it works: it finishes, answers, and is gone before the next message.
         let script = format!("kill -TERM {pid}; sleep 0.2; echo yes > {}", done.display());
         let first = operate(&rig, &script, Vec::new()).await;
         assert!(
-            matches!(first, Ok(Frame { status: 0, .. }) | Err(NodeError::Lost { .. })),
+            matches!(
+                first,
+                Ok(Frame { status: 0, .. }) | Err(NodeError::Lost { .. })
+            ),
             "{shell}: {first:?}"
         );
         assert_eq!(std::fs::read_to_string(&done).unwrap(), "yes\n", "{shell}");
@@ -220,8 +301,17 @@ async fn an_agent_that_is_told_to_stop_does_so_at_the_step_boundary() {
         }
         // While it waits for the next message.
         assert_eq!(operate(&rig, ":", Vec::new()).await.unwrap().status, 0);
-        let pid = rig.engine.link(&node("pi")).lock().await.agent_pid().unwrap();
-        let killed = std::process::Command::new("kill").arg(pid.to_string()).status().unwrap();
+        let pid = rig
+            .engine
+            .link(&node("pi"))
+            .lock()
+            .await
+            .agent_pid()
+            .unwrap();
+        let killed = std::process::Command::new("kill")
+            .arg(pid.to_string())
+            .status()
+            .unwrap();
         assert!(killed.success());
         until(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()).await;
     }

@@ -26,7 +26,9 @@ fn seen() -> impl Strategy<Value = Seen> {
 
 /// The observation, as it would be read from the node.
 fn observe(resource: &Resource, seen: Seen, ctx: Ctx<'_>) -> Observation {
-    let Resource::File(file) = resource else { panic!() };
+    let Resource::File(file) = resource else {
+        panic!()
+    };
     let mut answers = Answers::default();
     for query in resource.queries(ctx).unwrap() {
         let answer = match &query {
@@ -34,7 +36,11 @@ fn observe(resource: &Resource, seen: Seen, ctx: Ctx<'_>) -> Observation {
             Query::Path(_) => seen.map(|(text, mode, owner)| PathState {
                 kind: PathKind::File,
                 mode: MODES[mode as usize],
-                owner: if owner == 0 { file.owner.clone() } else { OWNERS[1].into() },
+                owner: if owner == 0 {
+                    file.owner.clone()
+                } else {
+                    OWNERS[1].into()
+                },
                 group: file.group.clone(),
                 size: TEXTS[text as usize].len() as u64,
             }),
@@ -66,11 +72,16 @@ fn directory() -> PathState {
 /// A step of the real planner, and its resource.
 fn step() -> (Step, Resource) {
     let rig = Rig::new();
-    let Resource::File(mut file) = rig.file("a", TEXTS[0]) else { panic!() };
+    let Resource::File(mut file) = rig.file("a", TEXTS[0]) else {
+        panic!()
+    };
     // Who exists on every system: no question about the account is asked.
     (file.owner, file.group) = ("root".into(), "root".into());
     let resource = Resource::File(file);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut plan = runtime.block_on(rig.plan(&[("pi", vec![resource.clone()])]));
     (plan.steps.remove(0), resource)
 }
@@ -79,15 +90,24 @@ fn step() -> (Step, Resource) {
 fn nothing_is_run_that_was_not_shown() {
     let (template, resource) = step();
     let (facts, secrets) = (Facts::default(), SecretValues::default());
-    let ctx = Ctx { facts: &facts, secrets: &secrets };
-    let config = ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() };
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
+    let config = ProptestConfig {
+        cases: 3000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     // (when planned, whether it could be seen then, now, whether a step of the plan moved it)
     let cases = (seen(), any::<bool>(), seen(), any::<bool>());
     let (ran, refused) = (Cell::new(0), Cell::new(0));
     proptest::test_runner::TestRunner::new(config)
         .run(&cases, |(planned, known, now, moved)| {
             let before = observe(&resource, planned, ctx);
-            let Diff::Change(shown) = resource.diff(&before, ctx) else { return Ok(()) };
+            let Diff::Change(shown) = resource.diff(&before, ctx) else {
+                return Ok(());
+            };
             let mut step = template.clone();
             step.recorded = known.then(|| fingerprint(KEY, &before));
             step.change = shown.clone();
@@ -100,9 +120,17 @@ fn nothing_is_run_that_was_not_shown() {
                     prop_assert!(!as_desired);
                     // As recorded, or moved by a step that was named; never more than was shown.
                     prop_assert!(planned == now || moved || !known, "moved by nobody");
-                    prop_assert!(change.is_within(&shown), "{change:?} was not shown, but {shown:?}");
+                    prop_assert!(
+                        change.is_within(&shown),
+                        "{change:?} was not shown, but {shown:?}"
+                    );
                     for field in &change.fields {
-                        prop_assert!(shown.fields.iter().any(|f| f.field == field.field && f.after == field.after));
+                        prop_assert!(
+                            shown
+                                .fields
+                                .iter()
+                                .any(|f| f.field == field.field && f.after == field.after)
+                        );
                     }
                 }
                 Decision::Stale(what) => {
@@ -115,19 +143,35 @@ fn nothing_is_run_that_was_not_shown() {
             Ok(())
         })
         .unwrap();
-    assert!(ran.get() > 100 && refused.get() > 100, "{ran:?} {refused:?}");
+    assert!(
+        ran.get() > 100 && refused.get() > 100,
+        "{ran:?} {refused:?}"
+    );
 }
 
 #[test]
 fn values_that_were_not_shown_are_not_written() {
     let (step, resource) = step();
-    let Resource::File(file) = &resource else { panic!() };
+    let Resource::File(file) = &resource else {
+        panic!()
+    };
     let (facts, secrets) = (Facts::default(), SecretValues::default());
-    let ctx = Ctx { facts: &facts, secrets: &secrets };
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
     let now = observe(&resource, Some((1, 0, 0)), ctx);
-    let go = |resource: &Resource| matches!(decide(&step, resource, &now, ctx, KEY, true), Decision::Go { .. });
+    let go = |resource: &Resource| {
+        matches!(
+            decide(&step, resource, &now, ctx, KEY, true),
+            Decision::Go { .. }
+        )
+    };
     assert!(go(&resource));
     // The same fields, but another text than the one the plan showed.
-    let other = Resource::File(picluster_resource::kinds::file::File { content: "another".into(), ..file.clone() });
+    let other = Resource::File(picluster_resource::kinds::file::File {
+        content: "another".into(),
+        ..file.clone()
+    });
     assert!(!go(&other));
 }

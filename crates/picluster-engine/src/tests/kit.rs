@@ -97,10 +97,20 @@ impl Rig {
             let name = node(name);
             let (facts, peer) = self.engine.facts(&name).await.unwrap();
             let declared: Vec<Declared> = resources.iter().map(|r| declared(&name, r)).collect();
-            let ctx = Ctx { facts: &facts, secrets: &self.secrets };
+            let ctx = Ctx {
+                facts: &facts,
+                secrets: &self.secrets,
+            };
             let answers = self
                 .engine
-                .probe(&name, &Access { root: facts.now.root, password: None }, questions(&declared, ctx))
+                .probe(
+                    &name,
+                    &Access {
+                        root: facts.now.root,
+                        password: None,
+                    },
+                    questions(&declared, ctx),
+                )
                 .await
                 .unwrap();
             inputs.insert(

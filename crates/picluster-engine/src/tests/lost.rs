@@ -15,12 +15,17 @@ async fn nothing_that_needs_a_lost_step_begins() {
         let a = plan.steps[0].addr.clone();
         plan.steps[1].needs.push(a.clone());
         rig.engine.close().await;
-        rig.connector.faults(&node("pi"), [Fault::CutAfterFrames(cut)]);
+        rig.connector
+            .faults(&node("pi"), [Fault::CutAfterFrames(cut)]);
         let (report, _) = rig.apply(&plan).await;
         let steps = &report.nodes[&node("pi")].steps;
         if let Outcome::Lost { .. } = steps[0].outcome {
             lost += 1;
-            assert_eq!(steps[1].outcome, Outcome::Skipped(SkipReason::Needs(a)), "cut at {cut}");
+            assert_eq!(
+                steps[1].outcome,
+                Outcome::Skipped(SkipReason::Needs(a)),
+                "cut at {cut}"
+            );
             assert!(!rig.path("b").exists(), "cut at {cut}");
             assert_eq!(report.exit_code(), ExitCode::NodeFailed, "cut at {cut}");
         }

@@ -4,8 +4,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use picluster_plan::Plan;
-use picluster_resource::program::PENDING_DIR;
 use picluster_resource::Resource;
+use picluster_resource::program::PENDING_DIR;
 use tempfile::TempDir;
 
 use super::kit::Rig;
@@ -44,7 +44,10 @@ fn directory() -> TempDir {
 }
 
 fn rig(dir: TempDir) -> Rig {
-    let (bin, marks) = (dir.path().join("bin"), dir.path().join("p").display().to_string());
+    let (bin, marks) = (
+        dir.path().join("bin"),
+        dir.path().join("p").display().to_string(),
+    );
     assert_eq!(marks.len(), PENDING_DIR.len());
     Rig::at(dir, |c, _| {
         c.bin = Some(bin);
@@ -55,7 +58,9 @@ fn rig(dir: TempDir) -> Rig {
 /// The service's file, and the service. The check of the new text is part of the file's operation: it
 /// finds the mark there already.
 fn resources(rig: &Rig) -> Vec<Resource> {
-    let Resource::File(file) = rig.file("conf", "new") else { panic!() };
+    let Resource::File(file) = rig.file("conf", "new") else {
+        panic!()
+    };
     let mark = rig.path("p").join(UNIT);
     let validate = Some(format!("test -e {} -a -e {{}}", mark.display()));
     let unit = serde_json::json!({"unit": {
@@ -73,8 +78,15 @@ async fn plan(rig: &Rig) -> Plan {
 
 fn settled(rig: &Rig, when: &str) {
     assert_eq!(rig.read("conf").as_deref(), Some("new"), "{when}");
-    assert_eq!(rig.read("taken").as_deref(), Some("new"), "{when}: the restart was lost");
-    let left: Vec<_> = std::fs::read_dir(rig.path("p")).unwrap().flatten().collect();
+    assert_eq!(
+        rig.read("taken").as_deref(),
+        Some("new"),
+        "{when}: the restart was lost"
+    );
+    let left: Vec<_> = std::fs::read_dir(rig.path("p"))
+        .unwrap()
+        .flatten()
+        .collect();
     assert!(left.is_empty(), "{when}: {left:?}");
 }
 
@@ -133,7 +145,10 @@ async fn a_restart_that_went_wrong_is_owed_until_one_goes_well() {
     let (report, _) = rig.apply(&first).await;
     let steps = &report.nodes.values().next().unwrap().steps;
     assert_eq!(steps[0].outcome, Outcome::Changed);
-    assert!(matches!(&steps[1].outcome, Outcome::Failed(f) if f.output.contains("refused")), "{steps:?}");
+    assert!(
+        matches!(&steps[1].outcome, Outcome::Failed(f) if f.output.contains("refused")),
+        "{steps:?}"
+    );
     // Another controller, which knows nothing: only the node can tell.
     std::fs::remove_file(rig.path("refuse")).unwrap();
     let again = plan(&rig).await;

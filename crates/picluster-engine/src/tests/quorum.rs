@@ -35,15 +35,28 @@ async fn a_server_goes_only_when_all_others_were_reached_and_none_is_away() {
     guard.ended(&two, false);
     // It answers, but what was to be verified of it was not.
     guard.seen(&two.node);
-    assert!(guard.admits(&one).is_err_and(|why| why.contains("did not end well")));
+    assert!(
+        guard
+            .admits(&one)
+            .is_err_and(|why| why.contains("did not end well"))
+    );
 
     for (state, words) in [
         (NodeState::Absent, "is declared absent"),
-        (NodeState::Unreachable { reason: "no route".into() }, "was not reached"),
+        (
+            NodeState::Unreachable {
+                reason: "no route".into(),
+            },
+            "was not reached",
+        ),
     ] {
         plan.nodes.get_mut(&node("pi-2")).unwrap().state = state;
         let guard = Quorum::of_plan(&plan, servers.clone());
-        assert!(guard.admits(&one).is_err_and(|why| why.contains("pi-2") && why.contains(words)));
+        assert!(
+            guard
+                .admits(&one)
+                .is_err_and(|why| why.contains("pi-2") && why.contains(words))
+        );
     }
     // A server of which the plan says nothing at all.
     let guard = Quorum::of_plan(&plan, [node("pi-1"), node("pi-9")]);
@@ -53,9 +66,17 @@ async fn a_server_goes_only_when_all_others_were_reached_and_none_is_away() {
 #[tokio::test]
 async fn restarts_of_what_the_control_plane_stands_on_count_like_reboots() {
     let rig = Rig::new();
-    let mut step = rig.plan(&[("pi", vec![rig.file("a", "a")])]).await.steps.remove(0);
+    let mut step = rig
+        .plan(&[("pi", vec![rig.file("a", "a")])])
+        .await
+        .steps
+        .remove(0);
     assert!(!takes_down(&step));
-    for (unit, down) in [("ssh.service", false), ("k3s.service", true), ("NetworkManager.service", true)] {
+    for (unit, down) in [
+        ("ssh.service", false),
+        ("k3s.service", true),
+        ("NetworkManager.service", true),
+    ] {
         step.change.effects = [Effect::Restart(unit.into())].into();
         assert_eq!(takes_down(&step), down, "{unit}");
     }

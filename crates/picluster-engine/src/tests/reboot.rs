@@ -45,7 +45,8 @@ fn rig(body: &str) -> Rig {
         c.bin = Some(bin);
         c.replace.push((BOOT_ID.into(), id));
         // Any directory of that length: systemd need not run where the tests run.
-        c.replace.push(("/run/systemd/system".into(), "/usr/../usr/../usr/".into()));
+        c.replace
+            .push(("/run/systemd/system".into(), "/usr/../usr/../usr/".into()));
         s.reboot_timeout = Duration::from_secs(2);
     })
 }
@@ -62,7 +63,9 @@ async fn plan(rig: &Rig) -> Plan {
     plan.steps = vec![Step {
         addr,
         origin: String::new(),
-        work: Work::Reboot { verify: vec![wanted] },
+        work: Work::Reboot {
+            verify: vec![wanted],
+        },
         change: Change::new(picluster_resource::Action::Run),
         cause: Cause::Follows,
         needs: Vec::new(),
@@ -86,8 +89,16 @@ async fn a_reboot_is_proven_by_another_boot_id_and_verified_afterwards() {
         let (report, events) = rig.apply(&plan).await;
         assert_eq!(report.exit_code(), ExitCode::Done, "{events:?}");
         assert_eq!(report.counts().changed, 1);
-        assert!(events.iter().any(|e| matches!(e, EventKind::NodeRebooting { .. })));
-        assert!(events.iter().any(|e| matches!(e, EventKind::NodeBack { .. })));
+        assert!(
+            events
+                .iter()
+                .any(|e| matches!(e, EventKind::NodeRebooting { .. }))
+        );
+        assert!(
+            events
+                .iter()
+                .any(|e| matches!(e, EventKind::NodeBack { .. }))
+        );
         // Nothing pending any more: no second reboot.
         let (report, _) = rig.apply(&plan).await;
         assert_eq!(report.counts().unchanged, 1);
@@ -108,8 +119,14 @@ async fn a_reboot_that_does_not_help_does_not_happen_or_does_not_end_is_a_failur
         ("echo second > $D/id", "it has rebooted, but still"),
         ("echo 'no' >&2; exit 1", "refused to reboot"),
         (":", "the boot it was told to leave still answers"),
-        ("echo second > $D/id; echo 1000000 > $D/pi.away", "it is away"),
-        ("echo second > $D/id; echo starting > $D/state", "it was starting up"),
+        (
+            "echo second > $D/id; echo 1000000 > $D/pi.away",
+            "it is away",
+        ),
+        (
+            "echo second > $D/id; echo starting > $D/state",
+            "it was starting up",
+        ),
     ] {
         let rig = rig(body);
         let plan = plan(&rig).await;

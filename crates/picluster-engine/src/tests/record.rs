@@ -30,7 +30,10 @@ fn end(word: &str) -> NodeEnd {
         "done" => NodeEnd::Done,
         "unreachable" => NodeEnd::Unreachable { reason },
         "identity" => NodeEnd::IdentityChanged { reason },
-        "locked" => NodeEnd::Locked { holder: None, reason },
+        "locked" => NodeEnd::Locked {
+            holder: None,
+            reason,
+        },
         "broken" => NodeEnd::Failed { reason },
         other => panic!("{other}"),
     }
@@ -41,7 +44,11 @@ fn report(words: &[&str]) -> Report {
     let mut nodes = BTreeMap::new();
     for (i, word) in words.iter().enumerate() {
         let name = node(&format!("n{i}"));
-        let mut one = NodeReport { end: NodeEnd::Incomplete, steps: Vec::new(), problems: Vec::new() };
+        let mut one = NodeReport {
+            end: NodeEnd::Incomplete,
+            steps: Vec::new(),
+            problems: Vec::new(),
+        };
         match *word {
             "interrupt" => continue,
             "problem" => one.problems.push(Problem {
@@ -59,7 +66,11 @@ fn report(words: &[&str]) -> Report {
         }
         nodes.insert(name, one);
     }
-    Report { nodes, interrupted: words.contains(&"interrupt"), seconds: 0.0 }
+    Report {
+        nodes,
+        interrupted: words.contains(&"interrupt"),
+        seconds: 0.0,
+    }
 }
 
 #[test]
@@ -80,7 +91,11 @@ fn the_exit_code_is_the_gravest_of_what_happened() {
         (&["unreachable", "locked"], 6, &[6, 4]),
         (&["locked", "stale", "unreachable"], 5, &[5, 6, 4]),
         (&["stale", "failed", "locked"], 3, &[3, 5, 6]),
-        (&["failed", "identity", "stale", "unreachable", "locked"], 8, &[8, 3, 5, 6, 4]),
+        (
+            &["failed", "identity", "stale", "unreachable", "locked"],
+            8,
+            &[8, 3, 5, 6, 4],
+        ),
         (&["interrupt", "cancelled"], 130, &[130]),
         (&["interrupt", "unreachable"], 130, &[130, 4]),
         (&["interrupt", "failed"], 3, &[3, 130]),
@@ -110,9 +125,15 @@ async fn a_journal_gives_back_what_was_written_and_outlives_a_torn_line() {
         // As they come, not when it is closed.
         assert_eq!(Journal::read(journal.path()).unwrap().last(), Some(event));
     }
-    let mode = std::fs::metadata(journal.path()).unwrap().permissions().mode();
+    let mode = std::fs::metadata(journal.path())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert!(Journal::create(rig.dir.path(), "r1").is_err(), "a run has one journal");
+    assert!(
+        Journal::create(rig.dir.path(), "r1").is_err(),
+        "a run has one journal"
+    );
     let mut text = std::fs::read(journal.path()).unwrap();
     text.truncate(text.len() - 3);
     std::fs::write(journal.path(), text).unwrap();
@@ -126,8 +147,16 @@ fn one_run_at_a_time_holds_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let mine = ControllerLock::acquire(dir.path(), &owner("r1")).unwrap();
     let error = ControllerLock::acquire(dir.path(), &owner("r2")).unwrap_err();
-    assert!(matches!(&error, LockError::Held { owner: Some(o), .. } if o.run == "r1"), "{error}");
-    assert!(error.to_string().ends_with("is held by ann@desk (run r1, process 7)"), "{error}");
+    assert!(
+        matches!(&error, LockError::Held { owner: Some(o), .. } if o.run == "r1"),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with("is held by ann@desk (run r1, process 7)"),
+        "{error}"
+    );
     drop(mine);
     ControllerLock::acquire(dir.path(), &owner("a shorter name")).unwrap();
 }
@@ -160,11 +189,18 @@ async fn events_are_one_line_of_json_each_and_read_back() {
     let rig = Rig::new();
     let plan = rig.plan(&[("pi", vec![rig.file("a", "two\nlines")])]).await;
     let (_, events) = rig.apply(&plan).await;
-    assert!(events.iter().any(|e| matches!(e, EventKind::NodeConnected { .. })));
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, EventKind::NodeConnected { .. }))
+    );
     for event in events {
         let event = Event::new(7, event);
         let line = serde_json::to_string(&event).unwrap();
-        assert!(!line.contains('\n') && line.starts_with(r#"{"v":1,"at":7,"event":"#), "{line}");
+        assert!(
+            !line.contains('\n') && line.starts_with(r#"{"v":1,"at":7,"event":"#),
+            "{line}"
+        );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
     }
 }

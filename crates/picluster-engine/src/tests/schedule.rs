@@ -63,7 +63,14 @@ fn cases() -> impl Strategy<Value = Case> {
                     (node, needs, reboot, upload)
                 })
                 .collect();
-            Case { steps, limits, dice, cancel_at, members, cyclic }
+            Case {
+                steps,
+                limits,
+                dice,
+                cancel_at,
+                members,
+                cyclic,
+            }
         })
 }
 
@@ -112,7 +119,10 @@ impl World {
     }
 
     fn end(&mut self, addr: &StepAddr, how: Option<SkipReason>) {
-        assert!(self.ended.insert(addr.clone(), how).is_none(), "{addr} ended twice");
+        assert!(
+            self.ended.insert(addr.clone(), how).is_none(),
+            "{addr} ended twice"
+        );
     }
 
     fn obey(&mut self, commands: Vec<Command>) {
@@ -127,26 +137,45 @@ impl World {
                 Command::Run(addr) | Command::Reboot(addr) => {
                     assert!(!self.cancelled, "started after an interrupt");
                     let spec = &self.specs[&addr];
-                    assert!(spec.needs.iter().all(|n| self.done.contains(n)), "{addr} too early");
+                    assert!(
+                        spec.needs.iter().all(|n| self.done.contains(n)),
+                        "{addr} too early"
+                    );
                     assert!(!self.ended.contains_key(&addr));
                     assert!(self.up.contains(&addr.node));
                     if spec.reboot && self.members.contains_key(&addr.node) {
-                        for (member, at_work) in self.members.iter().filter(|(m, _)| **m != addr.node) {
-                            let away = self.running.get(member).is_some_and(|a| self.specs[a].reboot);
-                            assert!(*at_work && !away, "{addr} was let through while {member} is away");
+                        for (member, at_work) in
+                            self.members.iter().filter(|(m, _)| **m != addr.node)
+                        {
+                            let away = self
+                                .running
+                                .get(member)
+                                .is_some_and(|a| self.specs[a].reboot);
+                            assert!(
+                                *at_work && !away,
+                                "{addr} was let through while {member} is away"
+                            );
                         }
                     }
                     let before = self.running.insert(addr.node.clone(), addr);
                     assert_eq!(before, None, "two steps on one node");
-                    let uploads = self.running.values().filter(|a| self.specs[*a].upload).count();
+                    let uploads = self
+                        .running
+                        .values()
+                        .filter(|a| self.specs[*a].upload)
+                        .count();
                     assert!(uploads <= self.limits.uploads.max(1));
                 }
                 Command::Skip { addr, reason } => {
                     if let SkipReason::Needs(cause) = &reason {
-                        assert!(*cause != addr || self.cyclic, "{addr} is said to wait for itself");
+                        assert!(
+                            *cause != addr || self.cyclic,
+                            "{addr} is said to wait for itself"
+                        );
                         // The first cause, which itself did not wait for another step.
                         assert!(
-                            *cause == addr || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
+                            *cause == addr
+                                || !matches!(self.ended.get(cause), Some(Some(SkipReason::Needs(other))) if other != cause),
                             "{addr} names {cause}"
                         );
                         assert!(!self.done.contains(cause));
@@ -155,7 +184,10 @@ impl World {
                 }
                 Command::Close(node) => {
                     assert!(self.up.remove(&node), "closed what is not up");
-                    assert!(!self.running.contains_key(&node), "closed under a running step");
+                    assert!(
+                        !self.running.contains_key(&node),
+                        "closed under a running step"
+                    );
                 }
                 Command::Abort(node) => {
                     self.aborted.insert(node);
@@ -208,21 +240,36 @@ impl World {
             self.heard_of(&node, false);
         }
         self.end(&addr, None);
-        Some(Input::StepFinished { addr, done, node: after })
+        Some(Input::StepFinished {
+            addr,
+            done,
+            node: after,
+        })
     }
 }
 
 fn play(case: &Case) -> World {
     let specs = specs(case);
-    let limits = Limits { nodes: case.limits.0, uploads: case.limits.1 };
+    let limits = Limits {
+        nodes: case.limits.0,
+        uploads: case.limits.1,
+    };
     let members: BTreeMap<NodeName, bool> = case
         .members
         .iter()
         .map(|(node, seen)| (addr(*node, 0).node, *seen))
         .collect();
-    let seen = |seen: &bool| if *seen { Ok(()) } else { Err("was not reached".to_owned()) };
+    let seen = |seen: &bool| {
+        if *seen {
+            Ok(())
+        } else {
+            Err("was not reached".to_owned())
+        }
+    };
     let guard: Box<dyn Guard> = Box::new(Quorum::new(
-        members.iter().map(|(name, at_work)| (name.clone(), seen(at_work))),
+        members
+            .iter()
+            .map(|(name, at_work)| (name.clone(), seen(at_work))),
         specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone()),
     ));
     let mut world = World {
@@ -300,7 +347,11 @@ fn with_all_members_at_work_every_one_of_them_has_its_turn() {
 #[test]
 fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
     let case = Case {
-        steps: vec![(0, vec![], true, false), (1, vec![], false, false), (2, vec![], true, false)],
+        steps: vec![
+            (0, vec![], true, false),
+            (1, vec![], false, false),
+            (2, vec![], true, false),
+        ],
         limits: (8, 1),
         dice: vec![4],
         cancel_at: None,
@@ -309,7 +360,10 @@ fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
     };
     let world = play(&case);
     let words = "server n5 was not reached, so n0 has to stay up";
-    assert_eq!(world.ended[&addr(0, 0)], Some(SkipReason::Guard(words.into())));
+    assert_eq!(
+        world.ended[&addr(0, 0)],
+        Some(SkipReason::Guard(words.into()))
+    );
     // An ordinary step of a member, and the reboot of a node that is none.
     assert!(world.done.contains(&addr(1, 1)) && world.done.contains(&addr(2, 2)));
 }
@@ -329,15 +383,33 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         members: vec![],
         cyclic: false,
     };
-    let mut scheduler = Scheduler::new(specs(&case), Limits { nodes: 4, uploads: 4 }, Box::new(NoGuard));
+    let mut scheduler = Scheduler::new(
+        specs(&case),
+        Limits {
+            nodes: 4,
+            uploads: 4,
+        },
+        Box::new(NoGuard),
+    );
     let n0 = NodeName::new("n0").unwrap();
     assert_eq!(scheduler.likely_first(&n0), Some(&addr(0, 0)));
     assert_eq!(scheduler.step(Input::Start), [Command::Dial(n0.clone())]);
-    assert_eq!(scheduler.step(Input::NodeUp(n0)), [Command::Run(addr(0, 0))]);
+    assert_eq!(
+        scheduler.step(Input::NodeUp(n0)),
+        [Command::Run(addr(0, 0))]
+    );
     assert_eq!(scheduler.likely_next(&addr(0, 0)), Some(&addr(0, 1)));
-    let done = Input::StepFinished { addr: addr(0, 0), done: true, node: After::Up };
+    let done = Input::StepFinished {
+        addr: addr(0, 0),
+        done: true,
+        node: After::Up,
+    };
     assert_eq!(scheduler.step(done), [Command::Run(addr(0, 1))]);
-    assert_eq!(scheduler.likely_next(&addr(0, 1)), None, "a reboot has its own way of looking");
+    assert_eq!(
+        scheduler.likely_next(&addr(0, 1)),
+        None,
+        "a reboot has its own way of looking"
+    );
 }
 
 #[test]
@@ -355,7 +427,14 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         cyclic: false,
     };
     let specs = specs(&case);
-    let mut scheduler = Scheduler::new(specs, Limits { nodes: 64, uploads: 8 }, Box::new(NoGuard));
+    let mut scheduler = Scheduler::new(
+        specs,
+        Limits {
+            nodes: 64,
+            uploads: 8,
+        },
+        Box::new(NoGuard),
+    );
     let mut queue: std::collections::VecDeque<Command> = scheduler.step(Input::Start).into();
     let mut steps = 0;
     while let Some(command) = queue.pop_front() {
@@ -363,7 +442,11 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
             Command::Dial(node) => Input::NodeUp(node),
             Command::Run(addr) => {
                 steps += 1;
-                Input::StepFinished { addr, done: true, node: After::Up }
+                Input::StepFinished {
+                    addr,
+                    done: true,
+                    node: After::Up,
+                }
             }
             Command::Finish => break,
             _ => continue,

@@ -16,7 +16,9 @@ const VALUE: &str = "Zebra'9\"q$Lantern";
 async fn a_secret_is_in_no_plan_event_journal_or_list_of_processes() {
     let mut rig = Rig::new();
     let secret = SecretRef::Env("TOKEN".into());
-    rig.secrets.0.insert(secret.clone(), Secret::new(VALUE.into()));
+    rig.secrets
+        .0
+        .insert(secret.clone(), Secret::new(VALUE.into()));
     let at = |name: &str| rig.path(name).display().to_string();
     let command = |name: &str, run: String| -> Resource {
         let json = serde_json::json!({"command": {"name": name, "run": run, "creates": at(name), "stdin": secret.placeholder()}});
@@ -51,8 +53,15 @@ async fn a_secret_is_in_no_plan_event_journal_or_list_of_processes() {
     }
     let steps = &report.nodes.values().next().unwrap().steps;
     assert_eq!(rig.read("file"), Some(format!("token={VALUE}\n")));
-    assert_eq!(rig.read("taken").as_deref(), Some(VALUE), "it reached the command");
-    assert!(matches!(&steps[2].outcome, Outcome::Failed(f) if f.output.contains("(sensitive)")), "{steps:?}");
+    assert_eq!(
+        rig.read("taken").as_deref(),
+        Some(VALUE),
+        "it reached the command"
+    );
+    assert!(
+        matches!(&steps[2].outcome, Outcome::Failed(f) if f.output.contains("(sensitive)")),
+        "{steps:?}"
+    );
     let processes = String::from_utf8_lossy(&std::fs::read(rig.path("seen")).unwrap()).into_owned();
     assert!(processes.contains("sh"), "{processes}");
 
@@ -60,10 +69,16 @@ async fn a_secret_is_in_no_plan_event_journal_or_list_of_processes() {
     let places = [
         ("the plan file", plan_file.clone()),
         ("the plan", format!("{plan:?}")),
-        ("the events", format!("{} {events:?}", serde_json::to_string(&events).unwrap())),
+        (
+            "the events",
+            format!("{} {events:?}", serde_json::to_string(&events).unwrap()),
+        ),
         ("the report", format!("{report:?}")),
         ("the run", run_debug),
-        ("the journal", std::fs::read_to_string(journal.path()).unwrap()),
+        (
+            "the journal",
+            std::fs::read_to_string(journal.path()).unwrap(),
+        ),
         ("the list of processes", processes),
         ("the ownership records", all_below(&rig.path("owned/@@@@"))),
     ];
@@ -76,11 +91,16 @@ async fn a_secret_is_in_no_plan_event_journal_or_list_of_processes() {
     // A digest that needs no key would tell a right guess from a wrong one.
     for guess in [VALUE.to_owned(), format!("token={VALUE}\n")] {
         let digest = sha256_hex(guess.as_bytes());
-        assert!(!plan_file.contains(&digest[..12]), "the plan file tells guesses of {guess} right");
+        assert!(
+            !plan_file.contains(&digest[..12]),
+            "the plan file tells guesses of {guess} right"
+        );
     }
 }
 
 fn all_below(dir: &std::path::Path) -> String {
     let files = std::fs::read_dir(dir).unwrap().flatten();
-    files.map(|f| std::fs::read_to_string(f.path()).unwrap()).collect()
+    files
+        .map(|f| std::fs::read_to_string(f.path()).unwrap())
+        .collect()
 }

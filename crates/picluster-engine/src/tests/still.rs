@@ -27,7 +27,10 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, u32, u64, i64, i64)> {
             let nanoseconds = |s: i64, n: i64| s * 1_000_000_000 + n;
             let changed = nanoseconds(m.ctime(), m.ctime_nsec());
             let modified = nanoseconds(m.mtime(), m.mtime_nsec());
-            found.insert(path, (m.ino(), m.mode(), m.uid(), m.size(), modified, changed));
+            found.insert(
+                path,
+                (m.ino(), m.mode(), m.uid(), m.size(), modified, changed),
+            );
         }
     }
     found
@@ -43,10 +46,16 @@ fn resources(rig: &Rig) -> Vec<Resource> {
         rig.file("d/f", "text\n"),
         of(serde_json::json!({"link": {"path": at("l"), "target": at("d/f")}})),
         of(serde_json::json!({"line": {"path": at("lines"), "line": "one"}})),
-        of(serde_json::json!({"ini": {"path": at("ini"), "section": "S", "key": "k", "value": "v"}})),
+        of(
+            serde_json::json!({"ini": {"path": at("ini"), "section": "S", "key": "k", "value": "v"}}),
+        ),
         of(serde_json::json!({"block": {"path": at("lines"), "name": "b", "content": "two\n"}})),
-        of(serde_json::json!({"command": {"run": format!("touch {}", at("ran")), "creates": at("ran")}})),
-        of(serde_json::json!({"command": {"name": "asks", "run": format!("echo yes > {}", at("answer")), "probe": format!("grep -q yes {}", at("answer"))}})),
+        of(
+            serde_json::json!({"command": {"run": format!("touch {}", at("ran")), "creates": at("ran")}}),
+        ),
+        of(
+            serde_json::json!({"command": {"name": "asks", "run": format!("echo yes > {}", at("answer")), "probe": format!("grep -q yes {}", at("answer"))}}),
+        ),
     ]
 }
 
@@ -70,9 +79,17 @@ async fn a_plan_and_an_apply_of_what_is_as_desired_change_no_inode() {
     assert!(again.is_empty(), "{:?}", again.steps);
     let (report, _) = rig.apply(&again).await;
     assert_eq!(report.exit_code(), ExitCode::Done);
-    assert_eq!(tree(rig.dir.path()), before, "an apply without a step has changed something");
+    assert_eq!(
+        tree(rig.dir.path()),
+        before,
+        "an apply without a step has changed something"
+    );
     // The plan of the blank node once more: every step finds its work done.
     let (report, _) = rig.apply(&first).await;
     assert_eq!(report.counts().unchanged, 8, "{report:?}");
-    assert_eq!(tree(rig.dir.path()), before, "an apply that found all as desired has changed something");
+    assert_eq!(
+        tree(rig.dir.path()),
+        before,
+        "an apply that found all as desired has changed something"
+    );
 }

@@ -51,12 +51,18 @@ fn access(root: RootAccess, password: Option<&str>) -> Access {
 
 async fn ask(rig: &Rig, access: &Access) -> Result<Answer, NodeError> {
     let query = Query::Fragment("# test\necho yes".into());
-    let answers = rig.engine.probe(&node("pi"), access, vec![query.clone()]).await?;
+    let answers = rig
+        .engine
+        .probe(&node("pi"), access, vec![query.clone()])
+        .await?;
     Ok(answers.0[&query].clone())
 }
 
 fn yes() -> Answer {
-    Answer::Fragment { status: 0, stdout: "yes\n".into() }
+    Answer::Fragment {
+        status: 0,
+        stdout: "yes\n".into(),
+    }
 }
 
 #[tokio::test]
@@ -65,7 +71,10 @@ async fn sudo_without_a_password_costs_no_round_trip() {
     rig.engine.facts(&node("pi")).await.unwrap();
     assert_eq!(ask(&rig, &access(RootAccess::Sudo, None)).await, Ok(yes()));
     let count = rig.engine.counters().total();
-    assert_eq!((count.connections, count.execs, count.round_trips), (1, 1, 2));
+    assert_eq!(
+        (count.connections, count.execs, count.round_trips),
+        (1, 1, 2)
+    );
 }
 
 #[tokio::test]
@@ -99,9 +108,18 @@ async fn a_wrong_password_is_tried_once() {
         r#"ask || { echo 'sudo: Authentication failed' >&2; exit 1; }; exec "$@""#,
     ] {
         let rig = rig(body);
-        let error = ask(&rig, &access(RootAccess::SudoPassword, Some("wrong"))).await.unwrap_err();
-        assert_eq!(error, NodeError::WrongPassword { node: node("pi") }, "{body}");
-        assert_eq!(error.to_string(), "pi: sudo refused the password (tried once)");
+        let error = ask(&rig, &access(RootAccess::SudoPassword, Some("wrong")))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error,
+            NodeError::WrongPassword { node: node("pi") },
+            "{body}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "pi: sudo refused the password (tried once)"
+        );
     }
 }
 
@@ -115,27 +133,38 @@ async fn a_sudo_that_reads_nothing_leaves_no_password_behind_to_be_run() {
     fake(&bin, r#"printf '%s' "$p" >&2; exec "$@""#);
     let rig = Rig::at(dir, |c, _| c.bin = Some(bin));
     let password = format!(": > {}", trap.display());
-    assert_eq!(ask(&rig, &access(RootAccess::SudoPassword, Some(&password))).await, Ok(yes()));
+    assert_eq!(
+        ask(&rig, &access(RootAccess::SudoPassword, Some(&password))).await,
+        Ok(yes())
+    );
     assert!(!trap.exists(), "the password was run");
 }
 
 #[tokio::test]
 async fn no_password_no_sudo_and_a_refusing_sudo_are_told_apart() {
     let asks = rig(ASKS_THRICE);
-    let error = ask(&asks, &access(RootAccess::SudoPassword, None)).await.unwrap_err();
+    let error = ask(&asks, &access(RootAccess::SudoPassword, None))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("none was given"), "{error}");
-    let error = ask(&asks, &access(RootAccess::None, None)).await.unwrap_err();
+    let error = ask(&asks, &access(RootAccess::None, None))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("cannot become root"), "{error}");
     let refuses = rig("echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1");
     for how in [RootAccess::Sudo, RootAccess::SudoPassword] {
-        let error = ask(&refuses, &access(how, Some("open sesame"))).await.unwrap_err();
+        let error = ask(&refuses, &access(how, Some("open sesame")))
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("must have a tty"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn ad_hoc_commands_stream_lines_and_tell_how_they_ended() {
-    let rig = rig(ASKS_THRICE.replace("for try", "[ -n \"$n\" ] && exec \"$@\"\nfor try").as_str());
+    let rig = rig(ASKS_THRICE
+        .replace("for try", "[ -n \"$n\" ] && exec \"$@\"\nfor try")
+        .as_str());
     for (how, as_root) in [
         (RootAccess::IsRoot, true),
         (RootAccess::None, false),
@@ -155,7 +184,11 @@ async fn ad_hoc_commands_stream_lines_and_tell_how_they_ended() {
             .await;
         assert_eq!(exit, Ok(Exit::Status(3)), "{how:?}");
         let of = |stream| -> Vec<&str> {
-            lines.iter().filter(|l| l.stream == stream).map(|l| l.text.as_str()).collect()
+            lines
+                .iter()
+                .filter(|l| l.stream == stream)
+                .map(|l| l.text.as_str())
+                .collect()
         };
         assert_eq!(of(Stream::Out), ["a  b", "out", "end"], "{how:?}");
         assert_eq!(of(Stream::Err), ["err"], "{how:?}");

@@ -126,9 +126,13 @@ impl Disk {
         partitioned(&image, 2, 0x83, mib)?;
         tool::run(
             tool("mke2fs")
-                .args(["-q", "-F", "-t", "ext4", "-m", "0", "-J", "size=4", "-L", label])
+                .args([
+                    "-q", "-F", "-t", "ext4", "-m", "0", "-J", "size=4", "-L", label,
+                ])
                 .arg("-E")
-                .arg(format!("offset={START},lazy_itable_init=1,lazy_journal_init=1"))
+                .arg(format!(
+                    "offset={START},lazy_itable_init=1,lazy_journal_init=1"
+                ))
                 .arg("-d")
                 .arg(from)
                 .arg(&image)

@@ -23,7 +23,13 @@ pub(crate) fn to_run() -> Vec<Missing> {
     let why = "a virtual machine's cable ends there";
     if !Path::new(TUN).exists() {
         list.push(Missing::new(TUN, why, "sudo modprobe tun"));
-    } else if !root && fs::File::options().read(true).write(true).open(TUN).is_err() {
+    } else if !root
+        && fs::File::options()
+            .read(true)
+            .write(true)
+            .open(TUN)
+            .is_err()
+    {
         list.push(Missing::new(
             format!("access to {TUN}"),
             format!("{why}, and you may not use it; it is open to everybody on Debian"),

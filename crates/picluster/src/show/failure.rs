@@ -17,7 +17,10 @@ pub fn failure(failure: &Failure, style: Style) -> String {
         } else {
             picluster_model::diagnostic::Color::Plain
         };
-        out.push_str(&picluster_model::diagnostic::render(&failure.diagnostics, color));
+        out.push_str(&picluster_model::diagnostic::render(
+            &failure.diagnostics,
+            color,
+        ));
         out.push('\n');
     }
     let _ = writeln!(out, "{} {}", style.red("error:"), failure.message);

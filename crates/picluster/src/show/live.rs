@@ -52,7 +52,9 @@ impl Live {
                 if !shown {
                     bar.set_draw_target(ProgressDrawTarget::hidden());
                 }
-                if let Ok(template) = ProgressStyle::with_template("{prefix} {spinner} {wide_msg} {elapsed:>5}") {
+                if let Ok(template) =
+                    ProgressStyle::with_template("{prefix} {spinner} {wide_msg} {elapsed:>5}")
+                {
                     bar.set_style(template.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
                 }
                 bar.enable_steady_tick(Duration::from_millis(120));
@@ -66,7 +68,8 @@ impl Live {
         }
         let widest = nodes.keys().map(|n| n.as_str().len()).max().unwrap_or(0);
         for (name, lane) in &nodes {
-            lane.bar.set_prefix(style.bold(&format!("{:widest$}", name.as_str())));
+            lane.bar
+                .set_prefix(style.bold(&format!("{:widest$}", name.as_str())));
             lane.bar.set_message("waiting");
         }
         Self { bars, nodes, style }
@@ -89,14 +92,22 @@ impl Live {
             EventKind::NodeBack { node, .. } => say(node, "back".into()),
             EventKind::StepStarted { addr } => {
                 if let Some(lane) = self.nodes.get(&addr.node) {
-                    lane.bar.set_message(format!("{}/{} {}", lane.done + 1, lane.total, addr.local()));
+                    lane.bar.set_message(format!(
+                        "{}/{} {}",
+                        lane.done + 1,
+                        lane.total,
+                        addr.local()
+                    ));
                 }
             }
             EventKind::StepFinished { addr, outcome, .. } => {
                 if let Some(lane) = self.nodes.get_mut(&addr.node) {
                     lane.done += 1;
                 }
-                if matches!(outcome, Outcome::Failed(_) | Outcome::Lost { .. } | Outcome::Stale { .. }) {
+                if matches!(
+                    outcome,
+                    Outcome::Failed(_) | Outcome::Lost { .. } | Outcome::Stale { .. }
+                ) {
                     let _ = self.bars.println(format!("{} {addr}", style.red("✗")));
                 }
             }
@@ -106,7 +117,8 @@ impl Live {
                         NodeEnd::Done | NodeEnd::Idle => style.green("done"),
                         _ => style.red("stopped"),
                     };
-                    lane.bar.finish_with_message(format!("{word}, {} changed", counts.changed));
+                    lane.bar
+                        .finish_with_message(format!("{word}, {} changed", counts.changed));
                 }
             }
             EventKind::Cancelling { now } => {
@@ -149,10 +161,15 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
         },
         EventKind::NodeUnreachable { reason, .. } => reason.clone(),
         EventKind::NodeWaiting { node, processes } => {
-            format!("{node} waits for {} of an earlier run", processes.join(", "))
+            format!(
+                "{node} waits for {} of an earlier run",
+                processes.join(", ")
+            )
         }
         EventKind::NodeRebooting { node } => format!("{} {node}", style.cyan("rebooting")),
-        EventKind::NodeBack { node, seconds } => format!("{} {node} (after {seconds:.0} s)", style.cyan("back")),
+        EventKind::NodeBack { node, seconds } => {
+            format!("{} {node} (after {seconds:.0} s)", style.cyan("back"))
+        }
         EventKind::Cancelling { now } => cancelling(*now).into(),
         EventKind::RunStarted { .. }
         | EventKind::NodeConnecting { .. }

@@ -54,7 +54,11 @@ fn blocks(plan: &Plan) -> Vec<Block<'_>> {
     let mut rows: Vec<(Vec<&NodeName>, &Step)> = Vec::new();
     let mut index: BTreeMap<(&str, &str, &str), Vec<usize>> = BTreeMap::new();
     for step in &plan.steps {
-        let key_of = if step.addr.kind == "reboot" { "" } else { &step.addr.key };
+        let key_of = if step.addr.kind == "reboot" {
+            ""
+        } else {
+            &step.addr.key
+        };
         let twins = index
             .entry((step.addr.role.as_str(), &step.addr.kind, key_of))
             .or_default();
@@ -123,21 +127,35 @@ fn row(out: &mut String, step: &Step, style: Style) {
         Cause::Drift => style.yellow(why),
         _ => style.dim(why),
     };
-    let _ = writeln!(out, "  {} {}{why}", symbol(step.change.action, style), style.bold(&name));
+    let _ = writeln!(
+        out,
+        "  {} {}{why}",
+        symbol(step.change.action, style),
+        style.bold(&name)
+    );
     // The diff below says it better than two digests.
     let fields: Vec<&FieldChange> = step
         .change
         .fields
         .iter()
-        .filter(|f| step.change.text.is_none() || !matches!(f.field.as_str(), "content" | "line" | "value"))
+        .filter(|f| {
+            step.change.text.is_none() || !matches!(f.field.as_str(), "content" | "line" | "value")
+        })
         .collect();
     if step.change.action == Action::Create && fields.iter().all(|f| is_short(f)) {
-        let line: Vec<String> = fields.iter().map(|f| format!("{} {}", f.field, f.after)).collect();
+        let line: Vec<String> = fields
+            .iter()
+            .map(|f| format!("{} {}", f.field, f.after))
+            .collect();
         if !line.is_empty() {
             let _ = writeln!(out, "      {}", style.dim(&line.join(", ")));
         }
     } else {
-        let widest = fields.iter().map(|f| f.field.chars().count()).max().unwrap_or(0);
+        let widest = fields
+            .iter()
+            .map(|f| f.field.chars().count())
+            .max()
+            .unwrap_or(0);
         for field in fields {
             let values = match (&field.before, &field.after) {
                 (Shown::Absent, after) => after.to_string(),
@@ -181,7 +199,10 @@ fn diff(out: &mut String, text: &str, style: Style) {
         let _ = writeln!(
             out,
             "      {}",
-            style.dim(&format!("… {}", count(body.len() - DIFF_LINES, "more line")))
+            style.dim(&format!(
+                "… {}",
+                count(body.len() - DIFF_LINES, "more line")
+            ))
         );
     }
 }
@@ -241,7 +262,9 @@ fn problem(out: &mut String, node: &NodeName, problem: &Problem, style: Style) {
 /// What to do about a host key that is not the pinned one.
 #[must_use]
 pub fn changed_key(node: &NodeName) -> String {
-    format!("if its card or board was changed on purpose: picluster forget-key {node}; else somebody else answers at its address")
+    format!(
+        "if its card or board was changed on purpose: picluster forget-key {node}; else somebody else answers at its address"
+    )
 }
 
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {
@@ -286,22 +309,42 @@ fn summary(out: &mut String, plan: &Plan, style: Style) {
         .filter(|n| matches!(n.state, NodeState::Observed { .. }))
         .count();
     if plan.steps.is_empty() && seen == 0 {
-        let _ = writeln!(out, "No node could be looked at; nothing is known about any of them.");
+        let _ = writeln!(
+            out,
+            "No node could be looked at; nothing is known about any of them."
+        );
         return;
     }
     if plan.steps.is_empty() {
         let broken = plan.nodes.len() - seen
-            + plan.nodes.values().filter(|n| !n.problems.is_empty()).count();
+            + plan
+                .nodes
+                .values()
+                .filter(|n| !n.problems.is_empty())
+                .count();
         let text = format!(
             "Nothing to do: {} on {} {} as desired.",
             count(unchanged, "resource"),
             count(seen, "node"),
             if unchanged == 1 { "is" } else { "are" },
         );
-        let _ = writeln!(out, "{}", if broken == 0 { style.green(&text) } else { text });
+        let _ = writeln!(
+            out,
+            "{}",
+            if broken == 0 {
+                style.green(&text)
+            } else {
+                text
+            }
+        );
         return;
     }
-    let of = |action| plan.steps.iter().filter(|s| s.change.action == action).count();
+    let of = |action| {
+        plan.steps
+            .iter()
+            .filter(|s| s.change.action == action)
+            .count()
+    };
     let mut parts = Vec::new();
     for (action, word) in [
         (Action::Create, "to create"),
@@ -317,14 +360,22 @@ fn summary(out: &mut String, plan: &Plan, style: Style) {
     touched.sort();
     touched.dedup();
     let payload: u64 = plan.steps.iter().map(|s| s.change.bytes).sum();
-    let reboots = plan.steps.iter().filter(|s| s.addr.kind == "reboot").count();
+    let reboots = plan
+        .steps
+        .iter()
+        .filter(|s| s.addr.kind == "reboot")
+        .count();
     let _ = writeln!(
         out,
         "{} {} on {}{}; {} to write; {unchanged} unchanged.",
         style.bold("Plan:"),
         parts.join(", "),
         count(touched.len(), "node"),
-        if reboots == 0 { String::new() } else { format!(", {}", count(reboots, "reboot")) },
+        if reboots == 0 {
+            String::new()
+        } else {
+            format!(", {}", count(reboots, "reboot"))
+        },
         bytes(payload),
     );
 }

@@ -28,7 +28,12 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
             out.push('\n');
         }
     }
-    let widest = report.nodes.keys().map(|n| n.as_str().len()).max().unwrap_or(4);
+    let widest = report
+        .nodes
+        .keys()
+        .map(|n| n.as_str().len())
+        .max()
+        .unwrap_or(4);
     for (node, end) in &report.nodes {
         let _ = writeln!(out, "{}", row(node, end, widest, style));
     }
@@ -65,7 +70,12 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
 fn row(node: &NodeName, end: &NodeReport, widest: usize, style: Style) -> String {
     let of = |want: fn(&Outcome) -> bool| end.steps.iter().filter(|s| want(&s.outcome)).count();
     let changed = of(|o| matches!(o, Outcome::Changed));
-    let failed = of(|o| matches!(o, Outcome::Failed(_) | Outcome::Lost { .. } | Outcome::Stale { .. }));
+    let failed = of(|o| {
+        matches!(
+            o,
+            Outcome::Failed(_) | Outcome::Lost { .. } | Outcome::Stale { .. }
+        )
+    });
     let skipped = of(|o| matches!(o, Outcome::Skipped(_)));
     let seconds: f64 = end.steps.iter().map(|s| s.seconds).sum();
     let state = match &end.end {
@@ -126,7 +136,9 @@ pub fn step_failure(
             failure.what.clone()
         }
         Outcome::Lost { what } => {
-            lines.push("it is not known how the step ended; the next apply looks and carries on".into());
+            lines.push(
+                "it is not known how the step ended; the next apply looks and carries on".into(),
+            );
             format!("connection lost: {what}")
         }
         Outcome::Stale { what } => {
@@ -141,7 +153,10 @@ pub fn step_failure(
     };
     let skipped = dependents(end, addr);
     if skipped > 0 {
-        lines.push(format!("not done because of it: {}", count(skipped, "step")));
+        lines.push(format!(
+            "not done because of it: {}",
+            count(skipped, "step")
+        ));
     }
     let cure = match outcome {
         Outcome::Failed(failure) => failure.cure.clone(),
@@ -162,17 +177,27 @@ pub fn step_failure(
 fn details(failure: &Failure, lines: &mut Vec<String>, style: Style) {
     if let Some(command) = &failure.command {
         let first = command.lines().next().unwrap_or("");
-        let status = failure.status.map(|s| format!(" (exit {s})")).unwrap_or_default();
+        let status = failure
+            .status
+            .map(|s| format!(" (exit {s})"))
+            .unwrap_or_default();
         lines.push(style.dim(&format!("$ {first}{status}")));
     }
-    let output: Vec<&str> = failure.output.lines().filter(|l| !l.trim().is_empty()).collect();
+    let output: Vec<&str> = failure
+        .output
+        .lines()
+        .filter(|l| !l.trim().is_empty())
+        .collect();
     let from = output.len().saturating_sub(7);
     for line in &output[from..] {
         lines.push(format!("| {line}"));
     }
     if let Some(change) = &failure.remaining {
         for field in change.fields.iter().take(4) {
-            lines.push(format!("still {}: {} → {}", field.field, field.before, field.after));
+            lines.push(format!(
+                "still {}: {} → {}",
+                field.field, field.before, field.after
+            ));
         }
     }
 }
@@ -181,8 +206,13 @@ fn node_failure(node: &NodeName, end: &NodeReport, again: &str, style: Style) ->
     let (word, next) = match &end.end {
         NodeEnd::Unreachable { reason } => (reason.clone(), again.to_owned()),
         NodeEnd::Failed { reason } => (reason.clone(), again.to_owned()),
-        NodeEnd::Locked { reason, .. } => (reason.clone(), format!("wait for that run to end, then {again}")),
-        NodeEnd::IdentityChanged { reason } => (reason.clone(), crate::show::plan::changed_key(node)),
+        NodeEnd::Locked { reason, .. } => (
+            reason.clone(),
+            format!("wait for that run to end, then {again}"),
+        ),
+        NodeEnd::IdentityChanged { reason } => {
+            (reason.clone(), crate::show::plan::changed_key(node))
+        }
         NodeEnd::Idle | NodeEnd::Done | NodeEnd::Incomplete | NodeEnd::Interrupted => return None,
     };
     let word = word

@@ -75,7 +75,10 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             Screen::Plain(err)
         };
         let guard = Box::new(Quorum::of_plan(&plan, project.inventory.servers()));
-        let report = carry_out(&engine, &plan, access, &secrets, &key, &store, owner, screen, guard).await?;
+        let report = carry_out(
+            &engine, &plan, access, &secrets, &key, &store, owner, screen, guard,
+        )
+        .await?;
         verbs::close(&engine).await;
         if !args.json {
             verbs::print(&format!("\n{}", show::recap::recap(&report, &again, out)));
@@ -99,7 +102,10 @@ fn consent(args: &ApplyArgs) -> Result<(), Failure> {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "called once; a struct would only name the same things twice")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "called once; a struct would only name the same things twice"
+)]
 async fn carry_out(
     engine: &Arc<Engine>,
     plan: &Plan,
@@ -115,8 +121,11 @@ async fn carry_out(
     let mut journal = std::fs::create_dir_all(&runs)
         .and_then(|()| Journal::create(&runs, &owner.run))
         .map_err(|e| {
-            Failure::usage(format!("cannot write the journal in {}: {e}", runs.display()))
-                .hint("nothing was changed on any node")
+            Failure::usage(format!(
+                "cannot write the journal in {}: {e}",
+                runs.display()
+            ))
+            .hint("nothing was changed on any node")
         })?;
     let (events, mut inbox) = mpsc::unbounded_channel::<Event>();
     let (cancel, cancelled) = watch::channel(Cancel::No);
@@ -165,7 +174,10 @@ fn owner(store: &Store) -> Owner {
     Owner {
         run: format!("{now:013}-{pid}"),
         user: std::env::var("USER").unwrap_or_else(|_| "somebody".into()),
-        controller: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        controller: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         store: store.root().display().to_string(),
         pid,
         since: now / 1000,
@@ -191,7 +203,8 @@ fn read_plan(path: &Path) -> Result<Option<PlanFile>, Failure> {
         Failure::usage(format!("{}: {why}", path.display()))
             .hint("nothing was changed; make a new one: picluster plan --out FILE")
     };
-    let plan: Plan = serde_json::from_str(&text).map_err(|e| bad(format!("this is no plan: {e}")))?;
+    let plan: Plan =
+        serde_json::from_str(&text).map_err(|e| bad(format!("this is no plan: {e}")))?;
     if plan.format != plan::FORMAT {
         return Err(bad(format!(
             "this plan has format {}; this picluster reads format {}",

@@ -28,7 +28,11 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
         [one] => one.clone(),
         several => shell::words(several),
     };
-    let widest = nodes.iter().map(|n| n.name.as_str().len()).max().unwrap_or(0);
+    let widest = nodes
+        .iter()
+        .map(|n| n.name.as_str().len())
+        .max()
+        .unwrap_or(0);
     verbs::block_on(async {
         let mut access = std::collections::BTreeMap::new();
         let mut codes = Vec::new();
@@ -52,16 +56,24 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
                 match found.get(name) {
                     Some(Ok((facts, _))) if facts.now.root != RootAccess::None => {}
                     Some(Ok(_)) => {
-                        verbs::say(&format!("{} {name}: the login user cannot become root; not run there\n", err.red("error:")));
+                        verbs::say(&format!(
+                            "{} {name}: the login user cannot become root; not run there\n",
+                            err.red("error:")
+                        ));
                         codes.push(ExitCode::NodeFailed);
                     }
                     _ => {
-                        verbs::say(&format!("{} {name}: unreachable; not run there\n", err.red("error:")));
+                        verbs::say(&format!(
+                            "{} {name}: unreachable; not run there\n",
+                            err.red("error:")
+                        ));
                         codes.push(ExitCode::Unreachable);
                     }
                 }
             }
-            targets.retain(|n| matches!(found.get(n), Some(Ok((f, _))) if f.now.root != RootAccess::None));
+            targets.retain(
+                |n| matches!(found.get(n), Some(Ok((f, _))) if f.now.root != RootAccess::None),
+            );
         }
         let mut tasks = JoinSet::new();
         for name in targets {
@@ -73,7 +85,9 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
                     Stream::Out => verbs::print(&format!("{} {}\n", out.bold(&label), line.text)),
                     Stream::Err => verbs::say(&format!("{} {}\n", err.bold(&label), line.text)),
                 };
-                let exit = engine.exec(&name, &access, &command, as_root, &mut sink).await;
+                let exit = engine
+                    .exec(&name, &access, &command, as_root, &mut sink)
+                    .await;
                 (name, exit)
             });
         }
@@ -83,8 +97,14 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
             let (text, code) = match exit {
                 Ok(Exit::Status(0)) => continue,
                 Ok(Exit::Status(n)) => (format!("{name}: exit {n}"), ExitCode::NodeFailed),
-                Ok(Exit::Signal(signal)) => (format!("{name}: ended by SIG{signal}"), ExitCode::NodeFailed),
-                Ok(Exit::Lost) => (format!("{name}: connection lost; it is not known how the command ended"), ExitCode::NodeFailed),
+                Ok(Exit::Signal(signal)) => (
+                    format!("{name}: ended by SIG{signal}"),
+                    ExitCode::NodeFailed,
+                ),
+                Ok(Exit::Lost) => (
+                    format!("{name}: connection lost; it is not known how the command ended"),
+                    ExitCode::NodeFailed,
+                ),
                 Err(e) => (e.to_string(), code_of(&e)),
             };
             failed += 1;

@@ -21,7 +21,12 @@ pub fn run(args: &ExplainArgs, style: Style) -> Result<ExitCode, Failure> {
         .ok()
         .and_then(|name| project.inventory.nodes.get(&name))
         .ok_or_else(|| {
-            let names: Vec<&str> = project.inventory.nodes.keys().map(NodeName::as_str).collect();
+            let names: Vec<&str> = project
+                .inventory
+                .nodes
+                .keys()
+                .map(NodeName::as_str)
+                .collect();
             Failure::usage(format!("there is no node {:?}", args.node))
                 .hint(format!("the inventory has {}", names.join(", ")))
         })?;
@@ -31,12 +36,18 @@ pub fn run(args: &ExplainArgs, style: Style) -> Result<ExitCode, Failure> {
         for role in &node.roles {
             names.extend(role.params.keys().map(|p| format!("{}.{p}", role.role)));
         }
-        return Err(Failure::usage(format!("{} has no variable {:?}", node.name, args.var))
-            .hint(format!("it has: {}", names.join(", "))));
+        return Err(
+            Failure::usage(format!("{} has no variable {:?}", node.name, args.var))
+                .hint(format!("it has: {}", names.join(", "))),
+        );
     };
     let mut out = format!("{} {}\n", style.bold(&args.var), text(&var.value));
     for (n, origin) in var.origin.iter().enumerate() {
-        let mark = if n == 0 { style.green("wins") } else { style.dim("over") };
+        let mark = if n == 0 {
+            style.green("wins")
+        } else {
+            style.dim("over")
+        };
         let _ = writeln!(
             out,
             "  {mark}  {:<18} {}  {}",

@@ -34,21 +34,39 @@ pub fn run(args: &FactsArgs, style: Style) -> Result<ExitCode, Failure> {
         let label = style.bold(&format!("{:widest$}", name.as_str()));
         match answer {
             Ok((facts, _)) => {
-                json.insert(name.to_string(), serde_json::to_value(facts).unwrap_or_default());
-                let board = if facts.board.model.is_empty() { "no device tree" } else { &facts.board.model };
+                json.insert(
+                    name.to_string(),
+                    serde_json::to_value(facts).unwrap_or_default(),
+                );
+                let board = if facts.board.model.is_empty() {
+                    "no device tree"
+                } else {
+                    &facts.board.model
+                };
                 let _ = writeln!(
                     out,
                     "{label}  {}  {}  {} MiB  {}/{}  {}",
-                    board, facts.os.pretty, facts.memory_mib, facts.arch.kernel, facts.arch.userland, facts.now.system_state
+                    board,
+                    facts.os.pretty,
+                    facts.memory_mib,
+                    facts.arch.kernel,
+                    facts.arch.userland,
+                    facts.now.system_state
                 );
             }
             Err(state) => {
                 let (text, code) = match state {
                     NodeState::Absent => ("declared absent".to_owned(), ExitCode::Done),
                     NodeState::Unreachable { reason } => (reason.clone(), ExitCode::Unreachable),
-                    NodeState::HostKeyChanged { reason } => (reason.clone(), ExitCode::IdentityChanged),
+                    NodeState::HostKeyChanged { reason } => {
+                        (reason.clone(), ExitCode::IdentityChanged)
+                    }
                     NodeState::Blocked { problems } => (
-                        problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; "),
+                        problems
+                            .iter()
+                            .map(|p| p.what.as_str())
+                            .collect::<Vec<_>>()
+                            .join("; "),
                         ExitCode::NodeFailed,
                     ),
                     NodeState::Observed { .. } => (String::new(), ExitCode::Done),
@@ -60,7 +78,10 @@ pub fn run(args: &FactsArgs, style: Style) -> Result<ExitCode, Failure> {
         }
     }
     if args.json {
-        out = format!("{}\n", serde_json::to_string_pretty(&json).unwrap_or_default());
+        out = format!(
+            "{}\n",
+            serde_json::to_string_pretty(&json).unwrap_or_default()
+        );
     }
     verbs::print(&out);
     Ok(ExitCode::worst(codes))

@@ -19,8 +19,12 @@ pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
         .ok()
         .filter(|n| project.inventory.nodes.contains_key(n))
         .ok_or_else(|| {
-            Failure::usage(format!("there is no node {:?} in {}", args.node, args.inventory.display()))
-                .hint("nothing was forgotten; `picluster facts` lists the nodes")
+            Failure::usage(format!(
+                "there is no node {:?} in {}",
+                args.node,
+                args.inventory.display()
+            ))
+            .hint("nothing was forgotten; `picluster facts` lists the nodes")
         })?;
     let store = Store::of(&args.inventory, &project.inventory.cluster);
     let pins = PinStore::open(store.root()).map_err(|e| Failure::usage(e.to_string()))?;
@@ -31,14 +35,24 @@ pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
             .hint("nothing was forgotten; the next contact asks"));
     }
     for pin in &known {
-        verbs::print(&format!("{name} is pinned to {}  {}\n", pin.fingerprint(), pin.note));
-    }
-    if !args.yes && !ask::yes(&format!("Was the card (or the board) of {name} changed on purpose?")) {
-        return Err(Failure::usage("not confirmed").hint(
-            "nothing was forgotten; without a terminal say --yes",
+        verbs::print(&format!(
+            "{name} is pinned to {}  {}\n",
+            pin.fingerprint(),
+            pin.note
         ));
     }
-    pins.remove(&pin_name).map_err(|e| Failure::usage(e.to_string()))?;
-    verbs::print(&format!("forgotten; the next contact with {name} asks about its key\n"));
+    if !args.yes
+        && !ask::yes(&format!(
+            "Was the card (or the board) of {name} changed on purpose?"
+        ))
+    {
+        return Err(Failure::usage("not confirmed")
+            .hint("nothing was forgotten; without a terminal say --yes"));
+    }
+    pins.remove(&pin_name)
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    verbs::print(&format!(
+        "forgotten; the next contact with {name} asks about its key\n"
+    ));
     Ok(ExitCode::Done)
 }

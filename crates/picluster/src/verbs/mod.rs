@@ -76,7 +76,11 @@ impl Clock for SystemClock {
 }
 
 /// The engine for an inventory.
-pub(crate) fn engine(project: &Project, store: &Store, meeting: &Meeting) -> Result<Arc<Engine>, Failure> {
+pub(crate) fn engine(
+    project: &Project,
+    store: &Store,
+    meeting: &Meeting,
+) -> Result<Arc<Engine>, Failure> {
     let connector = connect::connector(project, store, meeting)?;
     let mut settings = Settings::new(Arc::new(SystemClock::new()));
     settings.max_nodes = meeting.nodes_at_once.max(1);

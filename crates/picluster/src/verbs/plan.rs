@@ -51,7 +51,9 @@ fn obstacles(plan: &Plan) -> Vec<String> {
             NodeState::Unreachable { reason } | NodeState::HostKeyChanged { reason } => {
                 Some(reason.clone())
             }
-            NodeState::Blocked { problems } => problems.first().map(|p| format!("{name}: {}", p.what)),
+            NodeState::Blocked { problems } => {
+                problems.first().map(|p| format!("{name}: {}", p.what))
+            }
             NodeState::Observed { .. } | NodeState::Absent => None,
         })
         .collect()
@@ -63,17 +65,20 @@ fn obstacles(plan: &Plan) -> Vec<String> {
 /// A pattern that matches no step, when there are steps: a typing error must not look like
 /// nothing to do.
 pub fn cut(plan: &mut Plan, part: &Part) -> Result<(), Failure> {
-    let patterns = |texts: &[String]| -> Vec<AddrPattern> {
-        texts.iter().map(AddrPattern::new).collect()
-    };
+    let patterns =
+        |texts: &[String]| -> Vec<AddrPattern> { texts.iter().map(AddrPattern::new).collect() };
     let known = |p: &AddrPattern| {
         // A node that needs nothing is still a good name.
-        plan.nodes.keys().any(|n| picluster_plan::addr::glob(p.as_str().split('/').next().unwrap_or(""), n.as_str()))
+        plan.nodes.keys().any(|n| {
+            picluster_plan::addr::glob(p.as_str().split('/').next().unwrap_or(""), n.as_str())
+        })
     };
     let (only, except) = (patterns(&part.only), patterns(&part.except));
     if let Some(p) = only.iter().chain(&except).find(|p| !known(p)) {
-        return Err(Failure::usage(format!("{:?} matches no node of the inventory", p.as_str()))
-            .hint("nothing was changed; an address looks like rpi01/base/file[/etc/hosts]"));
+        return Err(
+            Failure::usage(format!("{:?} matches no node of the inventory", p.as_str()))
+                .hint("nothing was changed; an address looks like rpi01/base/file[/etc/hosts]"),
+        );
     }
     picluster_plan::select::select(plan, &only, &except);
     Ok(())
@@ -113,7 +118,9 @@ pub fn node_codes(plan: &Plan) -> Vec<ExitCode> {
         match &node.state {
             NodeState::Observed { .. } if node.problems.is_empty() => {}
             NodeState::Absent => {}
-            NodeState::Observed { .. } | NodeState::Blocked { .. } => codes.push(ExitCode::NodeFailed),
+            NodeState::Observed { .. } | NodeState::Blocked { .. } => {
+                codes.push(ExitCode::NodeFailed)
+            }
             NodeState::Unreachable { .. } => codes.push(ExitCode::Unreachable),
             NodeState::HostKeyChanged { .. } => codes.push(ExitCode::IdentityChanged),
         }

@@ -20,7 +20,11 @@ pub fn run(args: &ValidateArgs, style: Style) -> Result<ExitCode, Failure> {
         project.inventory.cluster,
         count(project.inventory.nodes.len(), "node"),
         count(roles.len(), "role"),
-        if roles.is_empty() { "none".to_owned() } else { roles.join(", ") },
+        if roles.is_empty() {
+            "none".to_owned()
+        } else {
+            roles.join(", ")
+        },
     ));
     Ok(ExitCode::Done)
 }

@@ -33,10 +33,22 @@ impl Home {
 
     fn furnish(&self, project: &Project) -> std::io::Result<()> {
         let ssh = self.root.join(".ssh");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&ssh)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&ssh)?;
         if !self.key().exists() {
             let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", "lent by the lab", "-f"])
+                .args([
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "lent by the lab",
+                    "-f",
+                ])
                 .arg(self.key())
                 .stdin(Stdio::null())
                 .status()?;
@@ -52,7 +64,10 @@ impl Home {
             }
         }
         self.lend(&ssh.join("id_ed25519"))?;
-        if let Some(config) = real_home().map(|h| h.join(".ssh/config")).filter(|c| c.exists()) {
+        if let Some(config) = real_home()
+            .map(|h| h.join(".ssh/config"))
+            .filter(|c| c.exists())
+        {
             let copy = ssh.join("config");
             fs::copy(config, copy)?;
         }
@@ -113,10 +128,14 @@ impl Home {
         if std::env::var_os("PICLUSTER_AGE_IDENTITY").is_none()
             && let Some(home) = real_home()
         {
-            let config = std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
-            let found = [config.join("picluster/age.txt"), home.join(".ssh/id_ed25519")]
-                .into_iter()
-                .find(|p| p.exists());
+            let config = std::env::var_os("XDG_CONFIG_HOME")
+                .map_or_else(|| home.join(".config"), PathBuf::from);
+            let found = [
+                config.join("picluster/age.txt"),
+                home.join(".ssh/id_ed25519"),
+            ]
+            .into_iter()
+            .find(|p| p.exists());
             if let Some(path) = found {
                 command.env("PICLUSTER_AGE_IDENTITY", path);
             }

@@ -62,7 +62,10 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
         LabVerb::Check(args) => {
             let missing = picluster_lab::preflight(args.nodes);
             if missing.is_empty() {
-                verbs::print(&format!("this machine can run a lab of {}\n", count(args.nodes, "node")));
+                verbs::print(&format!(
+                    "this machine can run a lab of {}\n",
+                    count(args.nodes, "node")
+                ));
                 return Ok(ExitCode::Done);
             }
             Err(failure(LabError::Missing(missing)))
@@ -100,7 +103,9 @@ pub(super) fn progress(err: Style) -> impl FnMut(Progress) {
     let mut shown = 0_usize;
     move |event| match event {
         Progress::ImageBuilding { image } => {
-            verbs::say(&format!("building the image {image} (once, about a minute)\n"));
+            verbs::say(&format!(
+                "building the image {image} (once, about a minute)\n"
+            ));
         }
         Progress::ImageLine { line, .. } => {
             shown += 1;
@@ -115,14 +120,22 @@ pub(super) fn progress(err: Style) -> impl FnMut(Progress) {
         Progress::Notice { text } => verbs::say(&format!("{text}\n")),
         Progress::Starting { nodes } => verbs::say(&format!("starting {}\n", count(nodes, "node"))),
         Progress::NodeReady { node, seconds } => {
-            verbs::say(&format!("  {} {node} ({seconds:.1} s)\n", err.green("ready")));
+            verbs::say(&format!(
+                "  {} {node} ({seconds:.1} s)\n",
+                err.green("ready")
+            ));
         }
         _ => {}
     }
 }
 
 /// picluster as it runs inside a lab: with pins, journals, cache and kubeconfig of the lab's own.
-pub(super) fn picluster_inside(lab: &Lab, home: &home::Home, project: &Project, args: &[String]) -> Result<Command, Failure> {
+pub(super) fn picluster_inside(
+    lab: &Lab,
+    home: &home::Home,
+    project: &Project,
+    args: &[String],
+) -> Result<Command, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::usage(format!("cannot find this program's own file: {e}")))?;
     let mut command = lab.controller_command(program);
@@ -154,7 +167,11 @@ fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
 /// Gives a verb the lab's inventory when none is named.
 fn add_inventory(words: &mut Vec<String>, inventory: &std::path::Path) {
     let path = inventory.display().to_string();
-    let named = words.iter().skip(1).take_while(|w| *w != "--").any(|w| !w.starts_with('-') && std::path::Path::new(w).is_file());
+    let named = words
+        .iter()
+        .skip(1)
+        .take_while(|w| *w != "--")
+        .any(|w| !w.starts_with('-') && std::path::Path::new(w).is_file());
     if named {
         return;
     }
@@ -207,11 +224,22 @@ fn ssh(args: &LabSsh) -> Result<ExitCode, Failure> {
         .args(["-F", "none", "-i"])
         .arg(home.key())
         // Lab nodes get a new key at every wipe, and nothing secret is ever typed at them.
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ])
         .args(["-p", &address.port().to_string(), &format!("{user}@{host}")])
         .args(&args.command);
     let status = command
         .status()
         .map_err(|e| Failure::usage(format!("cannot run ssh: {e}")))?;
-    Ok(if status.success() { ExitCode::Done } else { ExitCode::NodeFailed })
+    Ok(if status.success() {
+        ExitCode::Done
+    } else {
+        ExitCode::NodeFailed
+    })
 }

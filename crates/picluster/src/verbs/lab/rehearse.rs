@@ -33,12 +33,19 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
         ("plan", vec!["plan", &inventory]),
         ("apply", vec!["apply", "--yes", &inventory]),
         ("second apply", vec!["apply", "--yes", &inventory]),
-        ("second plan is empty", vec!["plan", "--detailed-exitcode", &inventory]),
+        (
+            "second plan is empty",
+            vec!["plan", "--detailed-exitcode", &inventory],
+        ),
     ];
     let mut times = vec![("up", up)];
     let mut verdict = Ok(());
     for (name, words) in acts {
-        verbs::say(&format!("\n{} picluster {}\n", out.cyan("»"), words.join(" ")));
+        verbs::say(&format!(
+            "\n{} picluster {}\n",
+            out.cyan("»"),
+            words.join(" ")
+        ));
         let start = Instant::now();
         let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         let code = act(&lab, &home, &project, &words, out)?;
@@ -49,7 +56,9 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
         }
     }
     if args.keep {
-        verbs::say(&format!("the lab runs on; end it with: picluster lab down {inventory}\n"));
+        verbs::say(&format!(
+            "the lab runs on; end it with: picluster lab down {inventory}\n"
+        ));
     } else {
         lab.down().map_err(failure)?;
     }
@@ -75,7 +84,13 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
     }
 }
 
-fn act(lab: &Lab, home: &Home, project: &Project, words: &[String], style: Style) -> Result<i32, Failure> {
+fn act(
+    lab: &Lab,
+    home: &Home,
+    project: &Project,
+    words: &[String],
+    style: Style,
+) -> Result<i32, Failure> {
     let mut words = words.to_vec();
     if style.color {
         words.insert(0, "--color=always".into());

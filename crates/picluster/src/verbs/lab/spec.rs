@@ -10,8 +10,8 @@ use picluster_plan::addr::glob;
 
 use crate::cli::LabMade;
 use crate::error::Failure;
-use crate::verbs::lab::home::Home;
 use crate::secrets;
+use crate::verbs::lab::home::Home;
 
 /// One lab node per inventory node, with its name and address; names are resolved inside.
 ///
@@ -60,7 +60,13 @@ fn jump_hosts(project: &Project, names: &mut Names) -> Result<Vec<NodeSpec>, Fai
             let address = names.address(host, node)?;
             let label: String = host
                 .chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() {
+                        c.to_ascii_lowercase()
+                    } else {
+                        '-'
+                    }
+                })
                 .collect();
             let entry = hosts.entry(host.clone()).or_insert_with(|| {
                 NodeSpec::new(format!("jump-{label}"), address, OsFlavour::Debian)
