@@ -67,7 +67,12 @@ pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn
     let mut driver = Driver {
         engine,
         plan,
-        index: plan.steps.iter().enumerate().map(|(i, s)| (&s.addr, i)).collect(),
+        index: plan
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (&s.addr, i))
+            .collect(),
         access: run.access,
         context: Arc::new(RunContext {
             shared: Arc::clone(engine.shared()),
@@ -167,6 +172,10 @@ impl Driver<'_> {
                 self.node_down(node, error);
                 self.feed(Input::NodeDown(node.clone()), None)
             }
+            Told::Cut => {
+                self.hands.remove(node);
+                self.feed(Input::NodeDown(node.clone()), None)
+            }
             Told::Waiting(processes) => {
                 self.emit(EventKind::NodeWaiting {
                     node: node.clone(),
@@ -190,10 +199,6 @@ impl Driver<'_> {
     }
 
     fn node_down(&mut self, node: &NodeName, error: NodeError) {
-        // A dial that was cut on request says nothing about the node.
-        if self.cancel == Cancel::Now {
-            return;
-        }
         if matches!(error, NodeError::Connect(_)) {
             self.emit(EventKind::NodeUnreachable {
                 node: node.clone(),
@@ -328,7 +333,10 @@ impl Driver<'_> {
                 problems: Vec::new(),
             },
         };
-        let first = self.scheduler.likely_first(&node).and_then(|a| self.step(a));
+        let first = self
+            .scheduler
+            .likely_first(&node)
+            .and_then(|a| self.step(a));
         let job = Job::Start {
             node: Box::new(plan),
             first,
@@ -467,7 +475,11 @@ fn end_without_steps(node: &NodePlan) -> NodeEnd {
             reason: reason.clone(),
         },
         NodeState::Blocked { problems } => NodeEnd::Failed {
-            reason: problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; "),
+            reason: problems
+                .iter()
+                .map(|p| p.what.as_str())
+                .collect::<Vec<_>>()
+                .join("; "),
         },
     }
 }

@@ -140,8 +140,12 @@ pub struct Scheduler {
     index: BTreeMap<StepAddr, usize>,
     nodes: Vec<NodeEntry>,
     names: BTreeMap<NodeName, usize>,
-    /// Nodes with ready steps and nothing running, connected or not.
-    candidates: BTreeSet<usize>,
+    /// Connected nodes with ready steps and nothing running.
+    ready_up: BTreeSet<usize>,
+    /// Nodes with ready steps that are not connected.
+    ready_away: BTreeSet<usize>,
+    /// Connected nodes without open steps.
+    spent: BTreeSet<usize>,
     /// Steps that have not ended.
     open: usize,
     running: usize,
@@ -222,7 +226,9 @@ impl Scheduler {
             open: steps.len(),
             steps,
             index,
-            candidates: BTreeSet::new(),
+            ready_up: BTreeSet::new(),
+            ready_away: BTreeSet::new(),
+            spent: BTreeSet::new(),
             running: 0,
             uploading: 0,
             dialling: 0,
@@ -288,16 +294,21 @@ impl Scheduler {
         (!spec.reboot).then_some(&spec.addr)
     }
 
-    /// Keeps [`Self::candidates`] true for a node.
+    /// Keeps the sets of nodes true for one node.
     fn review(&mut self, n: usize) {
         let node = &self.nodes[n];
-        let may = !node.ready.is_empty()
-            && node.running.is_none()
-            && matches!(node.state, NodeState::Away | NodeState::Up);
-        if may {
-            self.candidates.insert(n);
-        } else {
-            self.candidates.remove(&n);
+        let may = !node.ready.is_empty() && node.running.is_none();
+        let up = node.state == NodeState::Up;
+        for (set, belongs) in [
+            (&mut self.ready_up, may && up),
+            (&mut self.ready_away, may && node.state == NodeState::Away),
+            (&mut self.spent, up && node.open == 0),
+        ] {
+            if belongs {
+                set.insert(n);
+            } else {
+                set.remove(&n);
+            }
         }
     }
 
@@ -423,11 +434,16 @@ impl Scheduler {
                 self.skip(i, SkipReason::Cancelled, out);
             }
         }
-        if how == Cancel::Now {
-            for node in &self.nodes {
-                if matches!(node.state, NodeState::Dialling | NodeState::Up) {
-                    out.push(Command::Abort(node.name.clone()));
-                }
+        for node in &self.nodes {
+            // A dial has written nothing yet, and may be waiting for somebody else's lock: no
+            // reason to wait for its end.
+            let cut = match node.state {
+                NodeState::Dialling => true,
+                NodeState::Up => how == Cancel::Now,
+                NodeState::Away | NodeState::Down => false,
+            };
+            if cut {
+                out.push(Command::Abort(node.name.clone()));
             }
         }
     }
@@ -455,7 +471,11 @@ impl Scheduler {
             }
             // Nothing runs and nothing may start: no event will ever change that.
             let ready = self.nodes.iter().find_map(|n| n.ready.first().copied());
-            let waiting = || self.steps.iter().position(|s| s.state == StepState::Waiting);
+            let waiting = || {
+                self.steps
+                    .iter()
+                    .position(|s| s.state == StepState::Waiting)
+            };
             let Some(i) = ready.or_else(waiting) else {
                 break;
             };
@@ -475,10 +495,9 @@ impl Scheduler {
     }
 
     fn start_steps(&mut self, out: &mut Vec<Command>) {
-        for n in self.candidates.clone() {
-            if self.nodes[n].state != NodeState::Up {
-                continue;
-            }
+        let mut at = 0;
+        while let Some(n) = self.ready_up.range(at..).next().copied() {
+            at = n + 1;
             let Some(i) = self.startable(n) else {
                 continue;
             };
@@ -499,21 +518,21 @@ impl Scheduler {
     }
 
     fn close_nodes(&mut self, out: &mut Vec<Command>) {
-        if self.up == 0 {
-            return;
-        }
-        for n in 0..self.nodes.len() {
-            let node = &self.nodes[n];
-            if node.state == NodeState::Up && node.open == 0 {
-                out.push(Command::Close(node.name.clone()));
-                self.set_state(n, NodeState::Away);
-            }
+        while let Some(n) = self.spent.first().copied() {
+            out.push(Command::Close(self.nodes[n].name.clone()));
+            self.set_state(n, NodeState::Away);
         }
     }
 
     fn dial_nodes(&mut self, out: &mut Vec<Command>) {
-        for n in self.candidates.clone() {
-            if self.nodes[n].state != NodeState::Away || self.startable(n).is_none() {
+        let mut at = 0;
+        while let Some(n) = self.ready_away.range(at..).next().copied() {
+            at = n + 1;
+            // Full of nodes that all have something to do: nobody makes room.
+            if self.dialling + self.up >= self.limits.nodes && self.up <= self.running {
+                return;
+            }
+            if self.startable(n).is_none() {
                 continue;
             }
             if self.dialling + self.up >= self.limits.nodes {

@@ -64,7 +64,11 @@ impl LocalConnector {
     /// The next connections to a node fail in these ways.
     pub fn refuse(&self, node: &NodeName, errors: impl IntoIterator<Item = ConnectError>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.refusals.entry(node.clone()).or_default().extend(errors);
+        state
+            .refusals
+            .entry(node.clone())
+            .or_default()
+            .extend(errors);
     }
 
     /// The next sessions on a node go wrong in these ways.
@@ -124,7 +128,11 @@ impl Host for LocalHost {
             return Err(HostError::Disconnected("closed".into()));
         }
         let fault = {
-            let mut state = self.connector.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self
+                .connector
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *state.sessions.entry(self.node.clone()).or_default() += 1;
             state
                 .faults
@@ -143,7 +151,10 @@ impl Host for LocalHost {
         }
         let mut child = Command::new("/bin/sh");
         child.arg("-c").arg(line);
-        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        child
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if let Some(bin) = &self.connector.bin {
             let path = std::env::var("PATH").unwrap_or_default();
             child.env("PATH", format!("{}:{path}", bin.display()));
@@ -176,7 +187,12 @@ impl Host for LocalHost {
             Arc::clone(&cut),
         ));
         tokio::spawn(drain(Box::new(stdout), far_out, fault, Arc::clone(&cut)));
-        tokio::spawn(drain(Box::new(stderr), far_err, Fault::None, Arc::clone(&cut)));
+        tokio::spawn(drain(
+            Box::new(stderr),
+            far_err,
+            Fault::None,
+            Arc::clone(&cut),
+        ));
         let (tell, exit) = oneshot::channel();
         tokio::spawn(async move {
             let mut lost = cut_seen;
@@ -293,33 +309,38 @@ async fn drain(
         return;
     }
     let mut frames = FrameReader::default();
-    let mut seen = 0;
+    let mut left = match fault {
+        Fault::CutAfterFrames(frames) => frames,
+        _ => usize::MAX,
+    };
     let mut buffer = vec![0; 4096];
-    loop {
-        // One byte at a time where the cut has to fall between two frames.
-        let most = if matches!(fault, Fault::CutAfterFrames(_)) { 1 } else { buffer.len() };
-        if let Fault::CutAfterFrames(limit) = fault
-            && seen >= limit
-        {
-            cut.send_replace(true);
-            break;
-        }
+    while left > 0 {
         let n = tokio::select! {
             biased;
-            () = gone(&cut) => break,
-            n = from.read(&mut buffer[..most]) => match n { Ok(n @ 1..) => n, _ => break },
+            () = gone(&cut) => return,
+            n = from.read(&mut buffer) => match n { Ok(n @ 1..) => n, _ => return },
         };
         if let Fault::Slow(pause) = fault {
             tokio::time::sleep(pause).await;
         }
+        let mut whole = n;
         frames.push(&buffer[..n]);
-        while let Ok(Some(_)) = frames.next_frame() {
-            seen += 1;
+        while left > 0
+            && let Ok(Some(_)) = frames.next_frame()
+        {
+            left -= 1;
+            if left == 0 {
+                // The cut falls between two frames: what follows the last one is gone.
+                whole = n.saturating_sub(frames.rest().len());
+            }
         }
-        if to.write_all(&buffer[..n]).await.is_err() {
-            break;
+        if to.write_all(&buffer[..whole]).await.is_err() {
+            return;
         }
     }
+    // What was sent arrives before the end of the stream does.
+    drop(to);
+    cut.send_replace(true);
 }
 
 /// A clock that goes only when it is told to.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodePlan, Step, StepAddr};
-use picluster_resource::{Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Resource};
+use picluster_resource::{
+    Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Resource,
+};
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -54,6 +56,8 @@ pub(crate) enum Told {
     Up { address: String },
     /// It cannot be worked on.
     Down(NodeError),
+    /// Its dial was cut on request; that says nothing about the node.
+    Cut,
     /// Something that outlived an earlier session of ours is waited for.
     Waiting(Vec<String>),
     /// It was told to reboot.
@@ -109,7 +113,10 @@ impl StepEnd {
                 what: if stderr.trim().is_empty() {
                     "the session ended before the node answered".into()
                 } else {
-                    format!("the session ended before the node answered: {}", stderr.trim())
+                    format!(
+                        "the session ended before the node answered: {}",
+                        stderr.trim()
+                    )
                 },
             }),
             other => Self::failed(Failure::new(other.to_string())),
@@ -193,10 +200,7 @@ impl Worker {
     /// What is told of a job whose connection was cut on request.
     fn cut(&self, addr: Option<StepAddr>) -> Told {
         match addr {
-            None => Told::Down(NodeError::Lost {
-                node: self.node.clone(),
-                stderr: "closed on request".into(),
-            }),
+            None => Told::Cut,
             Some(addr) => Told::Ended(Box::new(Ended {
                 addr,
                 outcome: Outcome::Lost {
@@ -290,7 +294,12 @@ impl Worker {
             let message = agent::locked(&owner, &then.unwrap_or_default());
             let frames = self
                 .link
-                .ask(&self.access, Message::script(message), bound, "taking the lock")
+                .ask(
+                    &self.access,
+                    Message::script(message),
+                    bound,
+                    "taking the lock",
+                )
                 .await?;
             let Some((lock, rest)) = split_first(frames, agent::LOCK) else {
                 return Err(self.garbage("no answer about the lock"));
@@ -300,7 +309,10 @@ impl Worker {
                 return Ok(());
             }
             let held = Held::parse(&lock.text());
-            let ours = held.owner.as_ref().is_some_and(|o| self.run.owner.outlived(o));
+            let ours = held
+                .owner
+                .as_ref()
+                .is_some_and(|o| self.run.owner.outlived(o));
             if !ours || Instant::now() >= deadline {
                 return Err(NodeError::Locked {
                     node: self.node.clone(),
@@ -314,11 +326,15 @@ impl Worker {
             }
             // An agent of ours whose controller went without a word (a cut cable) would wait for
             // its next line until the node's TCP gives up. It stops at its next step boundary.
-            if let Some(pid) = held.agent.filter(|pid| held.processes.iter().any(|(p, _)| p == pid))
+            if let Some(pid) = held
+                .agent
+                .filter(|pid| held.processes.iter().any(|(p, _)| p == pid))
                 && asked_to_stop.insert(pid)
             {
                 let stop = Message::script(format!("kill -TERM {pid} 2>/dev/null\n"));
-                self.link.ask(&self.access, stop, bound, "asking an orphan to stop").await?;
+                self.link
+                    .ask(&self.access, stop, bound, "asking an orphan to stop")
+                    .await?;
             }
             sleep(poll).await;
         }
@@ -352,7 +368,10 @@ impl Worker {
         let program = ProbeProgram::new(queries);
         let bound = self.run.shared.settings.answer_timeout;
         let message = Message::script(agent::probe(&program.script));
-        let frames = self.link.ask(&self.access, message, bound, "looking at it").await?;
+        let frames = self
+            .link
+            .ask(&self.access, message, bound, "looking at it")
+            .await?;
         let answers = self.link.answers(&program, &frames)?;
         Ok(resources
             .iter()

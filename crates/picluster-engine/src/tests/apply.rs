@@ -2,8 +2,8 @@
 
 use picluster_model::secret::{Secret, SecretRef};
 use picluster_plan::{Plan, RecordAction};
-use picluster_resource::{Effect, Resource};
 use picluster_resource::kinds::file::{File, Presence};
+use picluster_resource::{Effect, Resource};
 
 use super::agent::until;
 use super::kit::{Rig, node};
@@ -25,8 +25,13 @@ fn outcomes(events: &[EventKind]) -> Vec<Outcome> {
 }
 
 fn with_check(resource: Resource, check: &str) -> Resource {
-    let Resource::File(file) = resource else { return resource };
-    Resource::File(File { validate: Some(check.into()), ..file })
+    let Resource::File(file) = resource else {
+        return resource;
+    };
+    Resource::File(File {
+        validate: Some(check.into()),
+        ..file
+    })
 }
 
 /// Makes each step need the one before.
@@ -42,7 +47,9 @@ fn chain(plan: &mut Plan) {
 #[tokio::test]
 async fn a_blank_node_is_filled_at_one_round_trip_a_step() {
     let rig = Rig::new();
-    let files: Vec<Resource> = (0..20).map(|i| rig.file(&format!("f{i}"), &format!("{i}\n"))).collect();
+    let files: Vec<Resource> = (0..20)
+        .map(|i| rig.file(&format!("f{i}"), &format!("{i}\n")))
+        .collect();
     let plan = rig.plan(&[("pi", files.clone())]).await;
     assert_eq!(plan.steps.len(), 20);
     let (report, events) = rig.apply(&plan).await;
@@ -51,9 +58,15 @@ async fn a_blank_node_is_filled_at_one_round_trip_a_step() {
     assert_eq!(rig.read("f7").as_deref(), Some("7\n"));
     // Facts, probe, lock with the first look, and one a step.
     let count = rig.engine.counters().total();
-    assert_eq!((count.connections, count.execs, count.round_trips), (1, 1, 3 + 20));
+    assert_eq!(
+        (count.connections, count.execs, count.round_trips),
+        (1, 1, 3 + 20)
+    );
     // Every record was written before its operation.
-    assert_eq!(std::fs::read_dir(rig.path("owned/@@@@")).unwrap().count(), 20);
+    assert_eq!(
+        std::fs::read_dir(rig.path("owned/@@@@")).unwrap().count(),
+        20
+    );
 
     let again = rig.plan(&[("pi", files)]).await;
     assert!(again.is_empty());
@@ -61,7 +74,11 @@ async fn a_blank_node_is_filled_at_one_round_trip_a_step() {
     let (report, _) = rig.apply(&again).await;
     assert_eq!(report.exit_code(), ExitCode::Done);
     assert_eq!(report.nodes[&node("pi")].end, NodeEnd::Idle);
-    assert_eq!(rig.engine.counters().total(), before, "nothing to do takes no round trip");
+    assert_eq!(
+        rig.engine.counters().total(),
+        before,
+        "nothing to do takes no round trip"
+    );
 
     // The old plan again: everything is found as desired.
     let (report, _) = rig.apply(&plan).await;
@@ -72,7 +89,12 @@ async fn a_blank_node_is_filled_at_one_round_trip_a_step() {
 async fn what_changed_since_the_plan_is_refused_unless_a_step_of_the_plan_moved_it() {
     let rig = Rig::new();
     std::fs::write(rig.path("b"), "old").unwrap();
-    let resources = vec![rig.file("a", "a"), rig.file("b", "new"), rig.file("c", "c"), rig.file("d", "d")];
+    let resources = vec![
+        rig.file("a", "a"),
+        rig.file("b", "new"),
+        rig.file("c", "c"),
+        rig.file("d", "d"),
+    ];
     let mut plan = rig.plan(&[("pi", resources)]).await;
     let (b, c) = (plan.steps[1].addr.clone(), plan.steps[2].addr.clone());
     plan.steps[2].needs.push(b.clone());
@@ -80,7 +102,10 @@ async fn what_changed_since_the_plan_is_refused_unless_a_step_of_the_plan_moved_
     let (report, _) = rig.apply(&plan).await;
     let steps = &report.nodes[&node("pi")].steps;
     assert_eq!(steps[0].outcome, Outcome::Changed);
-    assert!(matches!(&steps[1].outcome, Outcome::Stale { what } if what.contains("since the plan")), "{steps:?}");
+    assert!(
+        matches!(&steps[1].outcome, Outcome::Stale { what } if what.contains("since the plan")),
+        "{steps:?}"
+    );
     assert_eq!(steps[2].outcome, Outcome::Skipped(SkipReason::Needs(b)));
     assert_eq!(steps[3].outcome, Outcome::Changed);
     assert_eq!(report.exit_code(), ExitCode::Stale);
@@ -101,25 +126,47 @@ async fn what_changed_since_the_plan_is_refused_unless_a_step_of_the_plan_moved_
 async fn a_failed_step_says_what_ran_and_what_it_printed_without_secrets() {
     let mut rig = Rig::new();
     let secret = SecretRef::Env("TOKEN".into());
-    rig.secrets.0.insert(secret.clone(), Secret::new("hunter2".into()));
+    rig.secrets
+        .0
+        .insert(secret.clone(), Secret::new("hunter2".into()));
     let bad = with_check(
         rig.file("a", &format!("token: {}\n", secret.placeholder())),
         "{ echo \"refusing $(cat {})\"; false; }",
     );
-    let mut plan = rig.plan(&[("pi", vec![bad, rig.file("b", "b"), rig.file("c", "c")])]).await;
+    let mut plan = rig
+        .plan(&[("pi", vec![bad, rig.file("b", "b"), rig.file("c", "c")])])
+        .await;
     let a = plan.steps[0].addr.clone();
     plan.steps[1].needs.push(a);
     let (report, events) = rig.apply(&plan).await;
     let steps = &report.nodes[&node("pi")].steps;
-    let Outcome::Failed(failure) = &steps[0].outcome else { panic!("{steps:?}") };
+    let Outcome::Failed(failure) = &steps[0].outcome else {
+        panic!("{steps:?}")
+    };
     assert_eq!(failure.status, Some(1));
-    assert!(failure.output.contains("refusing token: (sensitive)"), "{failure:?}");
-    assert!(failure.output.contains("the new text was refused"), "{failure:?}");
-    assert_eq!(steps[1].outcome, Outcome::Skipped(SkipReason::Needs(plan.steps[0].addr.clone())));
-    assert_eq!(steps[2].outcome, Outcome::Changed, "independent steps go on");
+    assert!(
+        failure.output.contains("refusing token: (sensitive)"),
+        "{failure:?}"
+    );
+    assert!(
+        failure.output.contains("the new text was refused"),
+        "{failure:?}"
+    );
+    assert_eq!(
+        steps[1].outcome,
+        Outcome::Skipped(SkipReason::Needs(plan.steps[0].addr.clone()))
+    );
+    assert_eq!(
+        steps[2].outcome,
+        Outcome::Changed,
+        "independent steps go on"
+    );
     assert_eq!(report.exit_code(), ExitCode::NodeFailed);
     assert_eq!(report.nodes[&node("pi")].end, NodeEnd::Incomplete);
-    for text in [serde_json::to_string(&events).unwrap(), format!("{events:?} {report:?}")] {
+    for text in [
+        serde_json::to_string(&events).unwrap(),
+        format!("{events:?} {report:?}"),
+    ] {
         assert!(!text.contains("hunter2"));
     }
     assert_eq!(rig.read("a"), None);
@@ -143,7 +190,7 @@ async fn a_step_that_runs_but_does_not_help_has_not_converged() {
 #[tokio::test]
 async fn payloads_of_megabytes_go_through_a_plan() {
     let rig = Rig::new();
-    let text = "0123456789abcdef\n".repeat(300_000);
+    let text = "0123456789abcdef".repeat(300_000);
     let plan = rig.plan(&[("pi", vec![rig.file("big", &text)])]).await;
     let (report, _) = rig.apply(&plan).await;
     assert_eq!(report.exit_code(), ExitCode::Done);
@@ -159,7 +206,8 @@ async fn a_connection_lost_at_any_frame_is_never_success_and_the_next_apply_heal
         let mut plan = rig.plan(&[("pi", files.clone())]).await;
         chain(&mut plan);
         rig.engine.close().await;
-        rig.connector.faults(&node("pi"), [Fault::CutAfterFrames(cut)]);
+        rig.connector
+            .faults(&node("pi"), [Fault::CutAfterFrames(cut)]);
         let (report, _) = rig.apply(&plan).await;
         let steps = &report.nodes[&node("pi")].steps;
         let written = |name: &str| rig.path(name).exists();
@@ -172,7 +220,11 @@ async fn a_connection_lost_at_any_frame_is_never_success_and_the_next_apply_heal
         }
         let whole = report.exit_code() == ExitCode::Done;
         if !whole {
-            assert_eq!(report.exit_code(), ExitCode::NodeFailed, "cut at {cut}: {report:?}");
+            assert_eq!(
+                report.exit_code(),
+                ExitCode::NodeFailed,
+                "cut at {cut}: {report:?}"
+            );
             let healed = rig.plan(&[("pi", files)]).await;
             let (report, _) = rig.apply(&healed).await;
             assert_eq!(report.exit_code(), ExitCode::Done, "cut at {cut}");
@@ -180,7 +232,11 @@ async fn a_connection_lost_at_any_frame_is_never_success_and_the_next_apply_heal
         for name in ["a", "b", "c"] {
             assert_eq!(rig.read(name).as_deref(), Some(name), "cut at {cut}");
         }
-        assert_eq!(std::fs::read_dir(rig.path("owned/@@@@")).unwrap().count(), 3, "cut at {cut}");
+        assert_eq!(
+            std::fs::read_dir(rig.path("owned/@@@@")).unwrap().count(),
+            3,
+            "cut at {cut}"
+        );
         if whole {
             break;
         }
@@ -218,9 +274,17 @@ async fn a_controller_killed_at_any_event_leaves_what_the_next_one_completes() {
         let next = Rig::at(dir, |_, _| {});
         let plan = next.plan(&[("pi", files)]).await;
         let (report, _) = next.apply(&plan).await;
-        assert_eq!(report.exit_code(), ExitCode::Done, "killed at event {at}: {report:?}");
+        assert_eq!(
+            report.exit_code(),
+            ExitCode::Done,
+            "killed at event {at}: {report:?}"
+        );
         for name in ["a", "b", "c"] {
-            assert_eq!(next.read(name).as_deref(), Some(name), "killed at event {at}");
+            assert_eq!(
+                next.read(name).as_deref(),
+                Some(name),
+                "killed at event {at}"
+            );
         }
         if finished {
             break;
@@ -237,17 +301,25 @@ async fn a_lost_connection_is_dialled_again_for_what_does_not_depend_on_it() {
     let plan = rig.plan(&[("pi", files)]).await;
     rig.engine.close().await;
     // Hello, facts, its end; lock, eight or so frames of the first look: cut in the first step.
-    rig.connector.faults(&node("pi"), [Fault::CutAfterInput(9_500)]);
+    rig.connector
+        .faults(&node("pi"), [Fault::CutAfterInput(9_500)]);
     let (report, _) = rig.apply(&plan).await;
     let count = report.counts();
-    assert_eq!((count.lost + count.changed, count.skipped), (2, 0), "{report:?}");
+    assert_eq!(
+        (count.lost + count.changed, count.skipped),
+        (2, 0),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
 async fn one_dead_node_stops_nobody_else() {
     let rig = Rig::new();
     let plan = rig
-        .plan(&[("pi-1", vec![rig.file("a", "a")]), ("pi-2", vec![rig.file("n2/b", "b"), rig.file("n2/c", "c")])])
+        .plan(&[
+            ("pi-1", vec![rig.file("a", "a")]),
+            ("pi-2", vec![rig.file("n2/b", "b"), rig.file("n2/c", "c")]),
+        ])
         .await;
     rig.engine.close().await;
     rig.connector.refuse(
@@ -260,9 +332,16 @@ async fn one_dead_node_stops_nobody_else() {
     );
     let (report, events) = rig.apply(&plan).await;
     assert_eq!(report.exit_code(), ExitCode::Unreachable);
-    assert!(matches!(report.nodes[&node("pi-1")].end, NodeEnd::Unreachable { .. }));
+    assert!(matches!(
+        report.nodes[&node("pi-1")].end,
+        NodeEnd::Unreachable { .. }
+    ));
     assert_eq!(report.nodes[&node("pi-2")].end, NodeEnd::Done);
-    assert!(events.iter().any(|e| matches!(e, EventKind::NodeUnreachable { .. })));
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, EventKind::NodeUnreachable { .. }))
+    );
 }
 
 #[tokio::test]
@@ -279,17 +358,27 @@ async fn another_machine_under_the_same_name_is_refused_before_any_write() {
     let (report, _) = rig.apply(&plan).await;
     assert_eq!(report.exit_code(), ExitCode::IdentityChanged);
     assert_eq!(rig.read("a"), None);
-    assert!(!rig.path("lock/@@@@.lock").exists(), "not even a lock was taken");
+    assert!(
+        !rig.path("lock/@@@@.lock").exists(),
+        "not even a lock was taken"
+    );
 }
 
 #[tokio::test]
 async fn records_are_dropped_also_for_what_is_already_gone() {
     let rig = Rig::new();
-    let Resource::File(file) = rig.file("a", "") else { panic!() };
-    let gone = Resource::File(File { state: Presence::Absent, ..file });
+    let Resource::File(file) = rig.file("a", "") else {
+        panic!()
+    };
+    let gone = Resource::File(File {
+        state: Presence::Absent,
+        ..file
+    });
     std::fs::write(rig.path("a"), "a").unwrap();
     let mut plan = rig.plan(&[("pi", vec![gone])]).await;
-    plan.steps[0].record = RecordAction::Drop { name: "r.json".into() };
+    plan.steps[0].record = RecordAction::Drop {
+        name: "r.json".into(),
+    };
     std::fs::create_dir_all(rig.path("owned/@@@@")).unwrap();
     for outcome in [Outcome::Changed, Outcome::Unchanged] {
         std::fs::write(rig.path("owned/@@@@/r.json"), "{}").unwrap();
@@ -302,9 +391,17 @@ async fn records_are_dropped_also_for_what_is_already_gone() {
 
 /// Puts the step of a file first on its node; all others need it.
 fn first(plan: &mut Plan, name: &str) {
-    let at = plan.steps.iter().position(|s| s.addr.key.ends_with(&format!("/{name}"))).unwrap();
+    let at = plan
+        .steps
+        .iter()
+        .position(|s| s.addr.key.ends_with(&format!("/{name}")))
+        .unwrap();
     let step = plan.steps.remove(at);
-    for other in plan.steps.iter_mut().filter(|s| s.addr.node == step.addr.node) {
+    for other in plan
+        .steps
+        .iter_mut()
+        .filter(|s| s.addr.node == step.addr.node)
+    {
         other.needs.push(step.addr.clone());
     }
     plan.steps.insert(0, step);
@@ -315,7 +412,9 @@ fn gate(rig: &Rig, name: &str) -> Resource {
     let dir = rig.dir.path().display();
     with_check(
         rig.file(name, name),
-        &format!("{{ : > {dir}/{name}.started; while [ ! -e {dir}/{name}.go ]; do sleep 0.01; done; : {{}}; }}"),
+        &format!(
+            "{{ : > {dir}/{name}.started; while [ ! -e {dir}/{name}.go ]; do sleep 0.01; done; : {{}}; }}"
+        ),
     )
 }
 
@@ -323,7 +422,10 @@ fn gate(rig: &Rig, name: &str) -> Resource {
 async fn the_first_interrupt_lets_running_steps_finish_and_starts_nothing() {
     let rig = Rig::new();
     let mut plan = rig
-        .plan(&[("pi-1", vec![gate(&rig, "a"), rig.file("b", "b")]), ("pi-2", vec![gate(&rig, "n2/c")])])
+        .plan(&[
+            ("pi-1", vec![gate(&rig, "a"), rig.file("b", "b")]),
+            ("pi-2", vec![gate(&rig, "n2/c")]),
+        ])
         .await;
     first(&mut plan, "a");
     let (run, _events, cancel) = rig.run("r1");
@@ -387,7 +489,11 @@ async fn an_orphan_of_ours_is_waited_for_by_name_and_somebody_elses_run_is_respe
     other.owner.user = "bob".into();
     let report = rig.engine.apply(&plan, other).await;
     assert_eq!(report.exit_code(), ExitCode::Locked);
-    let NodeEnd::Locked { holder: Some(holder), reason } = &report.nodes[&node("pi")].end else {
+    let NodeEnd::Locked {
+        holder: Some(holder),
+        reason,
+    } = &report.nodes[&node("pi")].end
+    else {
         panic!("{report:?}")
     };
     assert_eq!((holder.user.as_str(), holder.run.as_str()), ("ann", "r1"));
@@ -411,7 +517,11 @@ async fn an_orphan_of_ours_is_waited_for_by_name_and_somebody_elses_run_is_respe
     let (report, processes) = tokio::join!(rig.engine.apply(&plan, run), release);
     assert!(!processes.is_empty());
     assert_eq!(report.exit_code(), ExitCode::Done, "{report:?}");
-    assert_eq!(report.nodes[&node("pi")].steps[0].outcome, Outcome::Unchanged, "the orphan did it");
+    assert_eq!(
+        report.nodes[&node("pi")].steps[0].outcome,
+        Outcome::Unchanged,
+        "the orphan did it"
+    );
 }
 
 #[tokio::test]
@@ -419,11 +529,13 @@ async fn an_idle_orphan_is_asked_to_stop() {
     let rig = Rig::new();
     let plan = rig.plan(&[("pi", vec![rig.file("a", "a")])]).await;
     // An agent whose controller is gone without the node noticing: locked, waiting for a line.
-    let idle = Rig::with(|_, s| s.paths = {
-        let mut paths = s.paths.clone();
-        paths.run = rig.path("run/@@@@").display().to_string();
-        paths.lock = rig.path("lock/@@@@.lock").display().to_string();
-        paths
+    let idle = Rig::with(|_, s| {
+        s.paths = {
+            let mut paths = s.paths.clone();
+            paths.run = rig.path("run/@@@@").display().to_string();
+            paths.lock = rig.path("lock/@@@@.lock").display().to_string();
+            paths
+        }
     });
     let owner = serde_json::to_string(&super::kit::owner("r0")).unwrap();
     let message = crate::session::Message::script(crate::agent::locked(&owner, ""));
@@ -431,7 +543,12 @@ async fn an_idle_orphan_is_asked_to_stop() {
     let frames = link
         .lock()
         .await
-        .ask(&super::agent::root(), message, std::time::Duration::from_secs(9), "locking")
+        .ask(
+            &super::agent::root(),
+            message,
+            std::time::Duration::from_secs(9),
+            "locking",
+        )
         .await
         .unwrap();
     assert_eq!(frames[0].status, 0);
@@ -443,8 +560,13 @@ async fn an_idle_orphan_is_asked_to_stop() {
 async fn after_a_change_to_the_way_in_only_a_new_connection_counts() {
     for works in [true, false] {
         let rig = Rig::new();
-        let mut plan = rig.plan(&[("pi", vec![rig.file("sshd", "x"), rig.file("b", "b")])]).await;
-        plan.steps[0].change.effects.insert(Effect::Access("sshd".into()));
+        let mut plan = rig
+            .plan(&[("pi", vec![rig.file("sshd", "x"), rig.file("b", "b")])])
+            .await;
+        plan.steps[0]
+            .change
+            .effects
+            .insert(Effect::Access("sshd".into()));
         if !works {
             let reason = ConnectError::Authentication {
                 node: node("pi"),
@@ -460,8 +582,14 @@ async fn after_a_change_to_the_way_in_only_a_new_connection_counts() {
             assert_eq!(report.exit_code(), ExitCode::Done, "{report:?}");
             assert_eq!(rig.engine.counters().total().connections, 2);
         } else {
-            assert!(matches!(&steps[0].outcome, Outcome::Failed(f) if f.what.contains("no way in")), "{steps:?}");
-            assert_eq!(steps[1].outcome, Outcome::Skipped(SkipReason::Node(node("pi"))));
+            assert!(
+                matches!(&steps[0].outcome, Outcome::Failed(f) if f.what.contains("no way in")),
+                "{steps:?}"
+            );
+            assert_eq!(
+                steps[1].outcome,
+                Outcome::Skipped(SkipReason::Node(node("pi")))
+            );
             assert_eq!(rig.read("b"), None);
         }
     }
@@ -470,7 +598,9 @@ async fn after_a_change_to_the_way_in_only_a_new_connection_counts() {
 #[tokio::test]
 async fn a_step_that_takes_too_long_is_reported_with_what_runs_and_is_not_killed() {
     let rig = Rig::new();
-    let mut plan = rig.plan(&[("pi", vec![gate(&rig, "a"), rig.file("b", "b")])]).await;
+    let mut plan = rig
+        .plan(&[("pi", vec![gate(&rig, "a"), rig.file("b", "b")])])
+        .await;
     first(&mut plan, "a");
     tokio::time::pause();
     let (run, _events, _cancel) = rig.run("r1");
@@ -489,9 +619,40 @@ async fn a_step_that_takes_too_long_is_reported_with_what_runs_and_is_not_killed
         apply.await
     };
     let steps = &report.nodes[&node("pi")].steps;
-    let Outcome::Failed(failure) = &steps[0].outcome else { panic!("{steps:?}") };
-    assert!(failure.what.starts_with("it did not end within 60 s"), "{failure:?}");
+    let Outcome::Failed(failure) = &steps[0].outcome else {
+        panic!("{steps:?}")
+    };
+    assert!(
+        failure.what.starts_with("it did not end within 60 s"),
+        "{failure:?}"
+    );
     assert!(matches!(steps[1].outcome, Outcome::Skipped(_)));
     std::fs::write(rig.path("a.go"), "").unwrap();
     until(|| rig.read("a").as_deref() == Some("a")).await;
+}
+
+#[tokio::test]
+async fn an_interrupt_does_not_wait_for_a_lock() {
+    let rig = Rig::new();
+    let mut plan = rig.plan(&[("pi", vec![gate(&rig, "a")])]).await;
+    first(&mut plan, "a");
+    let (run, _events, cancel) = rig.run("r1");
+    let interrupt = async {
+        until(|| rig.path("a.started").exists()).await;
+        cancel.send(Cancel::Now).unwrap();
+    };
+    tokio::join!(rig.engine.apply(&plan, run), interrupt);
+    let (run, mut events, cancel) = rig.run("r2");
+    let interrupt = async {
+        while !matches!(
+            events.recv().await.map(|e| e.event),
+            Some(EventKind::NodeWaiting { .. })
+        ) {}
+        cancel.send(Cancel::Finish).unwrap();
+    };
+    let (report, ()) = tokio::join!(rig.engine.apply(&plan, run), interrupt);
+    assert_eq!(report.nodes[&node("pi")].end, NodeEnd::Interrupted);
+    assert_eq!(report.exit_code(), ExitCode::Interrupted);
+    std::fs::write(rig.path("a.go"), "").unwrap();
+    until(|| rig.read("a").is_some()).await;
 }
