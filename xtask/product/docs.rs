@@ -151,3 +151,17 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows: String = rows.iter().map(|row| line(row)).collect();
     line(&head) + &line(&rule) + &rows + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn generated_documents_are_up_to_date() {
+        // Where cargo runs the chore itself.
+        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        assert_eq!(
+            std::env::set_current_dir(workspace).map_err(|e| e.to_string()),
+            Ok(())
+        );
+        assert_eq!(super::check(), Ok(()));
+    }
+}

@@ -64,7 +64,8 @@ impl Runner {
             Self::Nextest { profile } => command.args(["nextest", "run", "--profile", profile]),
             Self::Cargo => command.arg("test"),
         };
-        command.args(["--workspace", "--locked"]);
+        // The feature brings the tests of `xtask-product`; with it, all is built once and for all.
+        command.args(["--workspace", "--features", "xtask/product", "--locked"]);
         command
     }
 }
