@@ -33,7 +33,9 @@ resources:
 fn wanted() -> bool {
     let full = std::env::var_os("PICLUSTER_FULL").is_some_and(|v| v == "1");
     if !full {
-        eprintln!("not run: minutes of emulation; PICLUSTER_FULL=1 or `cargo xtask test --full` runs it");
+        eprintln!(
+            "not run: minutes of emulation; PICLUSTER_FULL=1 or `cargo xtask test --full` runs it"
+        );
     }
     full
 }
@@ -85,11 +87,18 @@ fn boot_id(rig: &Rig) -> String {
 
 /// Lines of `/proc/swaps` but its heading.
 fn swaps(rig: &Rig) -> Vec<String> {
-    say(rig, "cat /proc/swaps").lines().skip(1).map(str::to_owned).collect()
+    say(rig, "cat /proc/swaps")
+        .lines()
+        .skip(1)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn controllers(rig: &Rig) -> Vec<String> {
-    say(rig, "cat /sys/fs/cgroup/cgroup.controllers").split(' ').map(str::to_owned).collect()
+    say(rig, "cat /sys/fs/cgroup/cgroup.controllers")
+        .split(' ')
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What the roles promise, asked of the kernel.
@@ -97,11 +106,19 @@ fn controllers(rig: &Rig) -> Vec<String> {
 fn assert_prepared(rig: &Rig) {
     assert_eq!(swaps(rig), Vec::<String>::new());
     assert_eq!(say(rig, "awk '/^SwapTotal/ {print $2}' /proc/meminfo"), "0");
-    assert!(controllers(rig).contains(&"memory".to_owned()), "{:?}", controllers(rig));
+    assert!(
+        controllers(rig).contains(&"memory".to_owned()),
+        "{:?}",
+        controllers(rig)
+    );
     // Not the name alone: a limit is taken by the kernel and counts.
     let limit = "d=/sys/fs/cgroup/tier2; mkdir $d && echo 32M > $d/memory.max && cat $d/memory.max; rmdir $d";
     assert_eq!(say(rig, limit), "33554432");
-    for (key, value) in [("vm/swappiness", "10"), ("kernel/panic", "10"), ("net/bridge/bridge-nf-call-iptables", "1")] {
+    for (key, value) in [
+        ("vm/swappiness", "10"),
+        ("kernel/panic", "10"),
+        ("net/bridge/bridge-nf-call-iptables", "1"),
+    ] {
         assert_eq!(say(rig, &format!("cat /proc/sys/{key}")), value, "{key}");
     }
     for module in ["overlay", "br_netfilter"] {
@@ -118,12 +135,25 @@ fn prove(os: OsFlavour, swap: &str) {
     let rig = machine(os, &mut laps);
 
     // Blank: a kernel of its own, with all that is to be changed as the OS has it.
-    assert_eq!(say(&rig, "uname -m; dpkg --print-architecture"), "aarch64\narm64");
+    assert_eq!(
+        say(&rig, "uname -m; dpkg --print-architecture"),
+        "aarch64\narm64"
+    );
     assert_eq!(say(&rig, "findmnt -n -o FSTYPE /boot/firmware"), "vfat");
     rig.until("rpi01", &format!("grep -q '^{swap} ' /proc/swaps"));
-    assert!(!controllers(&rig).contains(&"memory".to_owned()), "{:?}", controllers(&rig));
+    assert!(
+        !controllers(&rig).contains(&"memory".to_owned()),
+        "{:?}",
+        controllers(&rig)
+    );
     assert!(say(&rig, "cat /proc/cmdline").contains("cgroup_disable=memory"));
-    assert_eq!(say(&rig, "cat /proc/sys/kernel/panic; grep -c '^br_netfilter ' /proc/modules || true"), "0\n0");
+    assert_eq!(
+        say(
+            &rig,
+            "cat /proc/sys/kernel/panic; grep -c '^br_netfilter ' /proc/modules || true"
+        ),
+        "0\n0"
+    );
     let blank = boot_id(&rig);
     laps.lap("looked at while blank");
 
@@ -159,4 +189,20 @@ fn full_swap_cgroups_sysctls_and_modules_are_the_kernels_own() {
 #[test]
 fn full_zram_swap_is_off_and_stays_off() {
     prove(OsFlavour::RpiOsTrixie, "/dev/zram0");
+}
+
+/// What namespaces can show of the same role: parameters of the network are a node's own there.
+#[test]
+fn parameters_share_a_file() {
+    let desk = Desk::new(
+        "cluster: parameters\nssh: { user: pi }\nroles: [net]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n",
+    );
+    let role = "doc: Parameters of one file, of more than one digit.\nresources:\n  - sysctl: { key: net.core.somaxconn, value: \"1234\" }\n  - sysctl: { key: net.ipv4.tcp_keepalive_time, value: \"600\" }\n  - sysctl: { key: net.ipv4.ip_forward, value: \"1\" }\n";
+    desk.write("roles/net/role.yaml", role);
+    let rig = Rig::up_from(desk, &["rpi-os-bookworm"]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let now = "cd /proc/sys/net; cat core/somaxconn ipv4/tcp_keepalive_time ipv4/ip_forward";
+    assert_eq!(say(&rig, now), "1234\n600\n1");
+    let second = rig.run(&["apply", "--yes"]).expect(0);
+    assert!(second.out.contains("Nothing to do"), "{}", second.out);
 }

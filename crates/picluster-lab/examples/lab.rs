@@ -11,8 +11,7 @@ use std::process::ExitCode;
 
 use picluster_lab::{
     INTERNAL_ARGUMENT, ImageName, Lab, LabError, LabOptions, LabSpec, NodeSpec, OsFlavour,
-    Progress, Wait, internal_main, preflight, remove_image,
-    vm_preflight,
+    Progress, Wait, internal_main, preflight, remove_image, vm_preflight,
 };
 
 fn main() -> ExitCode {

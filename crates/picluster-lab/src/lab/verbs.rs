@@ -181,7 +181,8 @@ impl Lab {
         if self.node(node)?.is_vm() {
             return Err(LabError::Node {
                 node: node.to_owned(),
-                what: "it is a virtual machine: its disk is an image, and there is no directory".into(),
+                what: "it is a virtual machine: its disk is an image, and there is no directory"
+                    .into(),
             });
         }
         Ok(self

@@ -314,6 +314,11 @@ impl Kind for Sysctl {
         Ok(operation)
     }
 
+    /// Parameters share a file: one after the other, each knowing that the ones before changed it.
+    fn provides(&self) -> Vec<Token> {
+        self.path().ok().map(Token::Path).into_iter().collect()
+    }
+
     fn requires(&self) -> Vec<Token> {
         let mut needs: Vec<Token> = self
             .path()
