@@ -153,7 +153,10 @@ impl Words {
     fn numbers(&mut self) -> Outcome<Vec<u32>> {
         std::mem::take(&mut self.left)
             .iter()
-            .map(|w| w.parse().map_err(|_| format!("{w:?} is not the number of an invariant")))
+            .map(|w| {
+                w.parse()
+                    .map_err(|_| format!("{w:?} is not the number of an invariant"))
+            })
             .collect()
     }
 

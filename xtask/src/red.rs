@@ -33,7 +33,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let root = machine::workspace();
         return table::write(&root, &Data::read(&root)?, false);
     }
-    let state = if options.committed { State::Committed } else { State::Working };
+    let state = if options.committed {
+        State::Committed
+    } else {
+        State::Working
+    };
     let root = copy::prepare(state)?;
     let data = Data::read(&root)?;
     let reds: Vec<&Red> = data
@@ -49,7 +53,10 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let begun = Instant::now();
         let verdict = broken(&bench, red);
         let seconds = begun.elapsed().as_secs_f64();
-        println!("{:>3}  {verdict}  {seconds:.0} s  {}", red.invariant, red.breaks);
+        println!(
+            "{:>3}  {verdict}  {seconds:.0} s  {}",
+            red.invariant, red.breaks
+        );
         if verdict != Verdict::Red {
             wrong.push(format!("{}: {} ({verdict})", red.invariant, red.breaks));
         }
@@ -57,13 +64,20 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     println!("\n| # | what was broken | guard | result | seconds |\n|---|---|---|---|---|");
     for (red, verdict, seconds) in &rows {
-        println!("| {} | {} | `{}` | {verdict} | {seconds:.0} |", red.invariant, red.breaks, red.guard.test);
+        println!(
+            "| {} | {} | `{}` | {verdict} | {seconds:.0} |",
+            red.invariant, red.breaks, red.guard.test
+        );
     }
     if wrong.is_empty() {
         println!("\n{} changes, each turned its guard red", rows.len());
         Ok(())
     } else {
-        Err(format!("not as it should be:\n  {}\nWhat was printed stands in {}", wrong.join("\n  "), bench.logs().display()))
+        Err(format!(
+            "not as it should be:\n  {}\nWhat was printed stands in {}",
+            wrong.join("\n  "),
+            bench.logs().display()
+        ))
     }
 }
 
@@ -75,8 +89,12 @@ fn healthy(bench: &Bench, reds: &[&Red]) -> Vec<String> {
         .filter_map(|guard| {
             let verdict = bench.try_guard(guard, "healthy");
             println!("     {verdict}  unbroken: {} {}", guard.package, guard.test);
-            (verdict != Verdict::Green)
-                .then(|| format!("{} {}: {verdict} with nothing broken", guard.package, guard.test))
+            (verdict != Verdict::Green).then(|| {
+                format!(
+                    "{} {}: {verdict} with nothing broken",
+                    guard.package, guard.test
+                )
+            })
         })
         .collect()
 }
@@ -106,7 +124,10 @@ mod tests {
         let numbers: Vec<u32> = data.invariants.iter().map(|i| i.number).collect();
         assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
         for number in numbers {
-            assert!(data.reds_of(number).any(|r| !r.guard.lab), "invariant {number}");
+            assert!(
+                data.reds_of(number).any(|r| !r.guard.lab),
+                "invariant {number}"
+            );
         }
         assert!(data.reds.iter().all(|r| (1..=12).contains(&r.invariant)));
     }

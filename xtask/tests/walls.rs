@@ -10,8 +10,26 @@ use std::process::Command;
 /// Libraries that speak to a network, a terminal or the system. None of them may be found below the
 /// crates that decide and carry out.
 const OUTSIDE: &[&str] = &[
-    "russh", "indicatif", "console", "mio", "socket2", "rustix", "nix", "libc", "clap", "tracing-subscriber",
-    "chrono", "time", "jiff", "rand", "rand_core", "getrandom", "fastrand", "age", "reqwest", "hyper",
+    "russh",
+    "indicatif",
+    "console",
+    "mio",
+    "socket2",
+    "rustix",
+    "nix",
+    "libc",
+    "clap",
+    "tracing-subscriber",
+    "chrono",
+    "time",
+    "jiff",
+    "rand",
+    "rand_core",
+    "getrandom",
+    "fastrand",
+    "age",
+    "reqwest",
+    "hyper",
 ];
 
 /// Who may name whom, tests aside.
@@ -19,7 +37,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("picluster-model", &[]),
     ("picluster-resource", &["picluster-model"]),
     ("picluster-plan", &["picluster-model", "picluster-resource"]),
-    ("picluster-engine", &["picluster-model", "picluster-plan", "picluster-resource"]),
+    (
+        "picluster-engine",
+        &["picluster-model", "picluster-plan", "picluster-resource"],
+    ),
     ("picluster-ssh", &["picluster-engine", "picluster-model"]),
     ("picluster-lab", &[]),
 ];
@@ -33,7 +54,14 @@ fn root() -> PathBuf {
 fn below(package: &str, depth: Option<&str>) -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["tree", "--offline", "--package", package, "--edges", "normal"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            package,
+            "--edges",
+            "normal",
+        ])
         .args(["--prefix", "none", "--format", "{p}"])
         .current_dir(root());
     if let Some(depth) = depth {
@@ -64,7 +92,11 @@ fn sources(package: &str) -> Vec<(PathBuf, String)> {
                 }
             } else if !matches!(name.as_str(), "tests.rs" | "testing.rs" | "cases.rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+                let text = text
+                    .split("#[cfg(test)]\nmod tests {")
+                    .next()
+                    .unwrap()
+                    .to_owned();
                 found.push((path, text));
             }
         }
@@ -88,14 +120,26 @@ fn lines_with(package: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_decides_and_carries_out_depends_on_no_network_terminal_or_clock() {
-    for package in ["picluster-model", "picluster-resource", "picluster-plan", "picluster-engine"] {
+    for package in [
+        "picluster-model",
+        "picluster-resource",
+        "picluster-plan",
+        "picluster-engine",
+    ] {
         let below = below(package, None);
-        let outside: Vec<&&str> = OUTSIDE.iter().filter(|name| below.contains(**name)).collect();
+        let outside: Vec<&&str> = OUTSIDE
+            .iter()
+            .filter(|name| below.contains(**name))
+            .collect();
         assert!(outside.is_empty(), "{package} depends on {outside:?}");
     }
     // The list still means something: these do stand below the crate that may have them.
     let ssh = below("picluster-ssh", None);
-    assert!(["russh", "mio", "socket2"].iter().all(|name| ssh.contains(*name)));
+    assert!(
+        ["russh", "mio", "socket2"]
+            .iter()
+            .all(|name| ssh.contains(*name))
+    );
 }
 
 #[test]
@@ -105,16 +149,41 @@ fn only_the_binary_names_a_transport_or_the_lab() {
             .into_iter()
             .filter(|name| name.starts_with("picluster") && name != package)
             .collect();
-        let wrong: Vec<&String> = named.iter().filter(|name| !may.contains(&name.as_str())).collect();
+        let wrong: Vec<&String> = named
+            .iter()
+            .filter(|name| !may.contains(&name.as_str()))
+            .collect();
         assert!(wrong.is_empty(), "{package} names {wrong:?}");
     }
 }
 
 #[test]
 fn no_source_asks_a_clock_a_die_or_the_system() {
-    let clock = ["SystemTime", "std::time::Instant", "Instant::now", "time::{Duration, Instant}", "UNIX_EPOCH"];
-    let dice = ["rand::", "RandomState", "DefaultHasher", "getrandom", "thread_rng", "Uuid"];
-    let system = ["std::env", "std::process", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "std::io::std", "is_terminal"];
+    let clock = [
+        "SystemTime",
+        "std::time::Instant",
+        "Instant::now",
+        "time::{Duration, Instant}",
+        "UNIX_EPOCH",
+    ];
+    let dice = [
+        "rand::",
+        "RandomState",
+        "DefaultHasher",
+        "getrandom",
+        "thread_rng",
+        "Uuid",
+    ];
+    let system = [
+        "std::env",
+        "std::process",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::thread",
+        "std::io::std",
+        "is_terminal",
+    ];
     // Their order is another one in each process.
     let unordered = ["HashMap", "HashSet"];
     let all: Vec<&str> = [&clock[..], &dice, &system, &unordered].concat();
@@ -123,12 +192,33 @@ fn no_source_asks_a_clock_a_die_or_the_system() {
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
     // It reads documents.
-    let reads: Vec<&str> = all.iter().copied().filter(|w| *w != "std::fs" && !unordered.contains(w)).collect();
+    let reads: Vec<&str> = all
+        .iter()
+        .copied()
+        .filter(|w| *w != "std::fs" && !unordered.contains(w))
+        .collect();
     let found = lines_with("picluster-model", &reads);
     assert!(found.is_empty(), "{}", found.join("\n"));
     // It writes a journal and a lock file, and waits with tokio's timers, which tests can stop.
-    let timers = ["std::time::Instant", "time::{Duration, Instant}", "SystemTime", "UNIX_EPOCH"];
-    let engine: Vec<&str> = [&timers[..], &dice, &["std::env", "std::process", "std::net", "tokio::net", "tokio::process", "is_terminal"]].concat();
+    let timers = [
+        "std::time::Instant",
+        "time::{Duration, Instant}",
+        "SystemTime",
+        "UNIX_EPOCH",
+    ];
+    let engine: Vec<&str> = [
+        &timers[..],
+        &dice,
+        &[
+            "std::env",
+            "std::process",
+            "std::net",
+            "tokio::net",
+            "tokio::process",
+            "is_terminal",
+        ],
+    ]
+    .concat();
     let found = lines_with("picluster-engine", &engine);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -140,15 +230,28 @@ fn no_product_code_knows_that_a_lab_exists() {
             .any(|word| word.eq_ignore_ascii_case("lab") || word.eq_ignore_ascii_case("labs"))
     };
     let mut found = Vec::new();
-    for package in ["picluster-model", "picluster-resource", "picluster-plan", "picluster-engine", "picluster-ssh", "picluster"] {
+    for package in [
+        "picluster-model",
+        "picluster-resource",
+        "picluster-plan",
+        "picluster-engine",
+        "picluster-ssh",
+        "picluster",
+    ] {
         for (path, text) in sources(package) {
-            let name = path.strip_prefix(root().join("crates").join(package).join("src")).unwrap();
+            let name = path
+                .strip_prefix(root().join("crates").join(package).join("src"))
+                .unwrap();
             // The verbs of the lab, the words that lead to them, and where the program starts.
             let may = package == "picluster"
-                && (name.starts_with("verbs/lab") || ["cli.rs", "run.rs", "verbs/mod.rs"].iter().any(|n| name == Path::new(n)));
+                && (name.starts_with("verbs/lab")
+                    || ["cli.rs", "run.rs", "verbs/mod.rs"]
+                        .iter()
+                        .any(|n| name == Path::new(n)));
             if !may {
                 let lines = text.lines().enumerate().filter(|(_, line)| is_word(line));
-                found.extend(lines.map(|(n, line)| format!("{}:{}: {line}", path.display(), n + 1)));
+                found
+                    .extend(lines.map(|(n, line)| format!("{}:{}: {line}", path.display(), n + 1)));
             }
         }
     }
@@ -158,8 +261,17 @@ fn no_product_code_knows_that_a_lab_exists() {
 /// Invariant 8: one function quotes. Whoever writes a quotation mark of its own has a second one.
 #[test]
 fn one_function_builds_shell_text() {
-    for package in ["picluster-resource", "picluster-plan", "picluster-engine", "picluster-ssh", "picluster"] {
-        let by_hand = lines_with(package, &[r"'\\''", r#"push('\'')"#, "shlex", "shell_words"]);
+    for package in [
+        "picluster-resource",
+        "picluster-plan",
+        "picluster-engine",
+        "picluster-ssh",
+        "picluster",
+    ] {
+        let by_hand = lines_with(
+            package,
+            &[r"'\\''", r#"push('\'')"#, "shlex", "shell_words"],
+        );
         let by_hand: Vec<String> = by_hand
             .into_iter()
             .filter(|line| !line.contains("picluster-resource/src/shell.rs:"))
@@ -173,6 +285,10 @@ fn one_function_builds_shell_text() {
 fn every_apply_has_the_guard_of_the_declared_servers() {
     assert!(lines_with("picluster", &["NoGuard"]).is_empty());
     let applies = lines_with("picluster", &[".apply_guarded("]).len();
-    let guards = lines_with("picluster", &["Quorum::of_plan(&plan, project.inventory.servers())"]).len();
+    let guards = lines_with(
+        "picluster",
+        &["Quorum::of_plan(&plan, project.inventory.servers())"],
+    )
+    .len();
     assert_eq!((applies, guards), (1, 1));
 }

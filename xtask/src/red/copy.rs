@@ -23,7 +23,13 @@ pub(crate) fn prepare(state: State) -> Outcome<PathBuf> {
     let copy = root.join("target/red");
     let (source, names) = match state {
         State::Working => {
-            let words = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+            let words = [
+                "ls-files",
+                "-z",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+            ];
             (root.clone(), git(&root, &words)?)
         }
         State::Committed => {
@@ -41,7 +47,10 @@ pub(crate) fn prepare(state: State) -> Outcome<PathBuf> {
             if !unpacked.is_ok_and(|s| s.success()) {
                 return Err(format!("cannot unpack {}", archive.display()));
             }
-            (source, git(&root, &["ls-tree", "-r", "-z", "--name-only", "HEAD"])?)
+            (
+                source,
+                git(&root, &["ls-tree", "-r", "-z", "--name-only", "HEAD"])?,
+            )
         }
     };
     let mut wanted = BTreeSet::new();
@@ -103,7 +112,11 @@ fn git(root: &Path, words: &[&str]) -> Outcome<String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("git {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "git {}: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 

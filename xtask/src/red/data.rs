@@ -126,7 +126,10 @@ fn tables(text: &str) -> Outcome<Vec<Table>> {
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
-        if let Some(name) = trimmed.strip_prefix("[[").and_then(|t| t.strip_suffix("]]")) {
+        if let Some(name) = trimmed
+            .strip_prefix("[[")
+            .and_then(|t| t.strip_suffix("]]"))
+        {
             tables.push(Table {
                 name: name.to_owned(),
                 line: at,
@@ -136,7 +139,9 @@ fn tables(text: &str) -> Outcome<Vec<Table>> {
         }
         let (Some((key, value)), Some(table)) = (trimmed.split_once(" = "), tables.last_mut())
         else {
-            return Err(format!("line {at} is neither a table nor a key with a value"));
+            return Err(format!(
+                "line {at} is neither a table nor a key with a value"
+            ));
         };
         let value = if let Some(first) = value.strip_prefix("'''") {
             literal(first, &mut lines)

@@ -134,7 +134,10 @@ fn bounded(command: &mut Command, log: &Path) -> Outcome<bool> {
 /// What the test harness said in the end. Its exit status alone does not tell a failed test from a
 /// program that could not be run.
 fn verdict(said: &str) -> Verdict {
-    let result = said.lines().rev().find_map(|line| line.split_once("test result: "));
+    let result = said
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once("test result: "));
     match result {
         Some((_, words)) if words.starts_with("ok. 1 passed") => Verdict::Green,
         Some((_, words)) if words.starts_with("FAILED. 0 passed; 1 failed") => Verdict::Red,
@@ -152,10 +155,22 @@ mod tests {
     #[test]
     fn only_a_test_that_ran_and_failed_is_red() {
         let of = |text: &str| verdict(&format!("running 1 test\n{text}\n\n"));
-        assert_eq!(of("test result: ok. 1 passed; 0 failed; 0 ignored"), Verdict::Green);
-        assert_eq!(of("test result: FAILED. 0 passed; 1 failed; 0 ignored"), Verdict::Red);
-        assert_eq!(of("test result: ok. 0 passed; 0 failed; 1 ignored"), Verdict::NoTest);
-        assert_eq!(of("test a ... process didn't exit successfully (signal: 6)"), Verdict::Red);
+        assert_eq!(
+            of("test result: ok. 1 passed; 0 failed; 0 ignored"),
+            Verdict::Green
+        );
+        assert_eq!(
+            of("test result: FAILED. 0 passed; 1 failed; 0 ignored"),
+            Verdict::Red
+        );
+        assert_eq!(
+            of("test result: ok. 0 passed; 0 failed; 1 ignored"),
+            Verdict::NoTest
+        );
+        assert_eq!(
+            of("test a ... process didn't exit successfully (signal: 6)"),
+            Verdict::Red
+        );
         assert_eq!(verdict("error: no test target named `x`"), Verdict::NoTest);
     }
 }

@@ -18,7 +18,10 @@ pub(crate) fn table(data: &Data) -> String {
         let reds: Vec<&Red> = data.reds_of(invariant.number).collect();
         let guards = column(reds.iter().map(|r| {
             let lab = if r.guard.lab { " (lab)" } else { "" };
-            format!("`{}` {}: `{}`{lab}", r.guard.package, r.guard.target, r.guard.test)
+            format!(
+                "`{}` {}: `{}`{lab}",
+                r.guard.package, r.guard.target, r.guard.test
+            )
         }));
         let changes = column(reds.iter().map(|r| format!("{} (`{}`)", r.breaks, r.file)));
         out.push_str(&format!(
