@@ -63,3 +63,28 @@ fn explain_names_the_winner_and_the_losers_with_their_lines() {
     let ran = desk.run(&["explain", "a", "disk"]).expect(0);
     insta::assert_snapshot!(ran.out);
 }
+
+#[test]
+fn starters_and_examples_are_valid_and_name_the_schema_first() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in ["inventories", "examples/quickstart", "examples/kraken"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "yaml") {
+                files.push(path);
+            }
+        }
+    }
+    assert_eq!(files.len(), 5);
+    let desk = Desk::new("");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            text.starts_with("# yaml-language-server: $schema=../"),
+            "{}",
+            file.display()
+        );
+        desk.run(&["validate", file.to_str().unwrap()]).expect(0);
+    }
+}

@@ -222,3 +222,32 @@ fn a_plan_is_not_applied_to_another_machine_that_shows_the_same_key() {
         "the other node converges"
     );
 }
+
+#[test]
+fn another_machine_under_the_pinned_key_stops_until_somebody_consents() {
+    let rig = Rig::up(
+        "cluster: twin\nssh: { user: pi }\nroles: [base]\nnodes:\n  rpi01: { address: 192.168.2.1 }\n",
+        &[],
+    );
+    rig.run(&["apply", "--yes"]).expect(0);
+    // The key stays; what else the machine says of itself does not.
+    rig.on(
+        "rpi01",
+        "echo 0123456789abcdef0123456789abcdef > /etc/machine-id; echo drifted > /etc/hostname",
+    )
+    .expect(0);
+    let before = rig.outside("rpi01");
+    let ran = rig.run(&["apply", "--yes"]).expect(8);
+    let all = format!("{}{}", ran.out, ran.err);
+    assert!(
+        all.contains("machine-id was") && all.contains("picluster forget-key rpi01"),
+        "{all}"
+    );
+    assert_eq!(
+        crate::rig::differing(&before, &rig.outside("rpi01")),
+        Vec::<&String>::new()
+    );
+    rig.run(&["forget-key", "--yes", "rpi01"]).expect(0);
+    rig.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(rig.on("rpi01", "cat /etc/hostname").out, "rpi01\n");
+}

@@ -11,6 +11,7 @@ mod rig;
 mod bad_node;
 mod damage;
 mod documents;
+mod examples;
 mod first_apply;
 mod identity;
 mod interrupt;

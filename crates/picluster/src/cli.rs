@@ -63,7 +63,7 @@ pub enum Verb {
     #[command(after_help = "Example:\n  picluster facts --on 'rpi*'")]
     Facts(FactsArgs),
     /// Run a command on all nodes at once
-    #[command(after_help = "Example:\n  picluster exec --on 'rpi0[1-3]' -- uptime")]
+    #[command(after_help = "Example:\n  picluster exec --on 'rpi0*' -- uptime")]
     Exec(ExecArgs),
     /// Say where a variable's value comes from, with file and line
     #[command(after_help = "Example:\n  picluster explain rpi01 data_mount")]
@@ -260,6 +260,9 @@ pub struct LabArgs {
 #[derive(Debug, Subcommand)]
 pub enum LabVerb {
     /// Boot one node per node of the inventory, with the same names and addresses
+    #[command(
+        after_help = "Example:\n  picluster lab up inventory.yaml --os 'rpi0*=rpi-os-bookworm'"
+    )]
     Up(LabUp),
     /// Run picluster inside the lab: lab run INVENTORY -- apply
     #[command(
@@ -267,26 +270,37 @@ pub enum LabVerb {
     )]
     Run(LabRun),
     /// Up, plan, apply, second apply must be empty, down: a verdict about the inventory
+    #[command(after_help = "Example:\n  picluster lab rehearse inventory.yaml")]
     Rehearse(LabRehearse),
     /// What is running
+    #[command(after_help = "Example:\n  picluster lab status inventory.yaml")]
     Status(LabOne),
     /// A shell (or a command) on a node
+    #[command(after_help = "Example:\n  picluster lab ssh rpi02 inventory.yaml -- uptime")]
     Ssh(LabSsh),
     /// Pull a node's network cable
+    #[command(after_help = "Example:\n  picluster lab cut rpi02 inventory.yaml")]
     Cut(LabNode),
     /// Plug it in again
+    #[command(after_help = "Example:\n  picluster lab heal rpi02 inventory.yaml")]
     Heal(LabNode),
     /// Cut a node's power
+    #[command(after_help = "Example:\n  picluster lab kill rpi02 inventory.yaml")]
     Kill(LabNode),
     /// Switch a node on again
+    #[command(after_help = "Example:\n  picluster lab start rpi02 inventory.yaml")]
     Start(LabNode),
     /// Put a new, blank SD card into a node
+    #[command(after_help = "Example:\n  picluster lab wipe rpi02 inventory.yaml")]
     Wipe(LabNode),
     /// Reboot a node
+    #[command(after_help = "Example:\n  picluster lab reboot rpi02 inventory.yaml")]
     Reboot(LabNode),
     /// Stop the lab; nothing is left running
+    #[command(after_help = "Example:\n  picluster lab down inventory.yaml")]
     Down(LabOne),
     /// Say what this machine lacks for a lab of N nodes, and how to mend it
+    #[command(after_help = "Example:\n  picluster lab check 10")]
     Check(LabCheck),
 }
 

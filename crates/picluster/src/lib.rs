@@ -8,6 +8,7 @@ pub mod builtin;
 pub mod cli;
 pub mod connect;
 pub mod error;
+pub mod identity;
 pub mod project;
 pub mod run;
 pub mod secrets;

@@ -57,3 +57,22 @@ pub fn nodes_matching<'a>(project: &'a Project, pattern: &str) -> Result<Vec<&'a
     }
     Ok(nodes)
 }
+
+/// What is valid and still probably not meant.
+#[must_use]
+pub fn notes(project: &Project) -> Vec<String> {
+    let mut notes = Vec::new();
+    if project.inventory.nodes.values().all(|n| n.roles.is_empty()) {
+        notes.push(
+            "no node has a role, so there is nothing to do on any of them; a start is `roles: [base, swap-off, cgroups]`"
+                .to_owned(),
+        );
+    }
+    if project.inventory.kubernetes.is_some() {
+        notes.push(
+            "`kubernetes:` is read and checked, but this version only prepares nodes; it does not install a cluster yet"
+                .to_owned(),
+        );
+    }
+    notes
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use picluster_model::ClusterName;
 
 use crate::error::Failure;
+use crate::identity::Identities;
 
 /// `.picluster/<cluster>/` beside the inventory (or below `PICLUSTER_STORE`): host-key pins, the
 /// key of plan digests, run journals, the run lock.
@@ -83,6 +84,35 @@ impl Store {
         };
         write().map_err(|e| Self::cannot("write", &path, &e))?;
         Ok(key)
+    }
+
+    /// Who the nodes were when they were last met; empty when nothing is known.
+    #[must_use]
+    pub fn identities(&self) -> Identities {
+        fs::read(self.root.join("identities.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Remembers them. Written only when something is new.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn remember(&self, identities: &Identities) -> Result<(), Failure> {
+        if &self.identities() == identities {
+            return Ok(());
+        }
+        let path = self.root.join("identities.json");
+        let write = || {
+            self.create()?;
+            let temp = self
+                .root
+                .join(format!(".identities.{}", std::process::id()));
+            fs::write(&temp, serde_json::to_vec_pretty(identities)?)?;
+            fs::rename(&temp, &path)
+        };
+        write().map_err(|e: io::Error| Self::cannot("write", &path, &e))
     }
 
     /// Makes the directory, private to its owner.

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 
 use crate::connect;
 use crate::error::Failure;
+use crate::identity::Identity;
+use crate::store::Store;
 
 /// A plan and how root is had on the nodes in it.
 #[derive(Debug)]
@@ -130,8 +132,10 @@ pub async fn survey(
     project: &Project,
     engine: &Arc<Engine>,
     secrets: &Arc<SecretValues>,
+    store: &Store,
     key: &[u8],
 ) -> Result<Survey, Failure> {
+    let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
     let mut fit = Vec::new();
     for (name, answer) in facts(engine, project.inventory.nodes.values()).await {
@@ -143,6 +147,17 @@ pub async fn survey(
                 inputs.insert(name, NodeInput::Closed(state));
             }
             Ok((facts, host_key)) => {
+                let now = Identity::of(&facts);
+                let changed = met.get(&name).and_then(|before| before.changed(&now));
+                if let Some(how) = changed {
+                    let reason = format!("{name}: another machine under the pinned key: {how}");
+                    inputs.insert(
+                        name,
+                        NodeInput::Closed(NodeState::HostKeyChanged { reason }),
+                    );
+                    continue;
+                }
+                met.insert(name.clone(), now);
                 let problems = unfit(&facts);
                 if problems.is_empty() {
                     fit.push((node, facts, host_key));
@@ -152,13 +167,18 @@ pub async fn survey(
             }
         }
     }
+    store.remember(&met)?;
     let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
     let access = connect::access(project, secrets, &roots);
     probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
     Ok(Survey {
         plan: build(&Inputs {
             cluster: project.inventory.cluster.clone(),
-            inventory: project.inventory.path.display().to_string(),
+            // Absolute: a plan file is applied from any directory.
+            inventory: std::path::absolute(&project.inventory.path)
+                .unwrap_or_else(|_| project.inventory.path.clone())
+                .display()
+                .to_string(),
             nodes: inputs,
             secrets,
             key,

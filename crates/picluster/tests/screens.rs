@@ -166,7 +166,7 @@ fn sample() -> Plan {
 
 #[test]
 fn a_plan() {
-    insta::assert_snapshot!(show::plan::plan(&sample(), Style::plain(100)));
+    insta::assert_snapshot!(show::plan::plan(&sample(), 0, Style::plain(100)));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn an_empty_plan() {
     let mut plan = sample();
     plan.steps.clear();
     plan.nodes.retain(|n, _| n.as_str() < "rpi03");
-    insta::assert_snapshot!(show::plan::plan(&plan, Style::plain(100)));
+    insta::assert_snapshot!(show::plan::plan(&plan, 0, Style::plain(100)));
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn colours_only_when_asked_for() {
         color: true,
         width: 100,
     };
-    assert!(show::plan::plan(&sample(), style).contains("\u{1b}[32m"));
-    assert!(!show::plan::plan(&sample(), Style::plain(100)).contains('\u{1b}'));
+    assert!(show::plan::plan(&sample(), 0, style).contains("\u{1b}[32m"));
+    assert!(!show::plan::plan(&sample(), 0, Style::plain(100)).contains('\u{1b}'));
 }
 
 fn report() -> Report {

@@ -22,25 +22,36 @@ use crate::Outcome;
 
 /// Nodes, documents, and the program under test.
 pub(crate) struct Rack {
-    folder: PathBuf,
     project: Project,
     home: Home,
     lab: Lab,
     program: PathBuf,
     /// How many resources each node has.
     pub resources: usize,
+    // Last, so that the lab in it has ended before it goes.
+    folder: Folder,
+}
+
+/// A folder that goes with the value, also when something fails.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Rack {
     /// Boots the nodes.
     pub(crate) fn up(nodes: usize) -> Outcome<Self> {
-        let folder = std::env::temp_dir().join(format!("picluster-bench-{}", std::process::id()));
-        work::write(&folder, nodes)?;
+        let folder =
+            Folder(std::env::temp_dir().join(format!("picluster-bench-{}", std::process::id())));
+        work::write(&folder.0, nodes)?;
         let program = released()?;
         let project =
-            picluster::project::load(&folder.join("inventory.yaml")).map_err(|e| say(&e))?;
+            picluster::project::load(&folder.0.join("inventory.yaml")).map_err(|e| say(&e))?;
         let mut options = LabOptions::from_environment().map_err(|e| e.to_string())?;
-        options.state_root = folder.join("lab");
+        options.state_root = folder.0.join("lab");
         let home = Home::of(&project, &options).map_err(|e| say(&e))?;
         let made = picluster::cli::LabMade { os: Vec::new() };
         let spec =
@@ -53,12 +64,12 @@ impl Rack {
         })
         .map_err(|e| e.to_string())?;
         Ok(Self {
-            folder,
             project,
             home,
             lab,
             program,
             resources: 0,
+            folder,
         })
     }
 
@@ -89,8 +100,10 @@ impl Rack {
 
     /// The end.
     pub(crate) fn down(self) -> Outcome {
-        let down = self.lab.down().map_err(|e| e.to_string());
-        let _ = fs::remove_dir_all(&self.folder);
+        // Not taken apart: the folder goes after the lab in either case.
+        let Self { lab, folder, .. } = self;
+        let down = lab.down().map_err(|e| e.to_string());
+        drop(folder);
         down
     }
 
@@ -111,7 +124,7 @@ impl Rack {
     fn inside(&self, program: &Path) -> Command {
         let mut command = self.lab.controller_command(program);
         self.home.dress(&mut command, &self.project);
-        command.current_dir(&self.folder);
+        command.current_dir(&self.folder.0);
         command
     }
 
@@ -124,8 +137,8 @@ impl Rack {
 
     /// picluster, with what it says in a file.
     pub(crate) fn picluster(&self, words: &[&str]) -> Outcome<Spent> {
-        let log = self.folder.join("picluster.log");
-        let counters = self.folder.join("counters.json");
+        let log = self.folder.0.join("picluster.log");
+        let counters = self.folder.0.join("counters.json");
         let _ = fs::remove_file(&counters);
         let out =
             fs::File::create(&log).map_err(|e| format!("cannot write {}: {e}", log.display()))?;
@@ -149,7 +162,7 @@ impl Rack {
     pub(crate) fn ssh_everywhere(&self, remote: &str, input: Option<&str>) -> Outcome<Spent> {
         let input = input.map_or_else(
             || "/dev/null".to_owned(),
-            |file| self.folder.join(file).display().to_string(),
+            |file| self.folder.0.join(file).display().to_string(),
         );
         let key = self.home.key().display().to_string();
         let mut script = String::new();
@@ -162,7 +175,7 @@ impl Rack {
             ));
         }
         script.push_str("wait\n");
-        let lost = self.folder.join("lost");
+        let lost = self.folder.0.join("lost");
         let out =
             fs::File::create(&lost).map_err(|e| format!("cannot write {}: {e}", lost.display()))?;
         let mut command = self.inside(Path::new("sh"));
@@ -218,7 +231,7 @@ impl Rack {
         };
         let program = ProbeProgram::new(questions(&declared, ctx));
         self.resources = declared.len();
-        let path = self.folder.join(work::PROBE);
+        let path = self.folder.0.join(work::PROBE);
         fs::write(&path, format!("{FRAME_SH}{PRELUDE_SH}{}", program.script))
             .map_err(|e| format!("cannot write {}: {e}", path.display()))
     }

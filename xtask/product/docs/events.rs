@@ -182,7 +182,7 @@ fn samples() -> Outcome<Vec<EventKind>> {
     };
     let samples = vec![
         EventKind::RunStarted {
-            run: "20260101T000000Z-1a2b".into(),
+            run: "1795255779673-14946".into(),
             cluster,
             nodes: vec![node.clone()],
             steps: 12,

@@ -17,9 +17,9 @@ use crate::term::{Style, bytes, count};
 /// Lines of a text diff that are shown before it is cut.
 const DIFF_LINES: usize = 24;
 
-/// The whole plan.
+/// The whole plan. `left_out` steps were not selected.
 #[must_use]
-pub fn plan(plan: &Plan, style: Style) -> String {
+pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
     let mut out = String::new();
     legend(&mut out, plan, style);
     for block in blocks(plan) {
@@ -31,7 +31,7 @@ pub fn plan(plan: &Plan, style: Style) -> String {
     }
     effects(&mut out, plan, style);
     obstacles(&mut out, plan, style);
-    summary(&mut out, plan, style);
+    summary(&mut out, plan, left_out, style);
     out
 }
 
@@ -301,7 +301,17 @@ fn obstacles(out: &mut String, plan: &Plan, style: Style) {
     }
 }
 
-fn summary(out: &mut String, plan: &Plan, style: Style) {
+fn summary(out: &mut String, plan: &Plan, left_out: usize, style: Style) {
+    if left_out > 0 {
+        let _ = writeln!(
+            out,
+            "{}",
+            style.yellow(&format!("Not selected: {}.", count(left_out, "step")))
+        );
+        if plan.steps.is_empty() {
+            return;
+        }
+    }
     let unchanged: usize = plan.nodes.values().map(|n| n.unchanged as usize).sum();
     let seen = plan
         .nodes
@@ -316,14 +326,23 @@ fn summary(out: &mut String, plan: &Plan, style: Style) {
         return;
     }
     if plan.steps.is_empty() {
-        let broken = plan.nodes.len() - seen
-            + plan
-                .nodes
-                .values()
-                .filter(|n| !n.problems.is_empty())
-                .count();
+        // Whoever is declared absent stands in nobody's way.
+        let broken = plan
+            .nodes
+            .values()
+            .filter(|n| match n.state {
+                NodeState::Observed { .. } => !n.problems.is_empty(),
+                NodeState::Absent => false,
+                _ => true,
+            })
+            .count();
         let text = format!(
-            "Nothing to do: {} on {} {} as desired.",
+            "{}: {} on {} {} as desired.",
+            if broken == 0 {
+                "Nothing to do"
+            } else {
+                "Nothing else to do"
+            },
             count(unchanged, "resource"),
             count(seen, "node"),
             if unchanged == 1 { "is" } else { "are" },

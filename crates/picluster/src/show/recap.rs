@@ -37,6 +37,15 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
     for (node, end) in &report.nodes {
         let _ = writeln!(out, "{}", row(node, end, widest, style));
     }
+    let reached = report
+        .nodes
+        .values()
+        .filter(|n| {
+            n.steps
+                .iter()
+                .any(|s| !matches!(s.outcome, Outcome::Skipped(_)))
+        })
+        .count();
     let counts = report.counts();
     let mut words = vec![format!("{} changed", counts.changed)];
     for (n, word) in [
@@ -55,7 +64,7 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
         "\n{} {} on {} in {:.1} s.",
         style.bold("Apply:"),
         words.join(", "),
-        count(report.nodes.len(), "node"),
+        count(reached, "node"),
         report.seconds
     );
     if report.interrupted {
@@ -113,11 +122,12 @@ fn heading(addr: &str, word: &str, style: Style) -> String {
     format!("{} {}: {word}\n", style.red("✗"), style.bold(addr))
 }
 
-fn dependents(end: &NodeReport, of: &StepAddr) -> usize {
+fn dependents<'a>(end: &'a NodeReport, of: &StepAddr) -> Vec<&'a StepAddr> {
     end.steps
         .iter()
         .filter(|s| matches!(&s.outcome, Outcome::Skipped(SkipReason::Needs(a)) if a == of))
-        .count()
+        .map(|s| &s.addr)
+        .collect()
 }
 
 /// One failed step; `None` for steps that did not fail.
@@ -142,7 +152,7 @@ pub fn step_failure(
             format!("connection lost: {what}")
         }
         Outcome::Stale { what } => {
-            lines.push("the node is not as the plan saw it; this step was not run".into());
+            lines.push("what the plan saw is no longer so; this step was not run".into());
             format!("stale: {what}")
         }
         Outcome::Skipped(SkipReason::Guard(why)) => {
@@ -152,14 +162,25 @@ pub fn step_failure(
         Outcome::Unchanged | Outcome::Changed | Outcome::Skipped(_) => return None,
     };
     let skipped = dependents(end, addr);
-    if skipped > 0 {
+    if !skipped.is_empty() {
+        let names: Vec<String> = skipped.iter().take(3).map(|a| a.local()).collect();
+        let more = skipped.len().saturating_sub(3);
         lines.push(format!(
-            "not done because of it: {}",
-            count(skipped, "step")
+            "not done because of it: {}{}",
+            names.join(", "),
+            if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            }
         ));
     }
     let cure = match outcome {
         Outcome::Failed(failure) => failure.cure.clone(),
+        // The same plan would be refused again.
+        Outcome::Stale { .. } => {
+            Some("make a new plan of it: picluster plan, or picluster apply INVENTORY".into())
+        }
         _ => None,
     };
     lines.push(format!(

@@ -34,6 +34,21 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         None => args.source.clone(),
     };
     let project = project::load(&inventory)?;
+    if let Some(file) = &from_file
+        && file.plan.cluster != project.inventory.cluster
+    {
+        return Err(Failure::usage(format!(
+            "{} is a plan for cluster {}, and {} describes cluster {}",
+            args.source.display(),
+            file.plan.cluster,
+            inventory.display(),
+            project.inventory.cluster
+        ))
+        .hint("nothing was changed; make a new plan: picluster plan --out FILE"));
+    }
+    for note in project::notes(&project) {
+        verbs::say(&format!("{} {note}\n", err.yellow("note:")));
+    }
     let store = Store::of(&inventory, &project.inventory.cluster);
     let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
     let key = store.key()?;
@@ -51,13 +66,13 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
                 (file.plan, access)
             }
             None => {
-                let found = survey(&project, &engine, &secrets, &key).await?;
+                let found = survey(&project, &engine, &secrets, &store, &key).await?;
                 (found.plan, found.access)
             }
         };
-        verbs::plan::cut(&mut plan, &args.part)?;
+        let left_out = verbs::plan::cut(&mut plan, &args.part)?;
         if !args.json {
-            verbs::print(&show::plan::plan(&plan, out));
+            verbs::print(&show::plan::plan(&plan, left_out, out));
         }
         let before = verbs::plan::node_codes(&plan);
         if plan.steps.is_empty() && !args.json {

@@ -30,7 +30,8 @@ pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
     let pins = PinStore::open(store.root()).map_err(|e| Failure::usage(e.to_string()))?;
     let pin_name = PinName::node(&name);
     let known = pins.get(&pin_name);
-    if known.is_empty() {
+    let mut met = store.identities();
+    if known.is_empty() && !met.contains_key(&name) {
         return Err(Failure::usage(format!("{name} has no pinned host key"))
             .hint("nothing was forgotten; the next contact asks"));
     }
@@ -49,6 +50,8 @@ pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("not confirmed")
             .hint("nothing was forgotten; without a terminal say --yes"));
     }
+    met.remove(&name);
+    store.remember(&met)?;
     pins.remove(&pin_name)
         .map_err(|e| Failure::usage(e.to_string()))?;
     verbs::print(&format!(

@@ -21,7 +21,7 @@ pub fn run(args: &GraphArgs) -> Result<ExitCode, Failure> {
     let key = store.key()?;
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let plan = verbs::block_on(async {
-        let found = survey(&project, &engine, &secrets, &key).await;
+        let found = survey(&project, &engine, &secrets, &store, &key).await;
         verbs::close(&engine).await;
         found.map(|s| s.plan)
     })??;

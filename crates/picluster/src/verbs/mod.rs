@@ -26,8 +26,13 @@ use crate::store::Store;
 /// Writes to stdout; a reader that went away is no error.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(e) = written
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        say(&format!("error: cannot write to stdout: {e}\n"));
+        std::process::exit(i32::from(picluster_engine::ExitCode::Usage.number()));
+    }
 }
 
 /// Writes to stderr.

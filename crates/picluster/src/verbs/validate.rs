@@ -26,5 +26,8 @@ pub fn run(args: &ValidateArgs, style: Style) -> Result<ExitCode, Failure> {
             roles.join(", ")
         },
     ));
+    for note in project::notes(&project) {
+        verbs::say(&format!("note: {note}\n"));
+    }
     Ok(ExitCode::Done)
 }

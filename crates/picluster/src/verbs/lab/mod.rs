@@ -158,10 +158,20 @@ fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
     let mut words = args.args.clone();
     // `lab run FILE -- apply` means that file unless another one is named.
     add_inventory(&mut words, &args.lab.inventory);
-    let status = picluster_inside(&lab, &home, &project, &words)?
-        .status()
-        .map_err(|e| Failure::usage(format!("cannot enter the lab: {e}")))?;
-    Ok(code_of(status))
+    Ok(code_of(wait(picluster_inside(
+        &lab, &home, &project, &words,
+    )?)?))
+}
+
+/// Runs a command to its end. Ctrl-C is the command's business: it gets the signal, too, and what
+/// it makes of it is waited for.
+pub(super) fn wait(command: Command) -> Result<std::process::ExitStatus, Failure> {
+    verbs::block_on(async {
+        let deaf = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+        let status = tokio::process::Command::from(command).status().await;
+        deaf.abort();
+        status.map_err(|e| Failure::usage(format!("cannot enter the lab: {e}")))
+    })?
 }
 
 /// Gives a verb the lab's inventory when none is named.

@@ -10,7 +10,7 @@ use crate::cli::LabRehearse;
 use crate::error::Failure;
 use crate::term::{Style, count};
 use crate::verbs::lab::home::Home;
-use crate::verbs::lab::{failure, options, picluster_inside, progress, specification};
+use crate::verbs::lab::{failure, options, picluster_inside, progress, specification, wait};
 use crate::{project, verbs};
 
 /// Rehearses an inventory. The lab lives no longer than this process, unless `--keep`.
@@ -95,8 +95,6 @@ fn act(
     if style.color {
         words.insert(0, "--color=always".into());
     }
-    let status = picluster_inside(lab, home, project, &words)?
-        .status()
-        .map_err(|e| Failure::usage(format!("cannot enter the lab: {e}")))?;
+    let status = wait(picluster_inside(lab, home, project, &words)?)?;
     Ok(status.code().unwrap_or(-1))
 }

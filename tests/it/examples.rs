@@ -1,0 +1,35 @@
+//! Every example is rehearsed from blank, and its second apply is empty.
+
+use std::fs;
+use std::path::Path;
+
+use crate::rig::{Desk, Rig};
+
+fn rehearse(example: &str, os: &[&str]) {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{example}/inventory.yaml"));
+    let rig = Rig::up_from(Desk::new(&fs::read_to_string(file).unwrap()), os);
+    rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let second = rig.run(&["apply", "--yes"]).expect(0);
+    assert!(second.out.contains("Nothing to do"), "{}", second.out);
+}
+
+#[test]
+fn quickstart() {
+    rehearse("quickstart", &[]);
+}
+
+#[test]
+fn kraken_with_eleven_mixed_nodes() {
+    rehearse(
+        "kraken",
+        &[
+            "kraken01=rpi-os-bookworm",
+            "kraken02=rpi-os-bookworm",
+            "kraken03=debian",
+            "kraken09=ubuntu-24.04",
+            "kraken10=ubuntu-24.04",
+        ],
+    );
+}
