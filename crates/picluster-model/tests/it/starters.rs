@@ -1,10 +1,8 @@
-//! The inventories people start from.
+//! The examples in the documentation.
 
 use std::path::Path;
 
-use picluster_model::{Color, RoleLibrary, load, render};
-
-use crate::kinds::{Few, Folder};
+use crate::kinds::Folder;
 
 /// The documentation shows what is accepted.
 #[test]
