@@ -281,6 +281,11 @@ fn obstacles(out: &mut String, plan: &Plan, style: Style) {
             }
             NodeState::Unreachable { reason } => {
                 let _ = writeln!(body, "  {}", style.red(reason));
+                let _ = writeln!(
+                    body,
+                    "    {} look at its power and cable, then run the same command again; `expected: absent` if it is to stay off",
+                    style.cyan("next:")
+                );
             }
             NodeState::HostKeyChanged { reason } => {
                 let _ = writeln!(body, "  {}", style.red(reason));

@@ -26,5 +26,8 @@ pub fn run(args: &GraphArgs) -> Result<ExitCode, Failure> {
         found.map(|s| s.plan)
     })??;
     verbs::print(&picluster_plan::dot::dot(&plan));
+    for reason in verbs::plan::obstacles(&plan) {
+        verbs::say(&format!("not in the graph: {reason}\n"));
+    }
     Ok(verbs::plan::exit_code(&plan, false))
 }

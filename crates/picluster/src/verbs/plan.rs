@@ -47,7 +47,9 @@ pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
     Ok(exit_code(&plan, args.detailed_exitcode))
 }
 
-fn obstacles(plan: &Plan) -> Vec<String> {
+/// Why nodes are not part of a plan, one sentence each.
+#[must_use]
+pub fn obstacles(plan: &Plan) -> Vec<String> {
     plan.nodes
         .iter()
         .filter_map(|(name, node)| match &node.state {
