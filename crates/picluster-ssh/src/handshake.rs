@@ -304,8 +304,10 @@ pub(crate) async fn handshake(
             reason: "the host presented no key".into(),
             early: false,
         }),
-        (Ok(Err(error)), met) => Err(HandshakeError::Failed {
-            early: met.is_none() && hung_up(&error),
+        // Also after the key was shown: nothing but the exchange has been sent, and an sshd that takes
+        // up a new configuration drops what it has not let in yet.
+        (Ok(Err(error)), _) => Err(HandshakeError::Failed {
+            early: hung_up(&error),
             reason: words::ssh(&error),
         }),
         (Err(_), _) => Err(HandshakeError::Failed {
