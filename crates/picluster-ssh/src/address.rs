@@ -23,6 +23,37 @@ pub(crate) enum Family {
     Inet6,
 }
 
+/// Why there is no stream to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoStream {
+    pub reason: String,
+    /// The machine answered, but nothing listened at that moment, or stopped listening while we were in
+    /// its queue: what an sshd does for some milliseconds when it is reloaded or restarted.
+    pub nobody_listens: bool,
+}
+
+impl From<String> for NoStream {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            nobody_listens: false,
+        }
+    }
+}
+
+impl From<&io::Error> for NoStream {
+    fn from(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        Self {
+            reason: words::io(error),
+            nobody_listens: matches!(
+                error.kind(),
+                Kind::ConnectionRefused | Kind::ConnectionReset | Kind::ConnectionAborted
+            ),
+        }
+    }
+}
+
 /// `host:port`, an IPv6 address in brackets.
 pub(crate) fn label(host: &str, port: u16) -> String {
     if host.contains(':') {
@@ -38,15 +69,15 @@ pub(crate) async fn connect(
     port: u16,
     family: Family,
     limit: Duration,
-) -> Result<TcpStream, String> {
+) -> Result<TcpStream, NoStream> {
     let deadline = Instant::now() + limit;
     let addresses = match timeout_at(deadline, lookup(host, port)).await {
         Ok(addresses) => addresses?,
         Err(_) => {
-            return Err(format!(
+            return Err(NoStream::from(format!(
                 "the name {host} was not resolved within {}",
                 words::seconds(limit)
-            ));
+            )));
         }
     };
     let addresses: Vec<SocketAddr> = addresses
@@ -58,7 +89,7 @@ pub(crate) async fn connect(
         })
         .collect();
     if addresses.is_empty() {
-        return Err(format!("{host} has no address of the wanted family"));
+        return Err(format!("{host} has no address of the wanted family").into());
     }
     let stream = timeout_at(deadline, first_of(addresses))
         .await
@@ -66,7 +97,7 @@ pub(crate) async fn connect(
     // Interactive by nature: lock-step lines must not wait for Nagle.
     stream
         .set_nodelay(true)
-        .map_err(|error| words::io(&error))?;
+        .map_err(|error| NoStream::from(&error))?;
     Ok(stream)
 }
 
@@ -110,10 +141,10 @@ fn unresolved(host: &str, error: &io::Error) -> String {
 
 /// Tries addresses in order, the next one as soon as one fails or takes its time; the first
 /// connection wins.
-async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
+async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, NoStream> {
     let mut waiting = addresses.into_iter();
     let mut running = JoinSet::new();
-    let mut last_error = String::from("no address");
+    let mut last_error = NoStream::from(String::from("no address"));
     if let Some(address) = waiting.next() {
         running.spawn(TcpStream::connect(address));
     }
@@ -128,8 +159,8 @@ async fn first_of(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
         tokio::select! {
             done = running.join_next() => match done {
                 Some(Ok(Ok(stream))) => return Ok(stream),
-                Some(Ok(Err(error))) => last_error = words::io(&error),
-                Some(Err(error)) => last_error = error.to_string(),
+                Some(Ok(Err(error))) => last_error = NoStream::from(&error),
+                Some(Err(error)) => last_error = error.to_string().into(),
                 None => return Err(last_error),
             },
             () = next_due => {}
@@ -155,7 +186,10 @@ mod tests {
         assert!(first_of(vec![closed, open]).await.is_ok());
         assert_eq!(
             first_of(vec![closed]).await.unwrap_err(),
-            "connection refused"
+            NoStream {
+                reason: "connection refused".into(),
+                nobody_listens: true
+            }
         );
     }
 
@@ -178,7 +212,7 @@ mod tests {
         let error = connect("127.0.0.1", address.port(), Family::Any, limit)
             .await
             .expect_err("nobody takes it");
-        assert_eq!(error, "timed out after 0.3 s");
+        assert_eq!(error, String::from("timed out after 0.3 s").into());
         assert!(started.elapsed() < Duration::from_secs(2));
         for one in held {
             one.abort();

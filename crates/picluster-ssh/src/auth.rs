@@ -20,9 +20,32 @@ pub(crate) enum AuthError {
     Refused(String),
     /// There is nothing to try.
     NoKeys(String),
-    /// The connection ended; `asked` when a person was asked meanwhile, so that dialling again is
-    /// likely to help.
-    Closed { reason: String, asked: bool },
+    /// The connection ended, or no answer came.
+    Closed {
+        reason: String,
+        /// A person was asked meanwhile, so that dialling again is likely to help.
+        asked: bool,
+        /// The host hung up before it had refused a key: not because of us.
+        hung_up: bool,
+    },
+}
+
+impl AuthError {
+    /// The same after `refused` keys: a host that hangs up then may do so because of them.
+    fn after(self, refused: usize) -> Self {
+        match self {
+            Self::Closed {
+                reason,
+                asked,
+                hung_up,
+            } => Self::Closed {
+                reason,
+                asked,
+                hung_up: hung_up && refused == 0,
+            },
+            other => other,
+        }
+    }
 }
 
 /// How one key fared.
@@ -49,7 +72,7 @@ pub(crate) async fn log_in(
     let mut asked = false;
     for candidate in &candidates {
         let attempt = try_key(connection, endpoint, keyring, candidate, limit, &mut asked).await;
-        match attempt? {
+        match attempt.map_err(|error| error.after(tried.len()))? {
             Tried::In => return Ok(()),
             Tried::No => tried.push(candidate.label()),
             Tried::Partial => {
@@ -84,12 +107,15 @@ async fn try_key(
     asked: &mut bool,
 ) -> Result<Tried, AuthError> {
     let user = endpoint.user.as_str();
-    let lost = |asked: bool, reason: String| AuthError::Closed { reason, asked };
-    let slow = || {
-        lost(
-            false,
-            format!("no answer to the login within {}", words::seconds(limit)),
-        )
+    let lost = |asked: bool, reason: String| AuthError::Closed {
+        reason,
+        asked,
+        hung_up: true,
+    };
+    let slow = || AuthError::Closed {
+        reason: format!("no answer to the login within {}", words::seconds(limit)),
+        asked: false,
+        hung_up: false,
     };
     match candidate {
         Candidate::Agent { key, socket } => {
@@ -248,7 +274,11 @@ fn ended(connection: &Established) -> Option<String> {
 /// sshd hangs up after `MaxAuthTries` refusals: that is a refusal, not an accident.
 fn closed(tried: &[String], remarks: &[String], reason: String, asked: bool) -> AuthError {
     if asked || tried.is_empty() {
-        return AuthError::Closed { reason, asked };
+        return AuthError::Closed {
+            reason,
+            asked,
+            hung_up: true,
+        };
     }
     let mut text = format!(
         "it took none of these keys: {}; then it hung up ({reason})",

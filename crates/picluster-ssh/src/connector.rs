@@ -10,9 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use picluster_engine::host::{ConnectError, Connector, Host};
 use picluster_model::NodeName;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use crate::address::NoStream;
 use crate::auth::{AuthError, log_in};
 use crate::handshake::{Gatekeeper, HandshakeError, handshake};
 use crate::host::{Link, SshHost};
@@ -23,8 +25,10 @@ use crate::route::{Endpoint, Router};
 use crate::wire::{Stream, Wire};
 use crate::{Counters, Environment, Limits, PinStore, Target, address};
 
-/// Dials after which a host that hangs up at once is given up: sshd drops connections at random
-/// when more than `MaxStartups` wait for their login.
+/// Dials after which a host that refuses or hangs up at once is given up: sshd drops connections at
+/// random when more than `MaxStartups` wait for their login, and an sshd that takes up a new
+/// configuration (SIGHUP: it closes its socket, starts itself anew and listens again) resets whom it had
+/// not let in and refuses whoever comes before it listens.
 const EARLY_TRIES: u32 = 3;
 
 /// Dials for one answer of a person: the second finds the key pinned, or unlocked.
@@ -229,6 +233,10 @@ impl SshConnector {
                 }
                 // A person took longer than sshd's LoginGraceTime; the answer is still good.
                 Err(AuthError::Closed { asked: true, .. }) if asked < ASKED_TRIES => asked += 1,
+                Err(AuthError::Closed { hung_up: true, .. }) if early + 1 < EARLY_TRIES => {
+                    early += 1;
+                    sleep(pause(node, early)).await;
+                }
                 Err(error) => return Err(not_in(error, endpoint)),
             }
         }
@@ -242,17 +250,12 @@ impl SshConnector {
         before: &[Endpoint],
     ) -> Result<(Box<dyn Stream>, Option<Arc<Link>>), DialError> {
         let Some(jump) = before.last() else {
-            let stream = address::connect(
-                &endpoint.host,
-                endpoint.port,
-                endpoint.family,
-                endpoint.connect_timeout,
-            )
-            .await
-            .map_err(|reason| DialError::Unreachable {
-                address: endpoint.address(),
-                reason,
-            })?;
+            let stream = knock(node, endpoint)
+                .await
+                .map_err(|error| DialError::Unreachable {
+                    address: endpoint.address(),
+                    reason: error.reason,
+                })?;
             return Ok((Box::new(stream), None));
         };
         let link = self
@@ -283,6 +286,26 @@ impl Connector for SshConnector {
         match self.dial_node(node).await {
             Ok(host) => Ok(Box::new(host)),
             Err(error) => Err(error.for_node(node)),
+        }
+    }
+}
+
+/// Opens a TCP stream, and tries again where the host is there but nobody listens.
+async fn knock(node: &NodeName, endpoint: &Endpoint) -> Result<TcpStream, NoStream> {
+    let mut tries = 0;
+    loop {
+        let connected = address::connect(
+            &endpoint.host,
+            endpoint.port,
+            endpoint.family,
+            endpoint.connect_timeout,
+        );
+        match connected.await {
+            Err(error) if error.nobody_listens && tries + 1 < EARLY_TRIES => {
+                tries += 1;
+                sleep(pause(node, tries)).await;
+            }
+            done => return done,
         }
     }
 }

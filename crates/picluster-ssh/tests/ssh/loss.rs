@@ -306,3 +306,35 @@ async fn a_server_too_busy_for_a_moment_is_tried_again() {
     assert_eq!(connector.counters().total().connections, 2);
     serving.abort();
 }
+
+#[tokio::test]
+async fn a_server_that_comes_back_to_its_port_at_once_is_tried_again() {
+    let mut rig = Rig::new();
+    let sshd = Sshd::start(&[&rig.key]);
+    rig.add("rpi01", &sshd);
+    // A port nobody listens on yet: what a caller meets while sshd starts itself anew.
+    let gap = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = gap.local_addr().expect("address");
+    drop(gap);
+    rig.targets.get_mut("rpi01").expect("target").port = Some(address.port());
+    let port = sshd.port;
+    let serving = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let gate = tokio::net::TcpListener::bind(address)
+            .await
+            .expect("the port is still free");
+        let (mut near, _) = gate.accept().await.expect("a call");
+        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("sshd");
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    let connector = rig.connector();
+    connector
+        .connect(&node("rpi01"))
+        .await
+        .expect("connects")
+        .close()
+        .await;
+    serving.abort();
+}
