@@ -30,6 +30,8 @@ const OUTSIDE: &[&str] = &[
     "age",
     "reqwest",
     "hyper",
+    "ureq",
+    "rustls",
 ];
 
 /// Who may name whom, tests aside.
@@ -42,6 +44,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &["picluster-model", "picluster-plan", "picluster-resource"],
     ),
     ("picluster-ssh", &["picluster-engine", "picluster-model"]),
+    ("picluster-artifact", &[]),
     ("picluster-lab", &[]),
 ];
 
