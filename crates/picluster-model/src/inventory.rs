@@ -41,7 +41,11 @@ impl Project {
         if let Some(kubernetes) = &self.inventory.kubernetes {
             found.extend(kubernetes.token.clone());
             found.extend(kubernetes.agent_token.clone());
-            for value in kubernetes.config.values() {
+            let configs = kubernetes
+                .config
+                .values()
+                .chain(kubernetes.agent_config.values());
+            for value in configs.chain(&kubernetes.registries) {
                 collect(value, &mut found);
             }
         }

@@ -1,6 +1,7 @@
 //! The cluster that runs on the nodes, as the inventory says it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -31,10 +32,146 @@ pub struct Kubernetes {
     pub token: Option<SecretRef>,
     /// The stable token of agents; made on the first server when absent.
     pub agent_token: Option<SecretRef>,
-    /// Any other configuration keys of the distribution, passed through.
+    /// The binary to install; the release's own when absent.
+    pub artifact: Option<ByArch<Source>>,
+    /// The SHA-256 checksum of the binary, 64 hexadecimal digits; the release's own when absent.
+    pub checksum: Option<ByArch<String>>,
+    /// Any other configuration keys of servers, passed through. They may hold templates and
+    /// references to secrets.
     pub config: IndexMap<String, Yaml>,
+    /// The same for agents.
+    pub agent_config: IndexMap<String, Yaml>,
+    /// What `registries.yaml` says on every node (`mirrors`, `configs`), with references to
+    /// secrets in it.
+    pub registries: Option<Yaml>,
+    /// The administrator's credentials.
+    pub kubeconfig: Kubeconfig,
+    /// Manifests the cluster deploys by itself, in the order written.
+    pub manifests: Vec<Manifest>,
+    /// The section as written.
+    pub written: Yaml,
     /// The place of the section.
     pub span: Span,
+}
+
+/// One value for every architecture, or one for each.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ByArch<T> {
+    /// For all.
+    All(T),
+    /// For those named, and no other.
+    Each(IndexMap<Arch, T>),
+}
+
+impl<T> ByArch<T> {
+    /// The value for an architecture; `None` when others are named and it is not.
+    #[must_use]
+    pub fn get(&self, arch: Arch) -> Option<&T> {
+        match self {
+            Self::All(value) => Some(value),
+            Self::Each(values) => values.get(&arch),
+        }
+    }
+}
+
+/// An architecture of the userland, as `dpkg --print-architecture` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// 64-bit x86.
+    Amd64,
+    /// 64-bit ARM.
+    Arm64,
+    /// 32-bit ARM with hardware floating point.
+    Armhf,
+}
+
+impl Arch {
+    /// All that distributions are built for.
+    pub const ALL: [Self; 3] = [Self::Amd64, Self::Arm64, Self::Armhf];
+
+    /// The architecture of this name.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|arch| arch.as_str() == text)
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+            Self::Armhf => "armhf",
+        }
+    }
+}
+
+/// Where a file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file of the controller. `~/` is not expanded here; other relative paths are already
+    /// joined to the folder of the inventory.
+    Path(PathBuf),
+    /// An address to download it from, once, by the controller.
+    Url(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Url(url) => f.pad(url),
+        }
+    }
+}
+
+/// The administrator's credentials: on servers, and on the controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubeconfig {
+    /// The mode of the file on servers, octal with a leading zero.
+    pub mode: String,
+    /// Whether they are merged into the kubeconfig of whoever runs picluster.
+    pub merge: bool,
+    /// The name of the context there.
+    pub context: String,
+    /// The file to merge them into; `None` is the user's own. `~/` is not expanded here; other
+    /// relative paths are already joined to the folder of the inventory.
+    pub path: Option<PathBuf>,
+}
+
+/// A manifest the cluster deploys by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Its name; the file on servers is `NAME.yaml`.
+    pub name: String,
+    /// Where its text comes from.
+    pub source: Source,
+    /// The SHA-256 checksum of the text, 64 hexadecimal digits; always there for a download.
+    pub checksum: Option<String>,
+    /// The place of its name.
+    pub span: Span,
+}
+
+impl Kubernetes {
+    /// The networks of pods: those written, or what the distribution takes by itself.
+    #[must_use]
+    pub fn pod_networks(&self) -> Vec<Cidr> {
+        self.networks(&self.cluster_cidr, "10.42.0.0/16")
+    }
+
+    /// The networks of services: those written, or what the distribution takes by itself.
+    #[must_use]
+    pub fn service_networks(&self) -> Vec<Cidr> {
+        self.networks(&self.service_cidr, "10.43.0.0/16")
+    }
+
+    /// Defaults of k3s: <https://docs.k3s.io/cli/server#networking>.
+    fn networks(&self, written: &[Cidr], k3s: &str) -> Vec<Cidr> {
+        if !written.is_empty() || self.distribution != Distribution::K3s {
+            return written.to_vec();
+        }
+        Cidr::parse(k3s).into_iter().collect()
+    }
 }
 
 /// A Kubernetes distribution.

@@ -23,6 +23,44 @@ pub fn check_key(key: &str) -> Result<(), String> {
     check_name(name)
 }
 
+/// Labels that kubelet, the cloud controller and the supervisor of k3s keep themselves
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>,
+/// <https://github.com/k3s-io/k3s/blob/master/pkg/util/labels.go>).
+const KEPT_LABELS: [&str; 8] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/etcd",
+    "node-role.kubernetes.io/master",
+];
+
+/// Taints that the node controller and kubelet keep themselves
+/// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions>).
+const KEPT_TAINTS: [&str; 9] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/memory-pressure",
+    "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/pid-pressure",
+    "node.kubernetes.io/network-unavailable",
+    "node.kubernetes.io/unschedulable",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "node.cloudprovider.kubernetes.io/shutdown",
+];
+
+/// Whether the cluster itself keeps this label: what is written here would be undone.
+pub fn is_kept_label(key: &str) -> bool {
+    KEPT_LABELS.contains(&key)
+}
+
+/// Whether the cluster itself keeps taints of this key.
+pub fn is_kept_taint(key: &str) -> bool {
+    KEPT_TAINTS.contains(&key)
+}
+
 /// Checks a label value; it may be empty.
 ///
 /// # Errors

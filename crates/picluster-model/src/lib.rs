@@ -30,9 +30,12 @@ pub mod yaml;
 pub use diagnostic::{Color, Diagnostic, render};
 pub use inventory::{Expected, Inventory, Node, Project, RoleUse};
 pub use kinds::Kinds;
-pub use kubernetes::{Cidr, Distribution, Kubernetes, KubernetesRole, KubernetesVersion};
+pub use kubernetes::{
+    Arch, ByArch, Cidr, Distribution, Kubeconfig, Kubernetes, KubernetesRole, KubernetesVersion,
+    Manifest, Source,
+};
 pub use library::RoleLibrary;
-pub use load::load;
+pub use load::{Everything, Local, load};
 pub use name::{ClusterName, GroupName, NodeName, RoleName, VarName};
 pub use render::{ClusterContext, RenderContext, RenderedEntry, render_role};
 pub use role::{Entry, ParamType, Parameter, Role};

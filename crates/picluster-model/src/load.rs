@@ -9,7 +9,8 @@ mod roles;
 mod ssh;
 mod variables;
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
@@ -26,10 +27,27 @@ use crate::yaml::{Yaml, parse};
 
 pub(crate) use roles::{fits, fits_rendered};
 
+/// What documents name beside themselves on the controller, and whether it is there.
+pub trait Local {
+    /// Whether a file (or folder) that the documents name is there. `~/` is not expanded.
+    fn exists(&self, path: &Path) -> bool;
+}
+
+/// Takes everything documents name for given: for who only wants to know what they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Everything;
+
+impl Local for Everything {
+    fn exists(&self, _: &Path) -> bool {
+        true
+    }
+}
+
 /// Reads the inventory at `path` and the roles it uses, and checks everything that can be
 /// checked without a node.
 ///
-/// Roles are looked for in `roles/` beside the inventory, then in `library`.
+/// Roles are looked for in `roles/` beside the inventory, then in `library`. `local` is asked
+/// for the other files the documents name.
 ///
 /// # Errors
 /// Every finding in every document: the inventory's first, then those of each role, from top to
@@ -38,6 +56,7 @@ pub fn load(
     path: &Path,
     library: &RoleLibrary,
     kinds: &dyn Kinds,
+    local: &dyn Local,
 ) -> Result<Project, Vec<Diagnostic>> {
     let name = path.display().to_string();
     let file = parse::read(path, &name).map_err(|finding| vec![finding])?;
@@ -47,8 +66,13 @@ pub fn load(
     let folder = path.parent().unwrap_or(Path::new(""));
 
     let document = InventoryDocument::from_yaml(&root);
-    let project = document
-        .and_then(|document| project(&root, &document, path, folder, library, kinds, &mut out));
+    let outside = Outside {
+        library,
+        kinds,
+        local,
+    };
+    let project =
+        document.and_then(|document| project(&root, &document, path, folder, &outside, &mut out));
     let mut out = tidy(&out, structural, &patterns);
     match project {
         Some(project) if out.is_empty() => Ok(project),
@@ -114,9 +138,25 @@ pub(crate) struct Scope<'a> {
     pub folder: &'a Path,
     /// Every node name, ranges expanded, whether or not the node is otherwise good.
     pub names: IndexMap<String, Span>,
+    /// The files the inventory names, each with the place of its name.
+    pub files: RefCell<Vec<(PathBuf, Span)>>,
+}
+
+/// What the loader knows beside the inventory.
+struct Outside<'a> {
+    library: &'a RoleLibrary,
+    kinds: &'a dyn Kinds,
+    local: &'a dyn Local,
 }
 
 impl Scope<'_> {
+    /// Says that the inventory names a file, which is therefore to be there.
+    pub fn wants_file(&self, path: &Path, span: &Span) {
+        self.files
+            .borrow_mut()
+            .push((path.to_owned(), span.clone()));
+    }
+
     /// What stands in a group, key by key.
     pub fn group(&self, name: &GroupName) -> Option<&Yaml> {
         self.root.get("groups")?.get(name.as_str())
@@ -128,10 +168,14 @@ fn project(
     document: &InventoryDocument,
     path: &Path,
     folder: &Path,
-    library: &RoleLibrary,
-    kinds: &dyn Kinds,
+    outside: &Outside<'_>,
     out: &mut Vec<Diagnostic>,
 ) -> Option<Project> {
+    let Outside {
+        library,
+        kinds,
+        local,
+    } = *outside;
     let cluster = document
         .cluster
         .as_ref()
@@ -145,6 +189,7 @@ fn project(
             .iter()
             .map(|draft| (draft.name.clone(), draft.span.clone()))
             .collect(),
+        files: RefCell::default(),
     };
     groups::check(&scope, out);
     let kubernetes = kubernetes::read(&scope, out);
@@ -184,5 +229,13 @@ fn project(
         groups: members,
     };
     variables::check(&inventory, &roles, kinds, out);
+    for (path, span) in scope.files.borrow().iter() {
+        if !local.exists(path) {
+            out.push(
+                Diagnostic::new(format!("there is no file {}", path.display()), span)
+                    .help("paths are meant from the folder of the inventory; `~/` is your home"),
+            );
+        }
+    }
     Some(Project { inventory, roles })
 }

@@ -68,6 +68,11 @@ impl Taint {
         };
         let (key, value) = what.split_once('=').unwrap_or((what, ""));
         crate::label::check_key(key).map_err(|rule| format!("key `{key}`: {rule}"))?;
+        if crate::label::is_kept_taint(key) {
+            return Err(format!(
+                "the cluster sets and removes `{key}` itself: choose a key of your own"
+            ));
+        }
         crate::label::check_value(value).map_err(|rule| format!("value `{value}`: {rule}"))?;
         Ok(Self {
             key: key.to_owned(),

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use picluster_model::{
-    Color, Diagnostic, Project, RenderContext, RoleLibrary, load, render, render_role,
+    Color, Diagnostic, Everything, Project, RenderContext, RoleLibrary, load, render, render_role,
 };
 use picluster_resource::{Facts, Resource, Vocabulary};
 
@@ -31,7 +31,7 @@ fn loaded(inventory: &str) -> Result<Project, String> {
     let path = dir.path().join("inventory.yaml");
     fs::write(&path, inventory).unwrap();
     let library = RoleLibrary::default().folder(repository().join("roles"));
-    load(&path, &library, &Vocabulary).map_err(plain)
+    load(&path, &library, &Vocabulary, &Everything).map_err(plain)
 }
 
 fn plain(wrong: Vec<Diagnostic>) -> String {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use picluster_model::inventory::{Node, Project};
 use picluster_model::library::RoleLibrary;
+use picluster_model::load::{Everything, Local};
 use picluster_plan::addr::glob;
 use picluster_resource::Vocabulary;
 
@@ -14,8 +15,32 @@ use crate::error::Failure;
 /// # Errors
 /// Every diagnostic of every document.
 pub fn load(path: &Path) -> Result<Project, Failure> {
+    load_with(path, &ThisMachine)
+}
+
+/// Loads an inventory for a lab, which lends what is missing on this machine.
+///
+/// # Errors
+/// Every diagnostic of every document.
+pub fn load_for_lab(path: &Path) -> Result<Project, Failure> {
+    load_with(path, &Everything)
+}
+
+fn load_with(path: &Path, local: &dyn Local) -> Result<Project, Failure> {
     let library = RoleLibrary::builtin(crate::builtin::ROLES);
-    picluster_model::load::load(path, &library, &Vocabulary).map_err(Failure::documents)
+    picluster_model::load::load(path, &library, &Vocabulary, local).map_err(Failure::documents)
+}
+
+/// The machine picluster runs on.
+struct ThisMachine;
+
+impl Local for ThisMachine {
+    fn exists(&self, path: &Path) -> bool {
+        match (path.strip_prefix("~"), std::env::home_dir()) {
+            (Ok(rest), Some(home)) => home.join(rest).exists(),
+            _ => path.exists(),
+        }
+    }
 }
 
 /// The nodes that a pattern names: node or group names, comma separated, with `*` and `?`.

@@ -3,13 +3,14 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::document::text::{
-    Address, ClusterText, DNS_LABEL, DNS_LABEL_RULE, Endpoint, GroupText, HostKeyText, IDENTIFIER,
-    IDENTIFIER_RULE, JumpText, LABEL_KEY, LABEL_KEY_RULE, LabelValue, NODE_KEY, NODE_KEY_RULE,
-    Network, NonEmpty, RoleText, TaintText, Version,
+    Address, CONFIG_KEY, CONFIG_KEY_RULE, ChecksumText, ClusterText, DNS_LABEL, DNS_LABEL_RULE,
+    Endpoint, GroupText, HostKeyText, HttpUrl, IDENTIFIER, IDENTIFIER_RULE, JumpText, LABEL_KEY,
+    LABEL_KEY_RULE, LabelValue, ManifestName, ModeText, NODE_KEY, NODE_KEY_RULE, Network, NonEmpty,
+    RegistryUrl, RoleText, SourceText, TaintText, Version,
 };
 use crate::document::{Entries, FromYaml, OneOrMany, Spanned, document};
 use crate::inventory::Expected;
-use crate::kubernetes::{Distribution, KubernetesRole};
+use crate::kubernetes::{Arch, Distribution, KubernetesRole};
 use crate::secret::SecretRef;
 use crate::span::Span;
 use crate::yaml::{Yaml, YamlKind};
@@ -85,20 +86,123 @@ document! {
         version: Option<Spanned<Version>>,
         /// The fixed registration address that agents and further servers use.
         endpoint: Option<Spanned<Endpoint>>,
-        /// Packaged components of k3s that are switched off.
-        disable: Option<Vec<NonEmpty>>,
+        /// Packaged components of k3s that are switched off: traefik, servicelb, local-storage, metrics-server, coredns.
+        #[schemars(extend("uniqueItems" = true))]
+        disable: Option<Vec<Spanned<NonEmpty>>>,
         /// Further names and addresses in the certificate of the API server.
-        tls_san: Option<Vec<NonEmpty>>,
-        /// The network of pods; one of each family for dual stack.
+        #[schemars(extend("uniqueItems" = true))]
+        tls_san: Option<Vec<Spanned<NonEmpty>>>,
+        /// The network of pods; one of each family for dual stack. 10.42.0.0/16 with k3s when left out.
         cluster_cidr: Option<OneOrMany<Spanned<Network>>>,
-        /// The network of services; one of each family for dual stack.
+        /// The network of services; one of each family for dual stack. 10.43.0.0/16 with k3s when left out.
         service_cidr: Option<OneOrMany<Spanned<Network>>>,
         /// The token of servers, as a reference to a secret. Made on the first server when left out.
         token: Option<SecretRef>,
         /// The token of agents, as a reference to a secret. Made on the first server when left out.
         agent_token: Option<SecretRef>,
-        /// Any other configuration keys of the distribution, passed through.
-        config: Option<Entries<Yaml>>,
+        /// The binary to install: a file, an address, or one for each architecture (amd64, arm64, armhf). The one of the release when left out.
+        artifact: Option<PerArch<Spanned<SourceText>>>,
+        /// The SHA-256 checksum of the binary, or one for each architecture. That of the release when left out.
+        checksum: Option<PerArch<Spanned<ChecksumText>>>,
+        /// Any other configuration keys of servers, passed through: the long flags of `k3s server` without dashes before.
+        #[schemars(extend("propertyNames" = {"pattern": CONFIG_KEY, "patternErrorMessage": CONFIG_KEY_RULE}))]
+        config: Option<Entries<ConfigValue>>,
+        /// The same for agents: the long flags of `k3s agent`.
+        #[schemars(extend("propertyNames" = {"pattern": CONFIG_KEY, "patternErrorMessage": CONFIG_KEY_RULE}))]
+        agent_config: Option<Entries<ConfigValue>>,
+        /// Where images come from: the registries.yaml of every node.
+        registries: Option<RegistriesDocument>,
+        /// The credentials of the cluster's administrator: on servers, and here.
+        kubeconfig: Option<KubeconfigDocument>,
+        /// Manifests the cluster deploys by itself.
+        manifests: Option<Vec<Spanned<ManifestDocument>>>,
+    }
+}
+
+document! {
+    /// Where images come from (<https://docs.k3s.io/installation/private-registry>).
+    RegistriesDocument {
+        /// Registries to ask instead, by the name of the registry; `"*"` for all others.
+        mirrors: Option<Entries<Option<MirrorDocument>>>,
+        /// How registries are spoken to, by host and port; `"*"` for all others.
+        configs: Option<Entries<Option<RegistryDocument>>>,
+    }
+}
+
+document! {
+    /// Registries to ask instead of one.
+    MirrorDocument {
+        /// Their addresses, in this order.
+        endpoint: Option<Vec<RegistryUrl>>,
+        /// Names of images to change: a regular expression, and what takes its place.
+        rewrite: Option<Entries<NonEmpty>>,
+    }
+}
+
+document! {
+    /// How a registry is spoken to.
+    RegistryDocument {
+        /// Who we are there.
+        auth: Option<RegistryAuthDocument>,
+        /// How its certificate is checked, and ours.
+        tls: Option<RegistryTlsDocument>,
+    }
+}
+
+document! {
+    /// Who we are at a registry.
+    RegistryAuthDocument {
+        /// The account.
+        username: Option<NonEmpty>,
+        /// Its password, as a reference to a secret.
+        password: Option<SecretRef>,
+        /// A bearer token, as a reference to a secret.
+        token: Option<SecretRef>,
+        /// Account and password in base64, as a reference to a secret.
+        auth: Option<SecretRef>,
+    }
+}
+
+document! {
+    /// Certificates for a registry: paths on the nodes.
+    RegistryTlsDocument {
+        /// The certificate that signed the registry's.
+        ca_file: Option<NonEmpty>,
+        /// The certificate the node shows.
+        cert_file: Option<NonEmpty>,
+        /// The key of that certificate.
+        key_file: Option<NonEmpty>,
+        /// Take any certificate.
+        insecure_skip_verify: Option<bool>,
+    }
+}
+
+document! {
+    /// The credentials of the cluster's administrator.
+    KubeconfigDocument {
+        /// The mode of the file on servers, in quotes; "0600" when left out.
+        mode: Option<ModeText>,
+        /// Whether they are merged into the kubeconfig of whoever runs picluster; `true` when left out.
+        merge: Option<bool>,
+        /// The name of the context there; the name of the cluster when left out.
+        context: Option<NonEmpty>,
+        /// The kubeconfig to merge them into; ~/.kube/config when left out.
+        path: Option<NonEmpty>,
+    }
+}
+
+document! {
+    /// A manifest the cluster deploys by itself.
+    ManifestDocument {
+        /// Its name; the file on the servers is NAME.yaml.
+        #[schemars(required)]
+        name: Option<Spanned<ManifestName>>,
+        /// A file, from the folder of the inventory. Either this or `url`.
+        path: Option<Spanned<NonEmpty>>,
+        /// An address to download it from, with its `checksum`.
+        url: Option<Spanned<HttpUrl>>,
+        /// The SHA-256 checksum of the file.
+        checksum: Option<Spanned<ChecksumText>>,
     }
 }
 
@@ -144,6 +248,79 @@ document! {
         /// Variables of the node.
         #[schemars(extend("propertyNames" = {"pattern": IDENTIFIER, "patternErrorMessage": IDENTIFIER_RULE}))]
         vars: Option<Entries<Yaml>>,
+    }
+}
+
+/// One value for every architecture, or one for each.
+#[derive(Debug, Clone)]
+pub enum PerArch<T> {
+    /// For all.
+    All(T),
+    /// By architecture, as `dpkg --print-architecture` names it.
+    Each(Vec<(Arch, T)>),
+}
+
+impl<T: FromYaml> FromYaml for PerArch<T> {
+    fn from_yaml(yaml: &Yaml) -> Option<Self> {
+        match &yaml.kind {
+            YamlKind::Map(entries) => Some(Self::Each(
+                entries
+                    .iter()
+                    .filter_map(|(key, _, value)| Some((Arch::new(key)?, T::from_yaml(value)?)))
+                    .collect(),
+            )),
+            _ => T::from_yaml(yaml).map(Self::All),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for PerArch<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("PerArch_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        let each: serde_json::Map<String, serde_json::Value> = Arch::ALL
+            .iter()
+            .map(|arch| (arch.as_str().to_owned(), one.clone().to_value()))
+            .collect();
+        json_schema!({ "anyOf": [one, {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": false,
+            "properties": each,
+        }] })
+    }
+}
+
+/// A value of a configuration key: text, a number, true or false, a list of those, or a
+/// reference to a secret.
+#[derive(Debug, Clone)]
+pub struct ConfigValue(pub Yaml);
+
+impl FromYaml for ConfigValue {
+    fn from_yaml(yaml: &Yaml) -> Option<Self> {
+        Some(Self(yaml.clone()))
+    }
+}
+
+impl JsonSchema for ConfigValue {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ConfigValue".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let secret = generator.subschema_for::<SecretRef>();
+        json_schema!({ "anyOf": [
+            { "type": ["string", "boolean", "number", "integer"] },
+            { "type": "array", "items": { "anyOf": [{ "type": ["string", "boolean", "number", "integer"] }, secret] } },
+            secret,
+        ] })
     }
 }
 

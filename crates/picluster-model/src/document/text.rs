@@ -60,6 +60,12 @@ pub const LABEL_KEY: &str =
     "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 /// [`LABEL_KEY`] in words.
 pub const LABEL_KEY_RULE: &str = "an optional DNS prefix and '/', then at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
+/// The pattern of configuration keys of a distribution: long flags without dashes before;
+/// a `+` behind appends to a list (<https://docs.k3s.io/installation/configuration#configuration-file>).
+pub const CONFIG_KEY: &str = "^[a-z0-9]+(-[a-z0-9]+)*\\+?$";
+/// [`CONFIG_KEY`] in words.
+pub const CONFIG_KEY_RULE: &str =
+    "a long flag without the dashes before it, with '-' between words: kubelet-arg";
 /// [`Version`]'s rule in words.
 pub const VERSION_RULE: &str =
     "the full tag of a release: v1.36.3+k3s1 for k3s, v1.36.3 for kubeadm";
@@ -87,6 +93,18 @@ text! {
     LabelValue, "^([A-Za-z0-9{]([-A-Za-z0-9_.{}:]*[A-Za-z0-9}])?)?$", "at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; or nothing";
     /// A taint.
     TaintText, "^[^=:\\s]+(=[^=:\\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)$", "key=value:Effect or key:Effect, with the effect NoSchedule, PreferNoSchedule or NoExecute";
+    /// A checksum of a file.
+    ChecksumText, "^sha256:[0-9a-f]{64}$", "`sha256:` and 64 hexadecimal digits in lower case, as sha256sum prints them";
+    /// A file beside the inventory, or what to download.
+    SourceText, "^([^:\\s]+|https?://[^\\s/]+/\\S+)$", "the path of a file (from the folder of the inventory, or ~/), or an https:// address";
+    /// The name of a manifest; the file on the server has `.yaml` behind it.
+    ManifestName, "^[a-z0-9]([-a-z0-9_.]*[a-z0-9])?$", "lower-case letters, digits, '-', '_' and '.', without .yaml";
+    /// An address to download from.
+    HttpUrl, "^https?://[^\\s/]+/\\S+$", "an address such as https://example.org/file.yaml";
+    /// The address of a registry.
+    RegistryUrl, "^https?://[^\\s]+$", "an address such as https://registry.lan:5000";
+    /// An octal file mode.
+    ModeText, "^0?[0-7]{3}$", "an octal mode in quotes: \"0600\"";
     /// Text that is not empty.
     NonEmpty, "\\S", "write something";
 }

@@ -140,6 +140,15 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         if let (Err(rule), Some(origin)) = (label::check_key(&key), var.origin.first()) {
             out.push(Diagnostic::new(format!("`{key}` is not a label"), &origin.span).help(rule));
         }
+        if let Some(origin) = var.origin.first().filter(|_| label::is_kept_label(&key)) {
+            out.push(
+                Diagnostic::new(
+                    format!("the cluster keeps the label `{key}` itself"),
+                    &origin.span,
+                )
+                .help("remove it, or choose a key of your own"),
+            );
+        }
         if let Err(rule) = label::check_value(text) {
             out.push(
                 Diagnostic::new(format!("{text:?} is not a label value"), &var.value.span)

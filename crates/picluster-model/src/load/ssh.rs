@@ -115,7 +115,7 @@ pub fn settings(
 
 /// Paths are meant from the inventory, not from where the program runs. `~/` stays: only the
 /// transport knows whose home it is.
-fn join(folder: &Path, path: &str) -> PathBuf {
+pub fn join(folder: &Path, path: &str) -> PathBuf {
     if path == "~" || path.starts_with("~/") {
         PathBuf::from(path)
     } else {

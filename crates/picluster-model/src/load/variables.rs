@@ -35,6 +35,19 @@ pub fn check(
             node: Some(node.name.as_str()),
         };
         values(node, &node.vars, "vars", &names, out);
+        if let Some(kubernetes) = inventory
+            .kubernetes
+            .as_ref()
+            .filter(|_| node.kubernetes.is_some())
+        {
+            let configs = kubernetes
+                .config
+                .values()
+                .chain(kubernetes.agent_config.values());
+            for value in configs {
+                check_value(Engine::plain(), value, &names, out);
+            }
+        }
         for role_use in &node.roles {
             let given: IndexMap<VarName, Var> = role_use
                 .params

@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use minijinja::Value;
 use serde_json::{Map, json};
 
 use crate::diagnostic::Diagnostic;
-use crate::inventory::{Expected, Inventory, Node, Project};
-use crate::render::resolve;
-use crate::yaml::Yaml;
+use crate::inventory::{Expected, Node, Project};
+use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, Source};
+use crate::render::{Renderer, resolve};
+use crate::schema::secret_reference;
+use crate::secret::SecretRef;
+use crate::template::Engine;
+use crate::yaml::{Yaml, YamlKind};
 
 /// What is the same for all nodes. Made once a project, so that a large inventory is not
 /// described anew for each of its nodes.
 #[derive(Debug, Clone)]
 pub struct ClusterContext {
     names: BTreeMap<&'static str, Value>,
+    /// The section, when it is not the same for all nodes.
+    templated: Option<Box<Kubernetes>>,
 }
 
 impl ClusterContext {
@@ -51,9 +58,49 @@ impl ClusterContext {
                     "cluster",
                     serde_value(json!({ "name": inventory.cluster.as_str() })),
                 ),
-                ("kubernetes", serde_value(kubernetes(inventory))),
+                (
+                    "kubernetes",
+                    serde_value(inventory.kubernetes.as_ref().map(describe)),
+                ),
             ]),
+            templated: inventory
+                .kubernetes
+                .as_ref()
+                .filter(|kubernetes| {
+                    let mut configs = kubernetes
+                        .config
+                        .values()
+                        .chain(kubernetes.agent_config.values());
+                    configs.any(resolve::templated)
+                })
+                .map(|kubernetes| Box::new(kubernetes.clone())),
         }
+    }
+
+    /// The `kubernetes` section as this node sees it, when its configuration keys hold templates.
+    fn rendered_config(
+        &self,
+        node: &Node,
+        names: &Names,
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<Value> {
+        let kubernetes = self.templated.as_ref()?;
+        let renderer = Renderer {
+            engine: Engine::plain(),
+            node: node.name.as_str(),
+            files: None,
+        };
+        let scope = names.value();
+        let mut rendered = kubernetes.clone();
+        for section in [&mut rendered.config, &mut rendered.agent_config] {
+            for value in section.values_mut() {
+                match renderer.value(value, &scope) {
+                    Ok(found) => *value = found,
+                    Err(found) => out.extend(found),
+                }
+            }
+        }
+        Some(serde_value(describe(&rendered)))
     }
 
     /// Resolves the variables of `node` (which may refer to each other) against its facts.
@@ -75,6 +122,7 @@ impl ClusterContext {
                 "address": node.address,
                 "groups": groups(node),
                 "labels": node.labels,
+                "taints": node.taints.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "kubernetes": node.kubernetes.map(|role| role.as_str()),
                 "expected": expected(node),
                 "user": node.ssh.user,
@@ -87,6 +135,12 @@ impl ClusterContext {
             return Err(out);
         }
         names.0.insert("vars", vars);
+        if let Some(kubernetes) = self.rendered_config(node, &names, &mut out) {
+            names.0.insert("kubernetes", kubernetes);
+        }
+        if !out.is_empty() {
+            return Err(out);
+        }
         Ok(RenderContext {
             names,
             node: node.name.to_string(),
@@ -170,18 +224,17 @@ fn expected(node: &Node) -> &'static str {
     }
 }
 
-fn kubernetes(inventory: &Inventory) -> serde_json::Value {
-    let Some(kubernetes) = &inventory.kubernetes else {
-        return serde_json::Value::Null;
-    };
+fn describe(kubernetes: &Kubernetes) -> serde_json::Value {
     let networks = |list: &[crate::kubernetes::Cidr]| -> Vec<String> {
         list.iter().map(ToString::to_string).collect()
     };
-    let config: Map<String, serde_json::Value> = kubernetes
-        .config
-        .iter()
-        .map(|(key, value)| (key.clone(), value.to_json()))
-        .collect();
+    let section = |entries: &IndexMap<String, Yaml>| -> Map<String, serde_json::Value> {
+        entries
+            .iter()
+            .map(|(key, value)| (key.clone(), placeholders(value)))
+            .collect()
+    };
+    let token = |reference: &Option<SecretRef>| reference.as_ref().map(SecretRef::placeholder);
     json!({
         "distribution": kubernetes.distribution.as_str(),
         "version": kubernetes.version.to_string(),
@@ -191,8 +244,67 @@ fn kubernetes(inventory: &Inventory) -> serde_json::Value {
         "tls_san": kubernetes.tls_san,
         "cluster_cidr": networks(&kubernetes.cluster_cidr),
         "service_cidr": networks(&kubernetes.service_cidr),
-        "config": config,
+        "token": token(&kubernetes.token),
+        "agent_token": token(&kubernetes.agent_token),
+        "artifact": by_arch(kubernetes.artifact.as_ref()),
+        "checksum": by_arch(kubernetes.checksum.as_ref()),
+        "config": section(&kubernetes.config),
+        "agent_config": section(&kubernetes.agent_config),
+        "registries": kubernetes.registries.as_ref().map(placeholders),
+        "kubeconfig": {
+            "mode": kubernetes.kubeconfig.mode,
+            "merge": kubernetes.kubeconfig.merge,
+            "context": kubernetes.kubeconfig.context,
+            "path": kubernetes.kubeconfig.path.as_ref().map(|path| path.display().to_string()),
+        },
+        "manifests": kubernetes.manifests.iter().map(manifest).collect::<Vec<_>>(),
     })
+}
+
+/// By architecture, or none: templates say `kubernetes.artifact[facts.arch.userland]`.
+fn by_arch<T: ToString>(values: Option<&ByArch<T>>) -> serde_json::Value {
+    let Some(values) = values else {
+        return serde_json::Value::Null;
+    };
+    let all: Map<String, serde_json::Value> = Arch::ALL
+        .into_iter()
+        .map(|arch| {
+            (
+                arch.as_str().to_owned(),
+                json!(values.get(arch).map(ToString::to_string)),
+            )
+        })
+        .collect();
+    json!(all)
+}
+
+fn manifest(manifest: &Manifest) -> serde_json::Value {
+    let (path, url) = match &manifest.source {
+        Source::Path(path) => (Some(path.display().to_string()), None),
+        Source::Url(url) => (None, Some(url)),
+    };
+    json!({
+        "name": manifest.name,
+        "path": path,
+        "url": url,
+        "checksum": manifest.checksum,
+    })
+}
+
+/// A value with the placeholders of secrets in the place of references to them.
+fn placeholders(value: &Yaml) -> serde_json::Value {
+    if let Some(reference) = secret_reference(value) {
+        return json!(reference.placeholder());
+    }
+    match &value.kind {
+        YamlKind::Seq(items) => items.iter().map(placeholders).collect(),
+        YamlKind::Map(entries) => entries
+            .iter()
+            .map(|(key, _, value)| (key.clone(), placeholders(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        _ => value.to_json(),
+    }
 }
 
 fn serde_value<T: serde::Serialize>(value: T) -> Value {

@@ -110,7 +110,8 @@ fn all(
     Value::from_pairs(done)
 }
 
-fn templated(value: &Yaml) -> bool {
+/// Whether some text in a value holds a template.
+pub fn templated(value: &Yaml) -> bool {
     let mut found = false;
     let _ = value.map_strings(&mut |text| {
         found |= crate::schema::is_templated(text) || text.contains("{#");

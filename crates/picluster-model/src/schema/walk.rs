@@ -211,7 +211,10 @@ impl<'s> Walk<'s> {
             .filter(|branch| self.accepts(branch, yaml_type(value)))
             .collect();
         if fitting.is_empty() {
-            if self.wants_secret(whole) {
+            let only_secrets = !["string", "boolean", "number", "integer", "array"]
+                .iter()
+                .any(|name| self.accepts(whole, name));
+            if only_secrets && self.wants_secret(whole) {
                 out.push(
                     Diagnostic::new(
                         format!(

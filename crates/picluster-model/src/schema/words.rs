@@ -87,9 +87,14 @@ pub fn wrong_type(value: &Yaml, wanted: &[&str], place: &Place<'_>) -> Diagnosti
         YamlKind::String(_) | YamlKind::Int(_) if wants("array") => {
             finding.help(format!("write a list: [{source}]"))
         }
-        YamlKind::Null if wants("object") && !place.name.is_empty() && !place.item => finding.help(
-            format!("write `{}: {{}}` when there is nothing to say", place.name),
-        ),
+        YamlKind::Null
+            if wants("object") && !wants("string") && !place.name.is_empty() && !place.item =>
+        {
+            finding.help(format!(
+                "write `{}: {{}}` when there is nothing to say",
+                place.name
+            ))
+        }
         _ => finding,
     }
 }

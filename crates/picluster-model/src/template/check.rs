@@ -32,11 +32,12 @@ pub struct Names<'a> {
 }
 
 /// What can be asked of a node.
-const NODE: [&str; 7] = [
+const NODE: [&str; 8] = [
     "name",
     "address",
     "groups",
     "labels",
+    "taints",
     "kubernetes",
     "expected",
     "user",
@@ -44,7 +45,7 @@ const NODE: [&str; 7] = [
 /// What can be asked of the cluster.
 const CLUSTER: [&str; 1] = ["name"];
 /// What can be asked of the `kubernetes` section.
-const KUBERNETES: [&str; 9] = [
+const KUBERNETES: [&str; 17] = [
     "distribution",
     "version",
     "minor",
@@ -53,7 +54,15 @@ const KUBERNETES: [&str; 9] = [
     "tls_san",
     "cluster_cidr",
     "service_cidr",
+    "token",
+    "agent_token",
+    "artifact",
+    "checksum",
     "config",
+    "agent_config",
+    "registries",
+    "kubeconfig",
+    "manifests",
 ];
 /// The names templates begin with.
 const ROOTS: [&str; 9] = [

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use picluster_model::{Color, Diagnostic, RoleLibrary, load, render};
+use picluster_model::{Color, Diagnostic, Everything, RoleLibrary, load, render};
 
 use crate::kinds::Few;
 
@@ -12,7 +12,7 @@ fn samples() -> PathBuf {
 }
 
 fn findings(path: &Path) -> Vec<Diagnostic> {
-    load(path, &RoleLibrary::default(), &Few)
+    load(path, &RoleLibrary::default(), &Few, &Everything)
         .err()
         .unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use picluster_model::{Color, Diagnostic, Kinds, Project, RoleLibrary, load, render};
+use picluster_model::{Color, Diagnostic, Everything, Kinds, Project, RoleLibrary, load, render};
 use serde_json::{Value, json};
 
 /// A few kinds with every shape of schema the walker meets.
@@ -96,6 +96,7 @@ impl Folder {
             &self.path().join("inventory.yaml"),
             &RoleLibrary::default(),
             &Few,
+            &Everything,
         )
     }
 

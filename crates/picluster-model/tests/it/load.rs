@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use picluster_model::{
-    Expected, Jump, KubernetesRole, Level, NodeName, Project, RoleName, SecretRef, SshConfigUse,
-    SudoPassword,
+    Everything, Expected, Jump, KubernetesRole, Level, NodeName, Project, RoleName, SecretRef,
+    SshConfigUse, SudoPassword,
 };
 
 use crate::kinds::Folder;
@@ -311,7 +311,7 @@ fn a_role_of_the_user_overrides_a_built_in_one_and_may_use_all_it_uses() {
     let read = |files: &[(&str, &str)]| {
         let folder = Folder::new(files);
         let path = folder.path().join("inventory.yaml");
-        let project = load(&path, &library, &crate::kinds::Few).unwrap();
+        let project = load(&path, &library, &crate::kinds::Few, &Everything).unwrap();
         project.roles["r"].clone()
     };
     let built_in = read(&[("inventory.yaml", text)]);

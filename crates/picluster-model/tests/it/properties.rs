@@ -5,8 +5,8 @@ use std::sync::Arc;
 use picluster_model::secret::{SecretText, SecretValues};
 use picluster_model::yaml::parse;
 use picluster_model::{
-    Color, Diagnostic, RenderContext, RoleLibrary, Secret, SecretRef, SourceFile, Yaml, YamlKind,
-    load, render, render_role,
+    Color, Diagnostic, Everything, RenderContext, RoleLibrary, Secret, SecretRef, SourceFile, Yaml,
+    YamlKind, load, render, render_role,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ proptest! {
     fn loading_any_text_ends_with_findings_or_a_project(text in scraps()) {
         let folder = Folder::new(&[("inventory.yaml", &text)]);
         let path = folder.path().join("inventory.yaml");
-        if let Err(findings) = load(&path, &RoleLibrary::default(), &Few) {
+        if let Err(findings) = load(&path, &RoleLibrary::default(), &Few, &Everything) {
             prop_assert!(!findings.is_empty());
             check_findings(&findings, &text);
         }

@@ -20,7 +20,8 @@ vars:
 groups:
   fast: {}
 nodes:
-  pi-[1:2]: { address: "10.0.0.{n}", kubernetes: server, groups: [fast], labels: { disk: nvme } }
+  pi-1: { address: 10.0.0.1, kubernetes: server, groups: [fast], labels: { disk: nvme } }
+  pi-2: { address: 10.0.0.2, kubernetes: agent, groups: [fast], labels: { disk: nvme } }
   pi-3: { address: 10.0.0.3, expected: absent }
 "#;
 
@@ -321,4 +322,82 @@ fn templates_can_import_extend_and_define() {
         "PI-1 4 false\n10.0.0.1 2 false\nPI-2 4 false\n10.0.0.2 2 false\n3\n"
     );
     assert_eq!(found[1]["content"], "head\nnothing\npi-1\nno greeting\n");
+}
+
+/// Everything a role needs to install a cluster can be asked of `kubernetes`.
+#[test]
+fn the_kubernetes_section_is_there_for_templates_with_secrets_as_placeholders() {
+    let inventory = r#"cluster: homelab
+kubernetes:
+  distribution: k3s
+  version: v1.36.3+k3s1
+  token: { secret: server-token }
+  artifact: { arm64: bin/k3s-arm64, armhf: "https://example.org/k3s-armhf" }
+  checksum: { armhf: "sha256:0000000000000000000000000000000000000000000000000000000000000001" }
+  config: { flannel-backend: host-gw, node-ip: "{{ node.address }}", datastore-endpoint: { env: DSN }, kubelet-arg: [max-pods=60] }
+  agent_config: { kubelet-arg: [max-pods=30] }
+  registries:
+    mirrors: { "*": { endpoint: ["http://registry.lan:5000"] }, quay.io: }
+    configs: { "registry.lan:5000": { auth: { username: pi, password: { secret: registry } } } }
+  kubeconfig: { mode: "0640", context: home, path: ~/.kube/homelab }
+  manifests:
+    - { name: metallb, url: "https://example.org/metallb.yaml", checksum: "sha256:0000000000000000000000000000000000000000000000000000000000000002" }
+    - { name: local, path: manifests/local.yaml }
+roles: [r]
+nodes:
+  pi-[1:3]: { address: "10.0.0.{n}", kubernetes: server, taints: ["a=b:NoSchedule"] }
+"#;
+    let role = r#"resources:
+  - command: { run: x, environment: { A: "{{ kubernetes }}", B: "{{ node.taints }}" } }
+  - file: { path: /a, content: "{{ kubernetes.config | tojson }}" }
+"#;
+    let folder = Folder::new(&[("inventory.yaml", inventory), ("roles/r/role.yaml", role)]);
+    let project = folder.good();
+    let found =
+        run(&project, "pi-2").unwrap_or_else(|findings| panic!("{}", folder.show(&findings)));
+    let body = found[0].body.to_json();
+    let placeholder = |text: &str| SecretRef::Secret(text.to_owned()).placeholder();
+    let kubernetes = &body["environment"]["A"];
+    assert_eq!(kubernetes["token"], placeholder("server-token"));
+    assert_eq!(kubernetes["agent_token"], Value::Null);
+    let path = kubernetes["artifact"]["arm64"].as_str().unwrap();
+    assert_eq!(
+        path,
+        folder.path().join("bin/k3s-arm64").display().to_string()
+    );
+    assert_eq!(kubernetes["artifact"]["amd64"], Value::Null);
+    assert_eq!(
+        kubernetes["checksum"]["armhf"].as_str().map(str::len),
+        Some(64)
+    );
+    assert_eq!(kubernetes["config"]["node-ip"], "10.0.0.2");
+    assert_eq!(
+        kubernetes["config"]["datastore-endpoint"],
+        SecretRef::Env(String::from("DSN")).placeholder()
+    );
+    assert_eq!(
+        kubernetes["agent_config"]["kubelet-arg"],
+        json!(["max-pods=30"])
+    );
+    assert_eq!(
+        kubernetes["registries"]["configs"]["registry.lan:5000"]["auth"],
+        json!({ "username": "pi", "password": placeholder("registry") })
+    );
+    assert_eq!(kubernetes["registries"]["mirrors"]["quay.io"], Value::Null);
+    assert_eq!(
+        kubernetes["kubeconfig"],
+        json!({ "mode": "0640", "merge": true, "context": "home", "path": "~/.kube/homelab" })
+    );
+    assert_eq!(kubernetes["manifests"][0]["name"], "metallb");
+    assert_eq!(kubernetes["manifests"][0]["path"], Value::Null);
+    assert_eq!(body["environment"]["B"], json!(["a=b:NoSchedule"]));
+    // What is in the section is resolved before a run, wherever in it a secret stands.
+    let secrets = project.secrets();
+    for reference in [
+        SecretRef::Secret(String::from("server-token")),
+        SecretRef::Secret(String::from("registry")),
+        SecretRef::Env(String::from("DSN")),
+    ] {
+        assert!(secrets.contains(&reference), "{reference}");
+    }
 }

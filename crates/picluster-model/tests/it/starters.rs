@@ -44,8 +44,9 @@ nodes:
   pi-2: { address: 10.0.0.2, kubernetes: agent }
   pi-3: { address: 10.0.0.3, kubernetes: server, expected: absent }
   pi-4: { address: 10.0.0.4 }
+  pi-5: { address: 10.0.0.5, kubernetes: server }
 ";
     let project = Folder::new(&[("inventory.yaml", inventory)]).good();
     let servers: Vec<String> = project.inventory.servers().map(|n| n.to_string()).collect();
-    assert_eq!(servers, ["pi-1", "pi-3"]);
+    assert_eq!(servers, ["pi-1", "pi-3", "pi-5"]);
 }

@@ -28,7 +28,7 @@ pub use spec::specification;
 pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     match args.verb {
         LabVerb::Up(args) => {
-            let project = project::load(&args.lab.inventory)?;
+            let project = project::load_for_lab(&args.lab.inventory)?;
             let options = options()?;
             let home = home::Home::of(&project, &options)?;
             // New cards have new host keys: what was pinned of an earlier lab is worth nothing.
@@ -55,7 +55,7 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
         LabVerb::Wipe(n) => with(&n.lab, |lab| lab.wipe(&n.node, Wait::Ready)),
         LabVerb::Reboot(n) => with(&n.lab, |lab| lab.reboot(&n.node, Wait::Ready)),
         LabVerb::Down(one) => {
-            let project = project::load(&one.inventory)?;
+            let project = project::load_for_lab(&one.inventory)?;
             open(&project)?.down().map_err(failure)?;
             Ok(ExitCode::Done)
         }
@@ -93,7 +93,7 @@ fn open(project: &Project) -> Result<Lab, Failure> {
 }
 
 fn with(one: &LabOne, act: impl FnOnce(&Lab) -> Result<(), LabError>) -> Result<ExitCode, Failure> {
-    let project = project::load(&one.inventory)?;
+    let project = project::load_for_lab(&one.inventory)?;
     act(&open(&project)?).map_err(failure)?;
     Ok(ExitCode::Done)
 }
@@ -152,7 +152,7 @@ fn code_of(status: std::process::ExitStatus) -> ExitCode {
 }
 
 fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.lab.inventory)?;
+    let project = project::load_for_lab(&args.lab.inventory)?;
     let lab = open(&project)?;
     let home = home::Home::of(&project, &options()?)?;
     let mut words = args.args.clone();
@@ -196,7 +196,7 @@ fn add_inventory(words: &mut Vec<String>, inventory: &std::path::Path) {
 }
 
 fn status(one: &LabOne, style: Style) -> Result<ExitCode, Failure> {
-    let project = project::load(&one.inventory)?;
+    let project = project::load_for_lab(&one.inventory)?;
     let lab = open(&project)?;
     let mut text = String::new();
     for node in lab.status().map_err(failure)? {
@@ -221,7 +221,7 @@ fn status(one: &LabOne, style: Style) -> Result<ExitCode, Failure> {
 }
 
 fn ssh(args: &LabSsh) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.lab.inventory)?;
+    let project = project::load_for_lab(&args.lab.inventory)?;
     let lab = open(&project)?;
     let home = home::Home::of(&project, &options()?)?;
     let (address, user) = lab.ssh_target(&args.node).map_err(failure)?;

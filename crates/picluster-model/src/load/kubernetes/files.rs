@@ -1,0 +1,238 @@
+//! What is installed and deployed from files: the binary and manifests.
+
+use indexmap::IndexMap;
+
+use crate::diagnostic::Diagnostic;
+use crate::document::Spanned;
+use crate::document::inventory::{KubernetesDocument, PerArch};
+use crate::document::text::{ChecksumText, SourceText};
+use crate::kubernetes::{Arch, ByArch, Manifest, Source};
+use crate::load::{Scope, ssh};
+use crate::span::Span;
+use crate::yaml::Yaml;
+
+/// Manifests k3s writes itself at every start
+/// (<https://github.com/k3s-io/k3s/tree/master/manifests>).
+const PACKAGED: [&str; 6] = [
+    "ccm",
+    "coredns",
+    "local-storage",
+    "rolebindings",
+    "runtimes",
+    "traefik",
+];
+
+/// The binary and its checksum, or one of each for every architecture.
+pub fn artifact(
+    scope: &Scope<'_>,
+    document: &KubernetesDocument,
+    written: &Yaml,
+    out: &mut Vec<Diagnostic>,
+) -> (Option<ByArch<Source>>, Option<ByArch<String>>) {
+    if let (Some(artifact), Some(checksum)) = (&document.artifact, &document.checksum) {
+        pairs(artifact, checksum, written, out);
+    }
+    if let Some(artifact) = &document.artifact {
+        for (arch, source) in each(artifact) {
+            let known = match (&document.checksum, arch) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(checksum), Some(arch)) => each(checksum)
+                    .iter()
+                    .any(|(other, _)| other.is_none() || *other == Some(arch)),
+            };
+            if is_url(&source.value.0) && !known {
+                out.push(
+                    Diagnostic::new("a download without a checksum", &source.span).help(
+                        match arch {
+                            None => String::from("add `checksum: sha256:…` beside it"),
+                            Some(arch) => format!(
+                                "add `checksum: {{ {}: sha256:… }}` beside it",
+                                arch.as_str()
+                            ),
+                        },
+                    ),
+                );
+            }
+        }
+    }
+    let artifact = document.artifact.as_ref().map(|artifact| {
+        by_arch(artifact, |text: &Spanned<SourceText>| {
+            source(scope, &text.value.0, &text.span)
+        })
+    });
+    let checksum = document
+        .checksum
+        .as_ref()
+        .map(|checksum| by_arch(checksum, |text: &Spanned<ChecksumText>| digits(&text.value)));
+    (artifact, checksum)
+}
+
+/// A checksum for all goes with a binary for all, one for each with one for each.
+fn pairs(
+    artifact: &PerArch<Spanned<SourceText>>,
+    checksum: &PerArch<Spanned<ChecksumText>>,
+    written: &Yaml,
+    out: &mut Vec<Diagnostic>,
+) {
+    let place = written.key_span("checksum").unwrap_or(&written.span);
+    match (artifact, checksum) {
+        (PerArch::All(_), PerArch::Each(_)) => out.push(
+            Diagnostic::new("one binary, and several checksums", place)
+                .help("write one checksum, or an artifact for each architecture"),
+        ),
+        (PerArch::Each(_), PerArch::All(_)) => out.push(
+            Diagnostic::new("several binaries, and one checksum", place)
+                .help("write a checksum for each architecture"),
+        ),
+        (PerArch::Each(artifacts), PerArch::Each(checksums)) => {
+            for (arch, sum) in checksums {
+                if !artifacts.iter().any(|(other, _)| other == arch) {
+                    out.push(
+                        Diagnostic::new(
+                            format!("a checksum for {}, and no artifact", arch.as_str()),
+                            &sum.span,
+                        )
+                        .help("remove it, or add the artifact"),
+                    );
+                }
+            }
+        }
+        (PerArch::All(_), PerArch::All(_)) => {}
+    }
+}
+
+/// Manifests, each with one source and a name of its own.
+pub fn manifests(
+    scope: &Scope<'_>,
+    document: &KubernetesDocument,
+    out: &mut Vec<Diagnostic>,
+) -> Vec<Manifest> {
+    let mut found: Vec<Manifest> = Vec::new();
+    for written in document.manifests.iter().flatten() {
+        let manifest = &written.value;
+        let Some(name) = &manifest.name else { continue };
+        let text = name.value.0.as_str();
+        let place = &name.span;
+        if let Some(stem) = [".yaml", ".yml", ".json"]
+            .iter()
+            .find_map(|suffix| text.strip_suffix(suffix))
+        {
+            out.push(
+                Diagnostic::new(format!("{text:?} is not a name of a manifest"), place)
+                    .help(format!("leave out the suffix: {stem}")),
+            );
+        }
+        if PACKAGED.contains(&text) {
+            out.push(
+                Diagnostic::new(format!("k3s has a manifest `{text}` of its own"), place).help(
+                    format!("k3s would write over it: choose another name, {text}-own"),
+                ),
+            );
+        }
+        let off = document
+            .disable
+            .iter()
+            .flatten()
+            .find(|disabled| disabled.value.0 == text);
+        if let Some(off) = off {
+            out.push(
+                Diagnostic::new(format!("`{text}` is disabled and deployed"), place)
+                    .related(&off.span, "disabled here")
+                    .help("remove one of the two, or choose another name for the manifest"),
+            );
+        }
+        if let Some(first) = found.iter().find(|other| other.name == text) {
+            out.push(
+                Diagnostic::new(format!("the manifest `{text}` is given twice"), place)
+                    .related(&first.span, "first here")
+                    .help("choose another name for one of the two"),
+            );
+        }
+        let source = match (&manifest.path, &manifest.url) {
+            (Some(path), None) => {
+                if is_url(&path.value.0) {
+                    out.push(
+                        Diagnostic::new("`path` is a file of this machine", &path.span)
+                            .help(format!("write `url: {}`, and its `checksum`", path.value.0)),
+                    );
+                    continue;
+                }
+                source(scope, &path.value.0, &path.span)
+            }
+            (None, Some(url)) => {
+                if manifest.checksum.is_none() {
+                    out.push(
+                        Diagnostic::new("a download without a checksum", &url.span)
+                            .help("add `checksum: sha256:…` beside it"),
+                    );
+                }
+                Source::Url(url.value.0.clone())
+            }
+            (Some(_), Some(url)) => {
+                out.push(
+                    Diagnostic::new("`path` and `url` exclude each other", &url.span)
+                        .help("keep one of the two"),
+                );
+                continue;
+            }
+            (None, None) => {
+                out.push(
+                    Diagnostic::new(format!("the manifest `{text}` has no source"), place)
+                        .help("write `path: FILE`, or `url: …` with `checksum: sha256:…`"),
+                );
+                continue;
+            }
+        };
+        found.push(Manifest {
+            name: text.to_owned(),
+            source,
+            checksum: manifest.checksum.as_ref().map(|sum| digits(&sum.value)),
+            span: place.clone(),
+        });
+    }
+    found
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
+}
+
+fn source(scope: &Scope<'_>, text: &str, span: &Span) -> Source {
+    if is_url(text) {
+        return Source::Url(text.to_owned());
+    }
+    let path = ssh::join(scope.folder, text);
+    scope.wants_file(&path, span);
+    Source::Path(path)
+}
+
+fn digits(checksum: &ChecksumText) -> String {
+    checksum
+        .0
+        .strip_prefix("sha256:")
+        .unwrap_or(&checksum.0)
+        .to_owned()
+}
+
+fn each<T>(values: &PerArch<T>) -> Vec<(Option<Arch>, &T)> {
+    match values {
+        PerArch::All(value) => vec![(None, value)],
+        PerArch::Each(values) => values
+            .iter()
+            .map(|(arch, value)| (Some(*arch), value))
+            .collect(),
+    }
+}
+
+fn by_arch<T, U>(values: &PerArch<T>, read: impl Fn(&T) -> U) -> ByArch<U> {
+    match values {
+        PerArch::All(value) => ByArch::All(read(value)),
+        PerArch::Each(values) => ByArch::Each(
+            values
+                .iter()
+                .map(|(arch, value)| (*arch, read(value)))
+                .collect::<IndexMap<_, _>>(),
+        ),
+    }
+}
