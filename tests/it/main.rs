@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod artifact;
 mod bad_node;
 mod damage;
 mod documents;

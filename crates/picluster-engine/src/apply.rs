@@ -79,6 +79,7 @@ pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn
             owner: run.owner,
             secrets: run.secrets,
             key: run.key,
+            artifacts: run.artifacts,
         }),
         events: run.events,
         masker,
@@ -192,6 +193,10 @@ impl Driver<'_> {
                     node: node.clone(),
                     seconds: rounded(seconds),
                 });
+                false
+            }
+            Told::Uploading { addr, sent, total } => {
+                self.emit(EventKind::StepUploading { addr, sent, total });
                 false
             }
             Told::Ended(ended) => self.step_ended(node, *ended),

@@ -72,6 +72,15 @@ pub enum EventKind {
         /// Its address.
         addr: StepAddr,
     },
+    /// A step sends a large file: once before its first byte, then now and then, and at the last.
+    StepUploading {
+        /// Its address.
+        addr: StepAddr,
+        /// Bytes that have gone out, with those an earlier attempt left on the node.
+        sent: u64,
+        /// Bytes of the whole file.
+        total: u64,
+    },
     /// A step ended, or will not start.
     StepFinished {
         /// Its address.

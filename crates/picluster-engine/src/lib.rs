@@ -33,6 +33,7 @@ mod stream;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 mod worker;
 
 pub use clock::Clock;
@@ -46,3 +47,4 @@ pub use lock::{ControllerLock, Owner};
 pub use report::{Failure, NodeEnd, NodeReport, Outcome, Report};
 pub use run::{Access, Cancel, Line, Run, Stream};
 pub use settings::{NodePaths, Settings};
+pub use upload::{Artifacts, NoArtifacts};

@@ -1,6 +1,7 @@
 //! What an apply is given besides its plan.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::event::Event;
 use crate::lock::Owner;
+use crate::upload::Artifacts;
 
 /// How root is had on a node.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,8 @@ pub struct Run {
     pub secrets: SecretValues,
     /// Key of the plan's fingerprints.
     pub key: Secret<Vec<u8>>,
+    /// Where the bytes of artifacts come from.
+    pub artifacts: Arc<dyn Artifacts>,
     /// Where events go. Dropped events (a receiver that is gone) stop nothing.
     pub events: mpsc::UnboundedSender<Event>,
     /// Told to stop.

@@ -130,6 +130,21 @@ impl Worker {
             RecordAction::Keep | RecordAction::Write { .. } => String::new(),
         };
         let (script, timeout) = (operation.script.clone(), operation.timeout);
+        let mut operation = operation;
+        if let Some(staged) = operation.staged.take() {
+            // The record first: what is left of a broken upload belongs to somebody.
+            let (frame, _) = self
+                .operate(&before, Operation::script(""), "", "", None)
+                .await?;
+            if frame.status != 0 {
+                return Ok(StepEnd::failed(failed(&script, &frame)));
+            }
+            if let Err(failure) = self.upload(&step.addr, &staged).await? {
+                return Ok(StepEnd::failed(failure));
+            }
+            let place = quote(staged.path.as_str());
+            operation.script.insert_str(0, &format!("staged={place}\n"));
+        }
         let pid = self.link.agent_pid();
         let done = self
             .operate(&before, operation, &after, &check.script, peek.as_ref())

@@ -107,8 +107,9 @@ pub(crate) struct Streaming {
     pub stderr: mpsc::Receiver<Vec<u8>>,
     /// How it ends.
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
-    // Open until the program ends: sudo's relay takes end of input for a reason to hurry.
-    _stdin: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
+    /// Its input; keep it until the program ends: sudo's relay takes end of input for a reason to
+    /// hurry.
+    pub stdin: Box<dyn tokio::io::AsyncWrite + Send + Unpin>,
 }
 
 /// A running agent.
@@ -358,10 +359,19 @@ impl Agent {
         let _ = tokio::time::timeout(EXIT_WAIT, &mut self.exit).await;
     }
 
-    /// Replaces the agent by a command line and hands its streams over.
-    pub(crate) async fn become_program(mut self, command: &str) -> Streaming {
+    /// Replaces the agent by a command line without input and hands its streams over.
+    pub(crate) async fn become_program(self, command: &str) -> Streaming {
+        self.become_sh(command, " </dev/null").await
+    }
+
+    /// The same for a program that is fed. It has to speak before anything is sent to it.
+    pub(crate) async fn become_fed_program(self, command: &str) -> Streaming {
+        self.become_sh(command, "").await
+    }
+
+    async fn become_sh(mut self, command: &str, input: &str) -> Streaming {
         // Sent as a message, because a command line may hold newlines.
-        let script = format!("exec /bin/sh -c {} </dev/null", quote(command));
+        let script = format!("exec /bin/sh -c {}{input}", quote(command));
         let line = format!("{}{script}", agent::header(script.len(), 0));
         self.tally
             .count(&self.node, |c| c.bytes_out += line.len() as u64);
@@ -377,7 +387,7 @@ impl Agent {
             stdout: self.frames.stdout,
             stderr,
             exit: self.exit,
-            _stdin: self.stdin,
+            stdin: self.stdin,
         }
     }
 

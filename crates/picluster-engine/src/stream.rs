@@ -33,7 +33,9 @@ pub(crate) async fn exec(
                 sink,
                 program.exit,
             );
-            return Ok(exit.await);
+            let exit = exit.await;
+            drop(program.stdin);
+            return Ok(exit);
         }
         (true, RootAccess::None) => {
             return Err(NodeError::NoRoot {

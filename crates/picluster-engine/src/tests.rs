@@ -15,3 +15,4 @@ mod schedule;
 mod secrets;
 mod still;
 mod sudo;
+mod upload;

@@ -21,6 +21,7 @@ use crate::report::{Failure, Outcome};
 use crate::run::Access;
 use crate::scheduler::After;
 use crate::session::Message;
+use crate::upload::Artifacts;
 
 /// What all workers of a run share.
 pub(crate) struct RunContext {
@@ -28,6 +29,7 @@ pub(crate) struct RunContext {
     pub owner: Owner,
     pub secrets: SecretValues,
     pub key: Secret<Vec<u8>>,
+    pub artifacts: Arc<dyn Artifacts>,
 }
 
 /// What a worker is told to do.
@@ -64,6 +66,12 @@ pub(crate) enum Told {
     Rebooting,
     /// It is back.
     Back { seconds: f64 },
+    /// A step sends a file.
+    Uploading {
+        addr: StepAddr,
+        sent: u64,
+        total: u64,
+    },
     /// A step ended.
     Ended(Box<Ended>),
 }

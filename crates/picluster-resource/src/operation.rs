@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use picluster_model::Secret;
 
+use crate::path::NodePath;
+
 /// A script and what it reads.
 ///
 /// The script runs in a subshell of the node-side program, as root, with [`crate::program::PRELUDE_SH`] in scope,
@@ -15,8 +17,26 @@ pub struct Operation {
     pub script: String,
     /// What the script finds on standard input.
     pub payload: Payload,
+    /// What is too large for standard input: sent before the script runs, which finds the path of
+    /// the complete file in `$staged`.
+    pub staged: Option<Staged>,
     /// How long it may take before it is reported as stuck.
     pub timeout: Duration,
+}
+
+/// A file of the controller that is streamed to the node before a script runs. Never held in
+/// memory as a whole, on neither side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// SHA-256 of the whole, 64 hex digits: tells the controller which file it is, and both ends
+    /// whether it has arrived.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where it is collected, on the file system of its final place. Its name ends in a dot and
+    /// something of the digest; what has the same name up to that dot is an older upload for the
+    /// same place and is removed. What a broken connection leaves here is taken up again.
+    pub path: NodePath,
 }
 
 /// The standard input of an operation.
@@ -52,6 +72,7 @@ impl Operation {
         Self {
             script: script.into(),
             payload: Payload::None,
+            staged: None,
             timeout: Duration::from_secs(60),
         }
     }
@@ -63,7 +84,14 @@ impl Operation {
         self
     }
 
-    /// Sets the bound.
+    /// Gives it a file that is sent before.
+    #[must_use]
+    pub fn with_staged(mut self, staged: Staged) -> Self {
+        self.staged = Some(staged);
+        self
+    }
+
+    /// Sets the bound. The time that sending takes is not part of it.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -210,6 +210,7 @@ macro_rules! resources {
 
 resources! {
     File(kinds::file::File),
+    Artifact(kinds::artifact::Artifact),
     Directory(kinds::directory::Directory),
     Link(kinds::link::Link),
     Line(kinds::line::Line),

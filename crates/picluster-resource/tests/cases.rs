@@ -11,7 +11,7 @@
 //! - `files`: shorthand for questions about paths: `absent`, `directory`, `link TARGET`, or a mapping
 //!   with `text`, `mode`, `owner`, `group` (and `kind: directory`).
 //! - `expect`: `noop`, `{not_yet: TOKEN}`, `{diagnosis: WHAT, cure: …}`, `{invalid: [SENTENCE]}`, or
-//!   `{change: {action, fields, text, effects, bytes}, operation, stdin, timeout}`. With
+//!   `{change: {action, fields, text, effects, bytes}, operation, stdin, staged, timeout}`. With
 //!   `PICLUSTER_BLESS=1` a case without `expect` gets what is computed, to be read and judged.
 //!
 //! An unknown key, a question without an answer and an answer without a question all fail.
@@ -290,6 +290,9 @@ fn operation_json(out: &mut Value, operation: &Operation) {
     out["operation"] = json!(script);
     if let Payload::Bytes(bytes) = &operation.payload {
         out["stdin"] = json!(String::from_utf8_lossy(bytes.reveal()));
+    }
+    if let Some(staged) = &operation.staged {
+        out["staged"] = json!(format!("{} bytes at {}", staged.size, staged.path));
     }
     if operation.timeout.as_secs() != 60 {
         out["timeout"] = json!(operation.timeout.as_secs());

@@ -96,8 +96,13 @@ fn operate(shell: &[&str], operation: &Operation) -> Result<(), String> {
         Payload::None => Vec::new(),
         Payload::Bytes(bytes) => bytes.reveal().clone(),
     };
+    let mut staged = String::new();
+    if let Some(upload) = &operation.staged {
+        fs::write(upload.path.as_str(), UPLOADED).unwrap();
+        staged = format!("staged={}\n", quote(upload.path.as_str()));
+    }
     let script = format!(
-        "{FRAME_SH}{PRELUDE_SH}(\nset -eu\n{}\n)\n",
+        "{FRAME_SH}{PRELUDE_SH}(\nset -eu\n{staged}{}\n)\n",
         operation.script
     );
     match sh(shell, &script, &payload) {
@@ -105,6 +110,9 @@ fn operate(shell: &[&str], operation: &Operation) -> Result<(), String> {
         (false, _, stderr) => Err(stderr),
     }
 }
+
+/// What stands in for the bytes of every artifact.
+const UPLOADED: &str = "k3s\n";
 
 /// What a test needs besides the resource.
 struct World {
@@ -168,6 +176,14 @@ impl World {
     fn look(&self, resource: &Resource) -> Result<Observation, picluster_resource::Diagnosis> {
         let answers = ask(&self.shell, resource.queries(self.ctx()).unwrap());
         resource.observe(&answers, self.ctx())
+    }
+
+    fn operation(&self, resource: &Resource) -> Operation {
+        let seen = self.look(resource).unwrap();
+        let Diff::Change(change) = resource.diff(&seen, self.ctx()) else {
+            panic!("nothing to do for {resource:?}");
+        };
+        resource.operation(&seen, &change, self.ctx()).unwrap()
     }
 
     fn diff(&self, resource: &Resource) -> Diff {
@@ -240,6 +256,46 @@ fn file() {
         w.settle(&file);
         assert!(path.symlink_metadata().unwrap().is_file());
         w.settle(&w.resource("file", "{ path: '@/a b', state: absent }"));
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn artifact() {
+    each(|w| {
+        let sha256 = picluster_resource::program::sha256_hex(UPLOADED.as_bytes());
+        let artifact = w.resource(
+            "artifact",
+            &format!("{{ path: '@/a b', sha256: \"{sha256}\", size: 4, mode: '0755', OWN }}"),
+        );
+        w.settle(&artifact);
+        let path = w.path("a b");
+        assert_eq!(fs::read_to_string(&path).unwrap(), UPLOADED);
+        assert_eq!(mode(&path), 0o755);
+        fs::write(&path, "other").unwrap();
+        w.settle(&artifact);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        w.settle(&artifact);
+        fs::rename(&path, w.path("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        w.settle(&artifact);
+        assert!(path.symlink_metadata().unwrap().is_file());
+        // Removed together with what an upload left behind.
+        let gone = artifact.removal().unwrap();
+        let Some(picluster_resource::Staged { path: part, .. }) = w
+            .operation(&w.resource(
+                "artifact",
+                &format!(
+                    "{{ path: '@/a b', sha256: \"{}\", size: 4, OWN }}",
+                    "0".repeat(64)
+                ),
+            ))
+            .staged
+        else {
+            panic!("nothing is staged")
+        };
+        fs::write(part.as_str(), "half").unwrap();
+        w.settle(&gone);
         assert!(!path.exists());
     });
 }

@@ -3,6 +3,7 @@
 //! Everything that decides anything lives in the crates below; this one reads arguments, asks
 //! people, shows events and picks exit codes.
 
+pub mod artifacts;
 pub mod ask;
 pub mod builtin;
 pub mod cli;

@@ -17,6 +17,7 @@ use picluster_resource::facts::RootAccess;
 use picluster_resource::{Ctx, Facts};
 use tokio::task::JoinSet;
 
+use crate::artifacts::{Known, Shelf};
 use crate::connect;
 use crate::error::Failure;
 use crate::identity::Identity;
@@ -198,14 +199,16 @@ async fn probe_all(
     let mut wrong: Vec<Diagnostic> = Vec::new();
     let mut tasks = JoinSet::new();
     let cluster = ClusterContext::new(project);
+    let (shelf, mut known) = (Shelf::of(project), Known::default());
     for (node, facts, host_key) in fit {
-        let declared = match declare(project, &cluster, node, &facts) {
+        let mut declared = match declare(project, &cluster, node, &facts) {
             Ok(declared) => declared,
             Err(diagnostics) => {
                 wrong.extend(diagnostics);
                 continue;
             }
         };
+        shelf.complete(&mut declared, &mut known);
         let (engine, name, secrets) = (Arc::clone(engine), node.name.clone(), Arc::clone(secrets));
         let access = access.get(&name).cloned().unwrap_or_default();
         tasks.spawn(async move {

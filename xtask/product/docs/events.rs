@@ -201,6 +201,11 @@ fn samples() -> Outcome<Vec<EventKind>> {
             processes: vec!["apt-get (812)".into()],
         },
         EventKind::StepStarted { addr: addr.clone() },
+        EventKind::StepUploading {
+            addr: addr.clone(),
+            sent: 4_194_304,
+            total: 73_400_320,
+        },
         EventKind::StepFinished {
             addr: addr.clone(),
             outcome: Step::Changed,

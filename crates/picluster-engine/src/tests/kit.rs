@@ -20,6 +20,7 @@ use crate::report::Report;
 use crate::run::{Access, Cancel, Run};
 use crate::settings::{NodePaths, Settings};
 use crate::testing::{Local, LocalConnector, TestClock};
+use crate::upload::{Artifacts, NoArtifacts};
 
 pub const KEY: &[u8] = b"key of the tests";
 
@@ -41,6 +42,7 @@ pub struct Rig {
     pub connector: Arc<LocalConnector>,
     pub engine: Engine,
     pub secrets: SecretValues,
+    pub artifacts: Arc<dyn Artifacts>,
 }
 
 impl Rig {
@@ -74,6 +76,7 @@ impl Rig {
             dir,
             connector,
             secrets: SecretValues::default(),
+            artifacts: Arc::new(NoArtifacts),
         }
     }
 
@@ -141,6 +144,7 @@ impl Rig {
             access: BTreeMap::new(),
             secrets: self.secrets.clone(),
             key: Secret::new(KEY.to_vec()),
+            artifacts: self.artifacts.clone(),
             events,
             cancel: watching,
         };

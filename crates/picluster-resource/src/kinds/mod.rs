@@ -1,5 +1,6 @@
 //! One file a kind.
 
+pub mod artifact;
 pub mod authorized_keys;
 pub mod block;
 pub mod clock;

@@ -10,7 +10,7 @@ use picluster_engine::{Event, EventKind, NodeEnd, Outcome};
 use picluster_model::NodeName;
 use picluster_plan::Plan;
 
-use crate::term::Style;
+use crate::term::{Style, bytes};
 
 /// Where events go.
 pub enum Screen {
@@ -100,6 +100,10 @@ impl Live {
                     ));
                 }
             }
+            EventKind::StepUploading { addr, sent, total } => say(
+                &addr.node,
+                format!("{} {} of {}", addr.local(), bytes(*sent), bytes(*total)),
+            ),
             EventKind::StepFinished { addr, outcome, .. } => {
                 if let Some(lane) = self.nodes.get_mut(&addr.node) {
                     lane.done += 1;
@@ -175,6 +179,7 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
         | EventKind::NodeConnecting { .. }
         | EventKind::NodeConnected { .. }
         | EventKind::StepStarted { .. }
+        | EventKind::StepUploading { .. }
         | EventKind::NodeFinished { .. }
         | EventKind::RunFinished { .. } => return None,
     })

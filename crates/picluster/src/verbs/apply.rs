@@ -15,6 +15,7 @@ use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodeState, Plan, plan};
 use tokio::sync::{mpsc, watch};
 
+use crate::artifacts::{Files, Shelf};
 use crate::cli::ApplyArgs;
 use crate::error::Failure;
 use crate::show::live::{Live, Screen};
@@ -91,7 +92,16 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         };
         let guard = Box::new(Quorum::of_plan(&plan, project.inventory.servers()));
         let report = carry_out(
-            &engine, &plan, access, &secrets, &key, &store, owner, screen, guard,
+            &engine,
+            &plan,
+            access,
+            &secrets,
+            &key,
+            &store,
+            owner,
+            screen,
+            guard,
+            Shelf::of(&project).of_plan(&plan),
         )
         .await?;
         verbs::close(&engine).await;
@@ -131,6 +141,7 @@ async fn carry_out(
     owner: Owner,
     mut screen: Screen,
     guard: Box<dyn Guard>,
+    artifacts: Files,
 ) -> Result<Report, Failure> {
     let runs = store.runs();
     let mut journal = std::fs::create_dir_all(&runs)
@@ -170,6 +181,7 @@ async fn carry_out(
                 access,
                 secrets: secrets.clone(),
                 key: Secret::new(key.to_vec()),
+                artifacts: Arc::new(artifacts),
                 events,
                 cancel: cancelled,
             },
