@@ -10,6 +10,7 @@ pub mod cli;
 pub mod connect;
 pub mod error;
 pub mod identity;
+pub mod kubeconfig;
 pub mod project;
 pub mod run;
 pub mod secrets;
