@@ -90,3 +90,49 @@ fn the_second_ctrl_c_leaves_at_once_and_the_node_stops_at_the_step_boundary() {
     rig.on("rpi01", "[ ! -e /srv/last ]").expect(0);
     carries_on(&rig);
 }
+
+/// On a terminal: `script` makes one, and what is typed at it is what it is given.
+#[test]
+fn ctrl_c_at_the_question_says_that_nothing_was_changed() {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    let rig = rig("asked");
+    let apply = rig.command(&["--color=never", "apply"]);
+    let words = std::iter::once(apply.get_program()).chain(apply.get_args());
+    let line = picluster_resource::shell::words(words.map(|w| w.to_str().unwrap()));
+    let mut command = Command::new("script");
+    command
+        .args(["-qefc", &line, "/dev/null"])
+        .current_dir(rig.desk.path());
+    for (name, value) in apply.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut child = command
+        .env_remove("PICLUSTER_NO_TTY")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut typed, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    let mut part = [0; 4096];
+    while !String::from_utf8_lossy(&said).contains("Apply this plan? [y/N] ") {
+        let n = screen.read(&mut part).unwrap();
+        assert!(n > 0, "{}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&part[..n]);
+    }
+    typed.write_all(b"\x03").unwrap();
+    screen.read_to_end(&mut said).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    let code = child.wait().unwrap().code();
+    assert!(
+        said.contains("error: interrupted") && said.contains("nothing was changed on any node"),
+        "{said}"
+    );
+    assert_eq!(code, Some(130), "{said}");
+    rig.on("rpi01", "[ ! -e /srv/first ]").expect(0);
+}

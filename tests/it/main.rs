@@ -8,6 +8,7 @@
 
 mod rig;
 
+mod apt;
 mod artifact;
 mod bad_node;
 mod damage;
@@ -16,8 +17,10 @@ mod examples;
 mod first_apply;
 mod identity;
 mod interrupt;
+mod labs;
 mod locks;
 mod real_home;
+mod roles;
 mod secrets;
 mod stale;
 mod sudo_password;
@@ -26,3 +29,20 @@ mod tier2;
 mod truth;
 mod unchanged;
 mod unreachable;
+mod verbs;
+
+/// A file that nobody names is never compiled, and its tests look green.
+#[test]
+fn every_file_of_this_folder_is_a_module() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/it");
+    let named = include_str!("main.rs");
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if let Some(module) = name.strip_suffix(".rs").filter(|m| *m != "main") {
+            assert!(
+                named.contains(&format!("\nmod {module};\n")),
+                "{name} is not compiled"
+            );
+        }
+    }
+}

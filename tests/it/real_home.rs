@@ -84,6 +84,7 @@ fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
             .env_remove("PICLUSTER_STORE")
             .env_remove("PICLUSTER_AGE_IDENTITY")
             .env("PICLUSTER_NO_TTY", "1")
+            .env("PICLUSTER_ACCEPT_NEW", "true")
             .stdin(Stdio::null())
             .output()
             .unwrap();

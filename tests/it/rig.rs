@@ -146,6 +146,8 @@ impl Rig {
             .args(args)
             .current_dir(self.desk.path())
             .env("PICLUSTER_NO_TTY", "1")
+            // First contact is the matter of few tests; they take this away.
+            .env("PICLUSTER_ACCEPT_NEW", "true")
             .stdin(Stdio::null());
         command
     }
@@ -168,10 +170,12 @@ impl Rig {
 
     /// The cluster's store that runs inside the lab use.
     pub fn store(&self) -> PathBuf {
-        let cluster = self.lab.name();
+        let project = picluster::project::load(&self.desk.inventory())
+            .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
+        let lab = self.lab.name();
         state_root(&self.home)
-            .join(format!("{cluster}.home/store"))
-            .join(cluster)
+            .join(format!("{lab}.home/store"))
+            .join(project.inventory.cluster.as_str())
     }
 
     /// Every path of a node that differs from its card, but for what sshd, sudo and journald write.

@@ -121,3 +121,48 @@ fn a_plan_file_holds_no_secret_and_a_changed_secret_makes_it_stale() {
     run(OLD, &["apply", "--yes", "today.plan"]).expect(0);
     assert_eq!(rig.on("rpi01", "cat /srv/token").out, content);
 }
+
+/// A plan file is for the very places of its inventory, and for the store that made it: said before
+/// anybody is dialled (the addresses are of a network for documentation, nobody would answer).
+#[test]
+fn a_plan_for_other_nodes_or_of_another_store_is_refused_up_front() {
+    use crate::rig::Desk;
+    let inventory = |one: &str| {
+        format!(
+            "cluster: moved\nssh: {{ user: pi, connect_timeout: 1 }}\nnodes:\n  rpi01: {{ address: {one} }}\n  rpi02: {{ address: 192.0.2.2 }}\n"
+        )
+    };
+    let desk = Desk::new(&inventory("192.0.2.1"));
+    desk.run(&["plan", "--out", "today.plan"]).expect(4);
+    let plan = desk.path().join("today.plan");
+    let stranger = Desk::new(&inventory("192.0.2.1"));
+
+    desk.write(
+        "inventory.yaml",
+        &inventory("192.0.2.9").replace("  rpi02: { address: 192.0.2.2 }\n", ""),
+    );
+    let moved = desk.run(&["apply", "--yes", "today.plan"]).expect(5);
+    assert_eq!(moved.out, "");
+    let shown = moved.err.replace(
+        &desk.path().canonicalize().unwrap().display().to_string(),
+        "[desk]",
+    );
+    insta::assert_snapshot!(shown);
+
+    // The same documents elsewhere, with a store of their own.
+    desk.write("inventory.yaml", &inventory("192.0.2.1"));
+    let text = std::fs::read_to_string(&plan).unwrap();
+    let here = |d: &Desk| d.path().canonicalize().unwrap().display().to_string();
+    stranger.write("today.plan", &text.replace(&here(&desk), &here(&stranger)));
+    let other = stranger.run(&["apply", "--yes", "today.plan"]).expect(5);
+    assert_eq!(other.out, "");
+    insta::assert_snapshot!(other.err);
+
+    // The file alone, without the inventory it names.
+    stranger.write("gone.plan", &text.replace(&here(&desk), "/nowhere"));
+    let gone = stranger.run(&["apply", "--yes", "gone.plan"]).expect(1);
+    insta::assert_snapshot!(gone.err);
+
+    // With the store and the documents it was made with it is taken.
+    desk.run(&["apply", "--yes", "today.plan"]).expect(4);
+}

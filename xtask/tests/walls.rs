@@ -290,7 +290,7 @@ fn every_apply_has_the_guard_of_the_declared_servers() {
     let applies = lines_with("picluster", &[".apply_guarded("]).len();
     let guards = lines_with(
         "picluster",
-        &["Quorum::of_plan(&plan, project.inventory.servers())"],
+        &["Quorum::of_plan(plan, opening.project.inventory.servers())"],
     )
     .len();
     assert_eq!((applies, guards), (1, 1));

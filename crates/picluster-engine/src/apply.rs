@@ -478,6 +478,7 @@ fn end_without_steps(node: &NodePlan) -> NodeEnd {
         },
         NodeState::HostKeyChanged { reason } => NodeEnd::IdentityChanged {
             reason: reason.clone(),
+            since_plan: false,
         },
         NodeState::Blocked { problems } => NodeEnd::Failed {
             reason: problems
@@ -493,7 +494,10 @@ fn end_of_error(error: &NodeError, masker: &Masker) -> NodeEnd {
     let reason = masker.mask(&error.to_string());
     match error {
         NodeError::Connect(ConnectError::HostKeyChanged { .. }) | NodeError::Identity { .. } => {
-            NodeEnd::IdentityChanged { reason }
+            NodeEnd::IdentityChanged {
+                reason,
+                since_plan: matches!(error, NodeError::Identity { .. }),
+            }
         }
         NodeError::Connect(ConnectError::Local { .. }) => NodeEnd::Failed { reason },
         NodeError::Connect(_) => NodeEnd::Unreachable { reason },

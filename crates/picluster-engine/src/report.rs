@@ -109,6 +109,10 @@ pub enum NodeEnd {
     IdentityChanged {
         /// In words.
         reason: String,
+        /// Its key is the pinned one, but it is not the machine the plan was made for: only a new
+        /// plan can tell whether that machine is a stranger.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        since_plan: bool,
     },
     /// Another run works on it.
     Locked {

@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub cluster: ClusterName,
     /// The inventory's path, as the user gave it.
     pub inventory: String,
+    /// Where each node is looked for, as the inventory says it.
+    pub addresses: BTreeMap<NodeName, String>,
     /// Every node of the inventory.
     pub nodes: BTreeMap<NodeName, NodeInput>,
     /// Values behind placeholders.
@@ -131,6 +133,8 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         format: FORMAT,
         cluster: inputs.cluster.clone(),
         inventory: inputs.inventory.clone(),
+        addresses: inputs.addresses.clone(),
+        key_id: Some(crate::fingerprint::key_id(inputs.key)),
         nodes,
         steps,
     }

@@ -19,6 +19,12 @@ pub fn fingerprint(key: &[u8], observation: &Observation) -> String {
     keyed(key, &json)
 }
 
+/// What tells one key from another and says nothing about either.
+#[must_use]
+pub fn key_id(key: &[u8]) -> String {
+    keyed(key, b"picluster plan key")[..16].to_owned()
+}
+
 /// The secrets a resource mentions.
 #[must_use]
 pub fn secrets_of(resource: &Resource) -> BTreeSet<SecretRef> {

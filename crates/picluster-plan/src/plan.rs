@@ -21,6 +21,14 @@ pub struct Plan {
     pub cluster: ClusterName,
     /// The inventory it was made from, as the user gave its path.
     pub inventory: String,
+    /// Where each node was looked for, `HOST` or `HOST:PORT` as the inventory says it. A plan is for
+    /// these places and no others. Empty in plans of a picluster that did not write it yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<NodeName, String>,
+    /// Tells the store whose key made the digests in this plan from other stores; says nothing
+    /// about the key. Missing in plans of a picluster that did not write it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// Every node of the inventory, whatever became of it.
     pub nodes: BTreeMap<NodeName, NodePlan>,
     /// What will be done, in an order that respects every `needs`.

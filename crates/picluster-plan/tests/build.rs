@@ -117,6 +117,7 @@ fn plan_of(items: Vec<Declared>, present: &[(&str, PathKind, &str)]) -> Plan {
     build(&Inputs {
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
+        addresses: BTreeMap::new(),
         nodes,
         secrets: &secrets,
         key: KEY,

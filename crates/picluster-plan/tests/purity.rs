@@ -203,6 +203,7 @@ fn bytes(case: &Case, key: &[u8]) -> String {
     let plan = build(&Inputs {
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
+        addresses: BTreeMap::new(),
         nodes,
         secrets: &secrets,
         key,

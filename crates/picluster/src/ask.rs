@@ -5,11 +5,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use picluster_model::Secret;
 use picluster_ssh::{Decision, FirstContact, HostKeyPolicy, Prompts};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// The controlling terminal, when there is one.
 fn terminal() -> Option<(BufReader<File>, File)> {
@@ -54,10 +55,11 @@ fn without_echo(read: &mut BufReader<File>) -> io::Result<Option<Secret<String>>
     let before = tcgetattr(read.get_ref())?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
+    *silenced() = Some(before);
     tcsetattr(read.get_ref(), OptionalActions::Flush, &silent)?;
     let mut answer = String::new();
     let n = read.read_line(&mut answer);
-    tcsetattr(read.get_ref(), OptionalActions::Flush, &before)?;
+    give_back();
     if n? == 0 {
         return Ok(None);
     }
@@ -65,6 +67,22 @@ fn without_echo(read: &mut BufReader<File>) -> io::Result<Option<Secret<String>>
     Ok(Some(Secret::new(
         answer.reveal().trim_end_matches(['\n', '\r']).to_owned(),
     )))
+}
+
+/// How the terminal was before it was told to hide what is typed; `None`: it hides nothing.
+static SILENCED: Mutex<Option<Termios>> = Mutex::new(None);
+
+fn silenced() -> MutexGuard<'static, Option<Termios>> {
+    SILENCED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets the terminal show again what is typed, if a question had switched that off.
+pub fn give_back() {
+    if let Some(before) = silenced().take()
+        && let Ok(terminal) = File::open("/dev/tty")
+    {
+        let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
+    }
 }
 
 /// Asks yes or no; no is the default, and the answer where nobody is there.

@@ -272,9 +272,11 @@ pub enum LabVerb {
     /// Up, plan, apply, second apply must be empty, down: a verdict about the inventory
     #[command(after_help = "Example:\n  picluster lab rehearse inventory.yaml")]
     Rehearse(LabRehearse),
-    /// What is running
-    #[command(after_help = "Example:\n  picluster lab status inventory.yaml")]
-    Status(LabOne),
+    /// What is running: the nodes of a lab, or all labs of this user
+    #[command(
+        after_help = "Examples:\n  picluster lab status\n  picluster lab status inventory.yaml"
+    )]
+    Status(LabMaybe),
     /// A shell (or a command) on a node
     #[command(after_help = "Example:\n  picluster lab ssh rpi02 inventory.yaml -- uptime")]
     Ssh(LabSsh),
@@ -307,9 +309,17 @@ pub enum LabVerb {
 /// Which lab: an inventory names it.
 #[derive(Debug, Clone, Args)]
 pub struct LabOne {
-    /// The inventory the lab was made from
+    /// The inventory the lab was made from; for one that runs also its name, as `lab status` shows it
     #[arg(value_name = "INVENTORY", default_value = "inventory.yaml")]
     pub inventory: PathBuf,
+}
+
+/// `lab status`.
+#[derive(Debug, Args)]
+pub struct LabMaybe {
+    /// The inventory the lab was made from, or the lab's name; left out: all labs
+    #[arg(value_name = "INVENTORY")]
+    pub inventory: Option<PathBuf>,
 }
 
 /// What the nodes are made of.
@@ -330,6 +340,9 @@ pub struct LabUp {
     #[command(flatten)]
     /// What the nodes are made of.
     pub made: LabMade,
+    /// Do not pin the nodes' host keys: the first contact asks, as it does with hardware
+    #[arg(long)]
+    pub ask: bool,
 }
 
 /// `lab run`.
@@ -355,6 +368,9 @@ pub struct LabRehearse {
     /// Leave the lab running
     #[arg(long)]
     pub keep: bool,
+    /// Do not pin the nodes' host keys: the first contact asks, as it does with hardware
+    #[arg(long)]
+    pub ask: bool,
 }
 
 /// `lab ssh`.

@@ -29,6 +29,12 @@ impl Store {
                 .unwrap_or(Path::new("."))
                 .join(".picluster"),
         };
+        Self::below(&base, cluster)
+    }
+
+    /// The store of a cluster below a folder of stores.
+    #[must_use]
+    pub fn below(base: &Path, cluster: &ClusterName) -> Self {
         Self {
             root: base.join(cluster.as_str()),
         }

@@ -21,6 +21,7 @@ use crate::artifacts::{Known, Shelf};
 use crate::connect;
 use crate::error::Failure;
 use crate::identity::Identity;
+use crate::plan_file;
 use crate::store::Store;
 
 /// A plan and how root is had on the nodes in it.
@@ -180,6 +181,7 @@ pub async fn survey(
                 .unwrap_or_else(|_| project.inventory.path.clone())
                 .display()
                 .to_string(),
+            addresses: plan_file::addresses(project),
             nodes: inputs,
             secrets,
             key,

@@ -2,7 +2,7 @@
 //! done, and what to do next. Each kind of error is listed here; the compiler asks for new ones.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picluster::error::Failure as Ended;
 use picluster::show;
@@ -163,6 +163,8 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
             format: 1,
             cluster: ClusterName::new("rack").unwrap(),
             inventory: "rack.yaml".into(),
+            addresses: BTreeMap::new(),
+            key_id: None,
             nodes,
             steps: vec![],
         };
@@ -204,7 +206,7 @@ fn report(end: NodeEnd, outcomes: Vec<Outcome>) -> Report {
 
 /// Everything but the table at the end, which has one row a node.
 fn failures(report: &Report) -> String {
-    let text = show::recap::recap(report, AGAIN, plain());
+    let text = show::recap::recap(report, &BTreeSet::new(), AGAIN, plain());
     text.rsplit_once("\n  rpi07  ")
         .map_or(text.clone(), |(before, _)| format!("{before}\n"))
 }
@@ -258,7 +260,14 @@ fn every_node_that_was_not_done_is_named_with_what_was_left_and_the_next_step() 
     let reason = || String::from("rpi07: it has a reason");
     let ends = [
         NodeEnd::Unreachable { reason: reason() },
-        NodeEnd::IdentityChanged { reason: reason() },
+        NodeEnd::IdentityChanged {
+            reason: reason(),
+            since_plan: false,
+        },
+        NodeEnd::IdentityChanged {
+            reason: reason(),
+            since_plan: true,
+        },
         NodeEnd::Locked {
             holder: None,
             reason: reason(),
@@ -286,7 +295,7 @@ fn every_node_that_was_not_done_is_named_with_what_was_left_and_the_next_step() 
     let mut report = report(NodeEnd::Interrupted, vec![]);
     report.interrupted = true;
     assert!(
-        show::recap::recap(&report, AGAIN, plain())
+        show::recap::recap(&report, &BTreeSet::new(), AGAIN, plain())
             .contains("Carry on with: picluster apply rack.yaml")
     );
 }

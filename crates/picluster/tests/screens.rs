@@ -159,6 +159,8 @@ fn sample() -> Plan {
         format: 1,
         cluster: picluster_model::ClusterName::new("homelab").unwrap(),
         inventory: "inventory.yaml".into(),
+        addresses: BTreeMap::new(),
+        key_id: None,
         nodes,
         steps,
     }
@@ -263,9 +265,28 @@ fn report() -> Report {
 
 #[test]
 fn a_recap_with_failures() {
+    let mut report = report();
+    let idle = |n: &str| {
+        let end = NodeReport {
+            problems: vec![],
+            end: NodeEnd::Idle,
+            steps: vec![],
+        };
+        (picluster_model::NodeName::new(n).unwrap(), end)
+    };
+    report.nodes.extend([idle("rpi04"), idle("rpi05")]);
+    report.nodes.extend(["rpi06", "rpi07"].map(|n| {
+        let (name, mut end) = idle(n);
+        end.end = NodeEnd::IdentityChanged {
+            reason: format!("{n}: it is not who it was"),
+            since_plan: n == "rpi07",
+        };
+        (name, end)
+    }));
     let text = show::recap::recap(
-        &report(),
-        "picluster apply inventory.yaml",
+        &report,
+        &[idle("rpi05").0].into(),
+        "picluster apply --only 'rpi0[1-7]' inventory.yaml",
         Style::plain(100),
     );
     insta::assert_snapshot!(text);

@@ -124,7 +124,9 @@ impl Rack {
     fn inside(&self, program: &Path) -> Command {
         let mut command = self.lab.controller_command(program);
         self.home.dress(&mut command, &self.project);
-        command.current_dir(&self.folder.0);
+        command
+            .env("PICLUSTER_ACCEPT_NEW", "true")
+            .current_dir(&self.folder.0);
         command
     }
 

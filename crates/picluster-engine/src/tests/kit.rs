@@ -129,6 +129,7 @@ impl Rig {
         build(&Inputs {
             cluster: ClusterName::new("test").unwrap(),
             inventory: String::new(),
+            addresses: BTreeMap::new(),
             nodes: inputs,
             secrets: &self.secrets,
             key: KEY,

@@ -29,7 +29,10 @@ fn end(word: &str) -> NodeEnd {
     match word {
         "done" => NodeEnd::Done,
         "unreachable" => NodeEnd::Unreachable { reason },
-        "identity" => NodeEnd::IdentityChanged { reason },
+        "identity" => NodeEnd::IdentityChanged {
+            reason,
+            since_plan: false,
+        },
         "locked" => NodeEnd::Locked {
             holder: None,
             reason,

@@ -1,5 +1,6 @@
 //! How a run ended, for people: one row a node, then every failure in at most fifteen lines.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use picluster_engine::report::SkipReason;
@@ -12,9 +13,9 @@ use crate::term::{Style, count};
 /// Lines a failure may take, its heading included.
 const FAILURE_LINES: usize = 15;
 
-/// The whole recap. `again` is the command that carries on.
+/// The whole recap. `left_out` had work that was not selected; `again` is the command that carries on.
 #[must_use]
-pub fn recap(report: &Report, again: &str, style: Style) -> String {
+pub fn recap(report: &Report, left_out: &BTreeSet<NodeName>, again: &str, style: Style) -> String {
     let mut out = String::new();
     for (node, end) in &report.nodes {
         for step in &end.steps {
@@ -35,7 +36,11 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
         .max()
         .unwrap_or(4);
     for (node, end) in &report.nodes {
-        let _ = writeln!(out, "{}", row(node, end, widest, style));
+        let _ = writeln!(
+            out,
+            "{}",
+            row(node, end, left_out.contains(node), widest, style)
+        );
     }
     let reached = report
         .nodes
@@ -76,7 +81,7 @@ pub fn recap(report: &Report, again: &str, style: Style) -> String {
     out
 }
 
-fn row(node: &NodeName, end: &NodeReport, widest: usize, style: Style) -> String {
+fn row(node: &NodeName, end: &NodeReport, left_out: bool, widest: usize, style: Style) -> String {
     let of = |want: fn(&Outcome) -> bool| end.steps.iter().filter(|s| want(&s.outcome)).count();
     let changed = of(|o| matches!(o, Outcome::Changed));
     let failed = of(|o| {
@@ -88,6 +93,7 @@ fn row(node: &NodeName, end: &NodeReport, widest: usize, style: Style) -> String
     let skipped = of(|o| matches!(o, Outcome::Skipped(_)));
     let seconds: f64 = end.steps.iter().map(|s| s.seconds).sum();
     let state = match &end.end {
+        NodeEnd::Idle if left_out => style.dim("not selected"),
         NodeEnd::Idle => style.dim("nothing to do"),
         NodeEnd::Done => style.green("done"),
         NodeEnd::Incomplete => style.red("incomplete"),
@@ -231,7 +237,15 @@ fn node_failure(node: &NodeName, end: &NodeReport, again: &str, style: Style) ->
             reason.clone(),
             format!("wait for that run to end, then {again}"),
         ),
-        NodeEnd::IdentityChanged { reason } => {
+        NodeEnd::IdentityChanged {
+            reason,
+            since_plan: true,
+        } => (
+            reason.clone(),
+            "make a new plan; it says whether this is a machine to be trusted: picluster plan"
+                .into(),
+        ),
+        NodeEnd::IdentityChanged { reason, .. } => {
             (reason.clone(), crate::show::plan::changed_key(node))
         }
         NodeEnd::Idle | NodeEnd::Done | NodeEnd::Incomplete | NodeEnd::Interrupted => return None,

@@ -15,13 +15,14 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use picluster_engine::{Clock, Engine, Settings};
+use picluster_engine::{Clock, Engine, ExitCode, Settings};
 use picluster_model::inventory::Project;
 
 use crate::cli::Meeting;
-use crate::connect;
 use crate::error::Failure;
 use crate::store::Store;
+use crate::term::Style;
+use crate::{connect, project};
 
 /// Writes to stdout; a reader that went away is no error.
 pub(crate) fn print(text: &str) {
@@ -51,6 +52,35 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     // A question on the terminal that nobody answers must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(value)
+}
+
+/// Reads the documents and says what is valid and still probably not meant.
+pub(crate) fn load(inventory: &std::path::Path, err: Style) -> Result<Project, Failure> {
+    let project = project::load(inventory)?;
+    for note in project::notes(&project) {
+        say(&format!("{} {note}\n", err.yellow("note:")));
+    }
+    Ok(project)
+}
+
+/// Work that writes nothing, given up at Ctrl-C with a word about it.
+///
+/// # Errors
+/// The work's own, or that it was interrupted (130).
+pub(crate) async fn until_ctrl_c<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        Ok(()) = tokio::signal::ctrl_c() => {
+            // A question that was not answered: the terminal may still hide what is typed.
+            crate::ask::give_back();
+            // The cursor stands behind `^C`.
+            say("\n");
+            Err(Failure::with(ExitCode::Interrupted, "interrupted")
+                .hint("nothing was changed on any node"))
+        }
+    }
 }
 
 /// The system's clock.

@@ -1,38 +1,28 @@
 //! `plan`: what differs, why, and what would follow.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use picluster_engine::ExitCode;
+use picluster_model::NodeName;
 use picluster_plan::{AddrPattern, NodeState, Plan};
 
 use crate::cli::{Part, PlanArgs};
 use crate::error::Failure;
-use crate::store::Store;
-use crate::survey::survey;
+use crate::opening::Opening;
 use crate::term::Style;
-use crate::{project, secrets, show, verbs};
+use crate::{plan_file, show, verbs};
 
 /// Looks at all nodes and shows the plan.
 ///
 /// # Errors
 /// Documents, secrets, or a pattern that matches nothing.
 pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.source.inventory)?;
-    for note in project::notes(&project) {
-        verbs::say(&format!("{} {note}\n", err.yellow("note:")));
-    }
-    let store = Store::of(&args.source.inventory, &project.inventory.cluster);
-    let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
-    let key = store.key()?;
-    let engine = verbs::engine(&project, &store, &args.meeting)?;
-    let mut plan = verbs::block_on(async {
-        let found = survey(&project, &engine, &secrets, &store, &key).await;
-        verbs::close(&engine).await;
-        found.map(|s| s.plan)
-    })??;
+    let project = verbs::load(&args.source.inventory, err)?;
+    let opening = Opening::of(project, &args.source.inventory, &args.meeting)?;
+    let mut plan = verbs::block_on(verbs::until_ctrl_c(opening.look()))??.plan;
     let left_out = cut(&mut plan, &args.part)?;
     if let Some(path) = &args.out {
-        write(path, &plan)?;
+        plan_file::write(path, &plan)?;
     }
     if args.json {
         let text = serde_json::to_string_pretty(&plan).unwrap_or_default();
@@ -42,7 +32,7 @@ pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
             verbs::say(&format!("{} {reason}\n", err.red("not planned:")));
         }
     } else {
-        verbs::print(&show::plan::plan(&plan, left_out, out));
+        verbs::print(&show::plan::plan(&plan, left_out.steps, out));
     }
     Ok(exit_code(&plan, args.detailed_exitcode))
 }
@@ -64,16 +54,29 @@ pub fn obstacles(plan: &Plan) -> Vec<String> {
         .collect()
 }
 
-/// Keeps the part of the plan that was asked for, and says how many steps were left out.
+/// What was not selected.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many steps.
+    pub steps: usize,
+    /// Nodes that had steps and have none left.
+    pub nodes: BTreeSet<NodeName>,
+}
+
+/// Keeps the part of the plan that was asked for, and says what was left out.
 ///
 /// # Errors
 /// A pattern that matches no step, when there are steps: a typing error must not look like
 /// nothing to do.
-pub fn cut(plan: &mut Plan, part: &Part) -> Result<usize, Failure> {
+pub fn cut(plan: &mut Plan, part: &Part) -> Result<LeftOut, Failure> {
     let patterns =
         |texts: &[String]| -> Vec<AddrPattern> { texts.iter().map(AddrPattern::new).collect() };
     let (only, except) = (patterns(&part.only), patterns(&part.except));
     let all = plan.steps.len();
+    let busy = |plan: &Plan| -> BTreeSet<NodeName> {
+        plan.steps.iter().map(|s| s.addr.node.clone()).collect()
+    };
+    let before = busy(plan);
     // A node that needs nothing is still a good name.
     let idle = |p: &AddrPattern| {
         let names_nodes = !p.as_str().contains(['/', '['])
@@ -91,44 +94,10 @@ pub fn cut(plan: &mut Plan, part: &Part) -> Result<usize, Failure> {
         .hint("nothing was changed; an address looks like rpi01/base/file[/etc/hosts], and `picluster plan` shows them all"));
     }
     picluster_plan::select::select(plan, &only, &except);
-    Ok(all - plan.steps.len())
-}
-
-/// Writes the plan file: whole or not at all, and over nothing but an older plan.
-fn write(path: &std::path::Path, plan: &Plan) -> Result<(), Failure> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let refuse = |why: String| {
-        Failure::usage(format!(
-            "the plan was not written to {}: {why}",
-            path.display()
-        ))
-        .hint("nothing was changed; name a new file with --out, or use --json for stdout")
-    };
-    match path.symlink_metadata() {
-        Ok(there) if !there.is_file() => return Err(refuse("it is no regular file".into())),
-        Ok(_) if !is_plan(path) => {
-            return Err(refuse("it holds something that is no plan".into()));
-        }
-        _ => {}
-    }
-    let text = serde_json::to_vec_pretty(plan).unwrap_or_default();
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let temp = path.with_file_name(name);
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temp)
-        .and_then(|mut f| f.write_all(&text).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&temp, path))
-        .map_err(|e| refuse(e.to_string()))
-}
-
-fn is_plan(path: &std::path::Path) -> bool {
-    std::fs::read(path).is_ok_and(|text| serde_json::from_slice::<Plan>(&text).is_ok())
+    Ok(LeftOut {
+        steps: all - plan.steps.len(),
+        nodes: &before - &busy(plan),
+    })
 }
 
 /// The exit code of a plan.

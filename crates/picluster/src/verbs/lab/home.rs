@@ -1,6 +1,8 @@
 //! The home directory that picluster has inside a lab: lent keys, own pins, nothing of the user's.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +11,7 @@ use picluster_lab::LabOptions;
 use picluster_model::inventory::Project;
 
 use crate::error::Failure;
+use crate::verbs::lab::which;
 
 /// `home/` in the lab's state directory.
 #[derive(Debug, Clone)]
@@ -20,15 +23,40 @@ impl Home {
     /// Makes it: one lent key under every name the inventory uses below `~`, and the user's ssh
     /// configuration as it is.
     pub fn of(project: &Project, options: &LabOptions) -> Result<Self, Failure> {
-        let root = options
-            .state_root
-            .join(format!("{}.home", project.inventory.cluster));
-        let home = Self { root };
+        let home = Self::named(&which::name(project)?, options);
         home.furnish(project).map_err(|e| {
             Failure::usage(format!("cannot prepare {}: {e}", home.root.display()))
                 .hint("the lab was not started; name another place with XDG_STATE_HOME=DIR")
         })?;
         Ok(home)
+    }
+
+    /// The home of the lab of this name, whether it is there or not.
+    pub fn named(lab: &str, options: &LabOptions) -> Self {
+        Self {
+            root: options.state_root.join(format!("{lab}.home")),
+        }
+    }
+
+    /// The inventory a lab was made from; `None` when nothing is known about it.
+    pub fn inventory_of(lab: &str, options: &LabOptions) -> Option<PathBuf> {
+        let note = Self::named(lab, options).root.join("inventory");
+        fs::read(note)
+            .ok()
+            .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    }
+
+    /// Takes it away, with the pins and journals in it.
+    pub fn remove(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(&self.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Where the stores of runs inside stand.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
     }
 
     fn furnish(&self, project: &Project) -> std::io::Result<()> {
@@ -37,6 +65,12 @@ impl Home {
             .recursive(true)
             .mode(0o700)
             .create(&ssh)?;
+        fs::write(
+            self.root.join("inventory"),
+            which::place(&project.inventory.path)?
+                .as_os_str()
+                .as_bytes(),
+        )?;
         if !self.key().exists() {
             let made = Command::new("ssh-keygen")
                 .args([
@@ -142,8 +176,7 @@ impl Home {
         }
         command
             .env("HOME", &self.root)
-            .env("PICLUSTER_STORE", self.root.join("store"))
-            .env("PICLUSTER_ACCEPT_NEW", "true")
+            .env("PICLUSTER_STORE", self.store())
             .env("KUBECONFIG", self.root.join("kubeconfig"))
             .env("XDG_CACHE_HOME", self.root.join("cache"))
             .env("XDG_STATE_HOME", self.root.join("state"))
@@ -153,7 +186,7 @@ impl Home {
 
     /// Forgets pins and journals: a lab that starts anew has new cards.
     pub fn forget_store(&self) {
-        let _ = fs::remove_dir_all(self.root.join("store"));
+        let _ = fs::remove_dir_all(self.store());
     }
 }
 

@@ -4,14 +4,17 @@
 //! specification and then runs this very program inside, like any user would.
 
 pub mod home;
+pub mod meet;
 mod rehearse;
 mod spec;
+mod status;
+pub mod which;
 
 use std::net::IpAddr;
 use std::process::Command;
 
 use picluster_engine::ExitCode;
-use picluster_lab::{Lab, LabError, LabOptions, Power, Progress, Wait};
+use picluster_lab::{Lab, LabError, LabOptions, Progress, Wait};
 use picluster_model::inventory::Project;
 
 use crate::cli::{LabArgs, LabOne, LabRun, LabSsh, LabVerb};
@@ -34,7 +37,8 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
             // New cards have new host keys: what was pinned of an earlier lab is worth nothing.
             home.forget_store();
             let spec = specification(&project, &args.made, &home)?;
-            Lab::up(&spec, &options, &mut progress(err)).map_err(failure)?;
+            let lab = Lab::up(&spec, &options, &mut progress(err)).map_err(failure)?;
+            introduce(&lab, &home, &project, args.ask, err)?;
             let inventory = args.lab.inventory.display();
             verbs::print(&format!(
                 "{} {} of {} answer. Next: picluster lab run {inventory} -- apply\n",
@@ -46,7 +50,7 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
         }
         LabVerb::Run(args) => inside(&args),
         LabVerb::Rehearse(args) => rehearse::run(&args, out, err),
-        LabVerb::Status(one) => status(&one, out),
+        LabVerb::Status(args) => status::run(&args, out),
         LabVerb::Ssh(args) => ssh(&args),
         LabVerb::Cut(n) => with(&n.lab, |lab| lab.cut(&n.node)),
         LabVerb::Heal(n) => with(&n.lab, |lab| lab.heal(&n.node)),
@@ -55,8 +59,11 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
         LabVerb::Wipe(n) => with(&n.lab, |lab| lab.wipe(&n.node, Wait::Ready)),
         LabVerb::Reboot(n) => with(&n.lab, |lab| lab.reboot(&n.node, Wait::Ready)),
         LabVerb::Down(one) => {
-            let project = project::load_for_lab(&one.inventory)?;
-            open(&project)?.down().map_err(failure)?;
+            let lab = which::open(&one.inventory)?;
+            let home = home::Home::named(lab.name(), &options()?);
+            lab.down().map_err(failure)?;
+            home.remove()
+                .map_err(|e| Failure::usage(format!("the lab is down, but its home stays: {e}")))?;
             Ok(ExitCode::Done)
         }
         LabVerb::Check(args) => {
@@ -83,19 +90,29 @@ pub(super) fn failure(error: LabError) -> Failure {
     Failure::usage(error.to_string())
 }
 
-fn open(project: &Project) -> Result<Lab, Failure> {
-    Lab::open(project.inventory.cluster.as_str(), &options()?).map_err(|e| {
-        failure(e).hint(format!(
-            "start it: picluster lab up {}",
-            project.inventory.path.display()
-        ))
-    })
+fn with(one: &LabOne, act: impl FnOnce(&Lab) -> Result<(), LabError>) -> Result<ExitCode, Failure> {
+    act(&which::open(&one.inventory)?).map_err(failure)?;
+    Ok(ExitCode::Done)
 }
 
-fn with(one: &LabOne, act: impl FnOnce(&Lab) -> Result<(), LabError>) -> Result<ExitCode, Failure> {
-    let project = project::load_for_lab(&one.inventory)?;
-    act(&open(&project)?).map_err(failure)?;
-    Ok(ExitCode::Done)
+/// Pins the nodes' host keys, unless first contact itself is to be rehearsed.
+pub(super) fn introduce(
+    lab: &Lab,
+    home: &home::Home,
+    project: &Project,
+    ask: bool,
+    err: Style,
+) -> Result<(), Failure> {
+    if ask {
+        return Ok(());
+    }
+    for name in meet::pin(lab, home, project)? {
+        verbs::say(&format!(
+            "{} {name} did not show its host key and is not pinned; its first contact will ask\n",
+            err.yellow("note:")
+        ));
+    }
+    Ok(())
 }
 
 /// Shows a lab's progress on stderr.
@@ -153,7 +170,7 @@ fn code_of(status: std::process::ExitStatus) -> ExitCode {
 
 fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
     let project = project::load_for_lab(&args.lab.inventory)?;
-    let lab = open(&project)?;
+    let lab = which::open(&args.lab.inventory)?;
     let home = home::Home::of(&project, &options()?)?;
     let mut words = args.args.clone();
     // `lab run FILE -- apply` means that file unless another one is named.
@@ -187,7 +204,7 @@ fn add_inventory(words: &mut Vec<String>, inventory: &std::path::Path) {
     }
     match words.first().map(String::as_str) {
         Some("validate" | "plan" | "apply" | "facts" | "graph") => words.insert(1, path),
-        Some("exec" | "explain") => {
+        Some("exec" | "explain" | "forget-key") => {
             words.insert(1, path);
             words.insert(1, "--inventory".into());
         }
@@ -195,35 +212,9 @@ fn add_inventory(words: &mut Vec<String>, inventory: &std::path::Path) {
     }
 }
 
-fn status(one: &LabOne, style: Style) -> Result<ExitCode, Failure> {
-    let project = project::load_for_lab(&one.inventory)?;
-    let lab = open(&project)?;
-    let mut text = String::new();
-    for node in lab.status().map_err(failure)? {
-        let power = match node.power {
-            Power::On if node.cut => style.yellow("cut off"),
-            Power::On => style.green("on"),
-            Power::Off => style.red("off"),
-            Power::Absent => style.dim("absent"),
-        };
-        text.push_str(&format!(
-            "{}  {power}  {}@{}:{}  {}{}\n",
-            style.bold(&node.name),
-            node.user,
-            node.address,
-            node.ssh_port,
-            count(node.boots as usize, "boot"),
-            node.note.map(|n| format!("  {n}")).unwrap_or_default(),
-        ));
-    }
-    verbs::print(&text);
-    Ok(ExitCode::Done)
-}
-
 fn ssh(args: &LabSsh) -> Result<ExitCode, Failure> {
-    let project = project::load_for_lab(&args.lab.inventory)?;
-    let lab = open(&project)?;
-    let home = home::Home::of(&project, &options()?)?;
+    let lab = which::open(&args.lab.inventory)?;
+    let home = home::Home::named(lab.name(), &options()?);
     let (address, user) = lab.ssh_target(&args.node).map_err(failure)?;
     let mut command = lab.controller_command("ssh");
     let host = match address.ip() {

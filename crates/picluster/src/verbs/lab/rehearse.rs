@@ -10,7 +10,9 @@ use crate::cli::LabRehearse;
 use crate::error::Failure;
 use crate::term::{Style, count};
 use crate::verbs::lab::home::Home;
-use crate::verbs::lab::{failure, options, picluster_inside, progress, specification, wait};
+use crate::verbs::lab::{
+    failure, introduce, options, picluster_inside, progress, specification, wait,
+};
 use crate::{project, verbs};
 
 /// Rehearses an inventory. The lab lives no longer than this process, unless `--keep`.
@@ -27,6 +29,7 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
         Lab::up_foreground(&spec, &options, &mut progress(err))
     }
     .map_err(failure)?;
+    introduce(&lab, &home, &project, args.ask, err)?;
     let up = start.elapsed().as_secs_f64();
     let inventory = args.lab.inventory.display().to_string();
     let acts = [
@@ -61,6 +64,10 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
         ));
     } else {
         lab.down().map_err(failure)?;
+        // After a failure its journal is worth a look.
+        if verdict.is_ok() {
+            let _ = home.remove();
+        }
     }
     let times: Vec<String> = times.iter().map(|(n, s)| format!("{n} {s:.1} s")).collect();
     let nodes = count(project.inventory.nodes.len(), "node");

@@ -10,8 +10,9 @@ use picluster_plan::addr::glob;
 
 use crate::cli::LabMade;
 use crate::error::Failure;
-use crate::secrets;
 use crate::verbs::lab::home::Home;
+use crate::verbs::lab::which;
+use crate::{person, secrets};
 
 /// One lab node per inventory node, with its name and address; names are resolved inside.
 ///
@@ -30,7 +31,7 @@ pub fn specification(project: &Project, made: &LabMade, home: &Home) -> Result<L
             .map_or(OsFlavour::RpiOsTrixie, |(_, os)| *os);
         let mut spec = NodeSpec::new(node.name.as_str(), names.address(&node.address, node)?, os);
         spec.ssh_port = node.ssh.port.unwrap_or(22);
-        spec.user = node.ssh.user.clone().unwrap_or_else(local_user);
+        spec.user = node.ssh.user.clone().unwrap_or_else(person::login_name);
         spec.absent = node.expected == Expected::Absent;
         if let SudoPassword::Secret(reference) = &node.ssh.sudo
             && let Some(password) = secrets.0.get(reference)
@@ -42,7 +43,7 @@ pub fn specification(project: &Project, made: &LabMade, home: &Home) -> Result<L
     let jumps = jump_hosts(project, &mut names)?;
     nodes.extend(jumps);
     Ok(LabSpec {
-        name: project.inventory.cluster.to_string(),
+        name: which::name(project)?,
         nodes,
         authorized_keys: home.authorized_keys(project),
         dns: names.dns,
@@ -58,32 +59,29 @@ fn jump_hosts(project: &Project, names: &mut Names) -> Result<Vec<NodeSpec>, Fai
                 continue;
             };
             let address = names.address(host, node)?;
-            let label: String = host
-                .chars()
-                .map(|c| {
-                    if c.is_ascii_alphanumeric() {
-                        c.to_ascii_lowercase()
-                    } else {
-                        '-'
-                    }
-                })
-                .collect();
-            let entry = hosts.entry(host.clone()).or_insert_with(|| {
-                NodeSpec::new(format!("jump-{label}"), address, OsFlavour::Debian)
-            });
-            entry.user = user.clone().unwrap_or_else(local_user);
+            let entry = hosts
+                .entry(host.clone())
+                .or_insert_with(|| NodeSpec::new(jump_name(host), address, OsFlavour::Debian));
+            entry.user = user.clone().unwrap_or_else(person::login_name);
             entry.ssh_port = port.unwrap_or(22);
         }
     }
     Ok(hosts.into_values().collect())
 }
 
-fn local_user() -> String {
-    std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .ok()
-        .filter(|u| !u.is_empty())
-        .unwrap_or_else(|| "root".into())
+/// The lab's name for a jump host that is no node.
+pub(super) fn jump_name(host: &str) -> String {
+    let label: String = host
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    format!("jump-{label}")
 }
 
 /// Names that stand where addresses are expected get addresses of their own.

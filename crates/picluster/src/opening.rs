@@ -1,0 +1,77 @@
+//! What every verb that looks at the whole rack begins with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use picluster_engine::Engine;
+use picluster_model::inventory::Project;
+use picluster_model::secret::SecretValues;
+
+use crate::cli::Meeting;
+use crate::error::Failure;
+use crate::store::Store;
+use crate::survey::{Survey, survey};
+use crate::{secrets, verbs};
+
+/// Documents, store, secrets, key and engine: everything that can be had without a connection.
+pub(crate) struct Opening {
+    /// The documents.
+    pub project: Project,
+    /// What this controller remembers.
+    pub store: Store,
+    /// The values of all secrets.
+    pub secrets: Arc<SecretValues>,
+    /// The key of plan digests.
+    pub key: Vec<u8>,
+    /// Connected to nobody yet.
+    pub engine: Arc<Engine>,
+}
+
+impl Opening {
+    /// For documents that are read already.
+    ///
+    /// # Errors
+    /// Secrets without a value, a store that cannot be used. Nobody was contacted.
+    pub(crate) fn of(
+        project: Project,
+        inventory: &Path,
+        meeting: &Meeting,
+    ) -> Result<Self, Failure> {
+        let store = Store::of(inventory, &project.inventory.cluster);
+        let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
+        let key = store.key()?;
+        let engine = verbs::engine(&project, &store, meeting)?;
+        Ok(Self {
+            project,
+            store,
+            secrets,
+            key,
+            engine,
+        })
+    }
+
+    /// Looks at every node and makes the plan.
+    ///
+    /// # Errors
+    /// Templates that fail for some node: nothing has been written anywhere.
+    pub(crate) async fn survey(&self) -> Result<Survey, Failure> {
+        survey(
+            &self.project,
+            &self.engine,
+            &self.secrets,
+            &self.store,
+            &self.key,
+        )
+        .await
+    }
+
+    /// The same, with the connections closed afterwards.
+    ///
+    /// # Errors
+    /// As for [`Opening::survey`].
+    pub(crate) async fn look(&self) -> Result<Survey, Failure> {
+        let found = self.survey().await;
+        verbs::close(&self.engine).await;
+        found
+    }
+}
