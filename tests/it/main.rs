@@ -19,6 +19,7 @@ mod identity;
 mod interrupt;
 mod labs;
 mod locks;
+mod prepare;
 mod real_home;
 mod roles;
 mod secrets;

@@ -85,6 +85,9 @@ pub struct Now {
     pub root_medium: String,
     /// MAC addresses of real network ports, sorted.
     pub macs: Vec<String>,
+    /// The wireless port this session came in by; empty: by cable, or it cannot be told.
+    #[serde(default)]
+    pub ssh_wifi: String,
 }
 
 /// How root is had on a node.
@@ -159,6 +162,7 @@ impl Facts {
                 "now.system_state" => facts.now.system_state = text,
                 "now.root_free_kib" => facts.now.root_free_kib = text.parse().unwrap_or(0),
                 "now.root_medium" => facts.now.root_medium = text,
+                "now.ssh_wifi" => facts.now.ssh_wifi = text,
                 "now.mac" => facts.now.macs.push(text),
                 "end" => complete = true,
                 _ => {}

@@ -32,4 +32,10 @@ for n in /sys/class/net/*; do
   case ${n##*/} in lo|veth*|cni*|flannel*|cali*|docker*|br-*|virbr*) continue;; esac
   v=; get "$n/address" && [ -n "$v" ] && echo "now.mac=$v"
 done
+# Which address of ours the session came to; only where there is a wireless port at all.
+for n in /sys/class/net/wl*; do
+  [ -e "$n" ] && [ -n "${SSH_CONNECTION:-}" ] || break
+  v=${SSH_CONNECTION% *}; v=${v##* }
+  case $(ip -o addr show dev "${n##*/}" 2>/dev/null) in *" $v/"*) echo "now.ssh_wifi=${n##*/}"; break;; esac
+done
 echo end=1

@@ -230,4 +230,5 @@ resources! {
     Clock(kinds::clock::Clock),
     Sysctl(kinds::sysctl::Sysctl),
     KernelModule(kinds::kernel_module::KernelModule),
+    ConfigTxt(kinds::config_txt::ConfigTxt),
 }

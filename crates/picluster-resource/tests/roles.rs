@@ -151,6 +151,32 @@ fn users_with_nothing_said() {
     insta::assert_snapshot!(shown(&all.unwrap()));
 }
 
+/// The resources of one role on every system, on one node.
+fn role(text: &str) -> String {
+    let inventory =
+        format!("cluster: c\nroles:\n  - {text}\nnodes:\n  rpi01: {{ address: 192.168.2.1 }}\n");
+    shown(&resources(&inventory).unwrap_or_else(|why| panic!("{why}")))
+}
+
+#[test]
+fn kernel() {
+    insta::assert_snapshot!(role(
+        "kernel: { modules: [br_netfilter, vxlan], sysctls: { vm.swappiness: 10 } }"
+    ));
+}
+
+#[test]
+fn boot_config() {
+    insta::assert_snapshot!(role(
+        "boot-config: { wifi_off: true, bluetooth_off: true, gpu_mem: 16, pcie_gen3: true, small_pages: true, settings: [{ setting: dtparam=watchdog=on }, { setting: arm_freq=1800, section: pi4 }] }"
+    ));
+}
+
+#[test]
+fn storage_client() {
+    insta::assert_snapshot!(role("storage-client: { packages: [cryptsetup] }"));
+}
+
 #[test]
 fn every_role_says_what_it_does() {
     for entry in fs::read_dir(repository().join("roles")).unwrap() {

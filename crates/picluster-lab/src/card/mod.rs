@@ -22,6 +22,20 @@ pub(crate) fn flash(
     let c = Card { root: card, image };
     files::write(&c, &node.pi, node.disk_mib)?;
     c.put("etc/apt/apt.conf.d/01lab-proxy", 0o644, &format!("Acquire::http::Proxy \"http://{}:{PROXY_PORT}\";\n// Cached lists outlive their validity when the lab is offline.\nAcquire::Check-Valid-Until \"false\";\n", net.hub))?;
+    if !node.is_vm() {
+        let release = crate::pi::kernel::release();
+        c.put(
+            &format!("usr/lib/modules/{release}/modules.builtin"),
+            0o644,
+            &crate::pi::kernel::modules_builtin(),
+        )?;
+        // Debian's unit leaves itself out in a user namespace, where no kernel would talk to it.
+        c.put(
+            "etc/systemd/system/iscsid.service.d/lab.conf",
+            0o644,
+            "# Stand-in of the lab: a process in iscsid's place, without a kernel to serve.\n[Unit]\nConditionVirtualization=\n[Service]\nType=simple\nPIDFile=\nExecStartPre=\nExecStart=\nExecStart=/bin/sleep infinity\nExecStop=\n",
+        )?;
+    }
     if node.is_vm() {
         // What the launcher does from outside for a node made of namespaces (see `hub::configure`).
         c.put("etc/lab-network", 0o644, &format!("link set lo up\naddr replace {}/{} dev eth0\nlink set eth0 up\nroute replace default via {} dev eth0 onlink\n", net.address, net.prefix, net.hub))?;

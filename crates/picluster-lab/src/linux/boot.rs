@@ -168,6 +168,16 @@ fn views(r: &Path, config: &BootConfig) -> Result<(), Trouble> {
         pi::swap::render(&swaps),
         &r.join("proc/swaps"),
     )?;
+    for (name, value) in pi::kernel::PARAMETERS {
+        let target = r.join("proc/sys").join(name);
+        if target.exists() {
+            mounts::shadow(
+                &v.join(name.replace('/', ".")),
+                format!("{value}\n"),
+                &target,
+            )?;
+        }
+    }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     mounts::shadow(
         &v.join("meminfo"),

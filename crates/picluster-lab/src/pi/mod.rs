@@ -4,6 +4,7 @@ pub(crate) mod cgroups;
 pub(crate) mod cloud_init;
 pub(crate) mod cmdline;
 pub(crate) mod firmware;
+pub(crate) mod kernel;
 pub(crate) mod memory;
 pub(crate) mod swap;
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Action, Change, Diff, Shown};
+use crate::change::{Action, Change, Diff, Effect, Shown};
 use crate::facts::Facts;
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::Presence;
@@ -32,7 +32,9 @@ pub enum Module {
     Loaded,
     /// modprobe can load it.
     Available,
-    /// This kernel has no such module.
+    /// This kernel has no such module; one that is installed and not yet booted has it.
+    NextBoot,
+    /// No installed kernel has such a module.
     Missing,
     /// The modules of the running kernel are gone.
     NoModules,
@@ -47,6 +49,54 @@ pub struct ModuleSeen {
     pub file: Option<String>,
 }
 
+/// A name modprobe(8) takes.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// The question about a module, named with underscores.
+pub(crate) fn probe(name: &str) -> String {
+    // In file names either sign may stand.
+    let file = name.replace('_', "[_-]");
+    format!(
+        "# kernel module {name}\nR=\n\
+         if [ -d $R/sys/module/{name} ]; then echo loaded; exit; fi\n\
+         r=; read -r r < $R/proc/sys/kernel/osrelease\n\
+         if [ -d $R/lib/modules/$r ]; then\n\
+         if grep -qs '/{file}\\.ko' $R/lib/modules/$r/modules.builtin; then echo loaded; exit\n\
+         elif modprobe -n -q {name}; then echo available; exit; fi; fi\n\
+         for d in $R/lib/modules/*-\"${{r##*-}}\"; do\n\
+         [ \"$d\" != $R/lib/modules/$r ] && grep -qs '/{file}\\.ko' $d/modules.dep $d/modules.builtin || continue\n\
+         echo \"next ${{d##*/}}\"; exit; done\n\
+         if [ -d $R/lib/modules/$r ]; then echo missing $r; else echo no-modules $r; fi"
+    )
+}
+
+/// What [`probe`] printed: where the module stands, and the release it spoke of.
+pub(crate) fn read(printed: &str) -> Option<(Module, &str)> {
+    let (word, release) = printed
+        .trim()
+        .split_once(' ')
+        .unwrap_or((printed.trim(), ""));
+    let module = match word {
+        "loaded" => Module::Loaded,
+        "available" => Module::Available,
+        "next" => Module::NextBoot,
+        "missing" => Module::Missing,
+        "no-modules" => Module::NoModules,
+        _ => return None,
+    };
+    Some((module, release))
+}
+
+/// Said the same way in plan and apply.
+fn reboot() -> Effect {
+    Effect::Reboot("the module belongs to a kernel that is installed and not yet booted".into())
+}
+
 impl KernelModule {
     /// The name as the kernel and modprobe(8) see it: `-` and `_` are the same.
     fn plain(&self) -> String {
@@ -59,20 +109,11 @@ impl KernelModule {
     }
 
     /// `/sys/module/NAME` exists for what is loaded, and for built-ins that have parameters; the
-    /// others stand in `modules.builtin`. Only what is neither costs a fork of modprobe.
+    /// others stand in `modules.builtin`. Only what is neither costs a fork of modprobe, and only what
+    /// that does not know is looked for in the other kernels of the same flavour (`raspi`, `v8`,
+    /// `2712`: what stands behind the last `-` of the release).
     fn probe(&self) -> String {
-        let name = self.plain();
-        // In file names either sign may stand.
-        let file = name.replace('_', "[_-]");
-        format!(
-            "# kernel module {name}\nR=\n\
-             if [ -d $R/sys/module/{name} ]; then echo loaded; exit; fi\n\
-             r=; read -r r < $R/proc/sys/kernel/osrelease\n\
-             if [ ! -d $R/lib/modules/$r ]; then echo no-modules $r\n\
-             elif grep -qs '/{file}\\.ko' $R/lib/modules/$r/modules.builtin; then echo loaded\n\
-             elif modprobe -n -q {name}; then echo available\n\
-             else echo missing $r; fi"
-        )
+        probe(&self.plain())
     }
 
     /// Ubuntu moved modules such as vxlan out of its Raspberry Pi kernels from 21.10 to 23.10:
@@ -97,12 +138,7 @@ impl Kind for KernelModule {
     }
 
     fn check(&self) -> Vec<String> {
-        let good = !self.name.is_empty()
-            && self
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if good {
+        if is_name(&self.name) {
             Vec::new()
         } else {
             vec![format!(
@@ -121,21 +157,11 @@ impl Kind for KernelModule {
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<ModuleSeen>, Diagnosis> {
         let (_, printed) = answers.fragment(&self.probe())?;
-        let (word, release) = printed
-            .trim()
-            .split_once(' ')
-            .unwrap_or((printed.trim(), ""));
-        let module = match word {
-            "loaded" => Module::Loaded,
-            "available" => Module::Available,
-            "missing" => Module::Missing,
-            "no-modules" => Module::NoModules,
-            _ => {
-                return Err(Diagnosis::new(format!(
-                    "the node did not say whether it has module {}",
-                    self.name
-                )));
-            }
+        let Some((module, release)) = read(printed) else {
+            return Err(Diagnosis::new(format!(
+                "the node did not say whether it has module {}",
+                self.name
+            )));
         };
         let file = answers.text(&self.path()?)?.map(str::to_owned);
         if self.state == Presence::Present {
@@ -156,7 +182,7 @@ impl Kind for KernelModule {
                     ))
                     .cure("check the name, or install the kernel package that has it"));
                 }
-                Module::Loaded | Module::Available => {}
+                Module::Loaded | Module::Available | Module::NextBoot => {}
             }
         }
         Ok(Seen::Now(ModuleSeen { module, file }))
@@ -174,7 +200,11 @@ impl Kind for KernelModule {
                 if seen.file.is_none() && seen.module != Module::Loaded {
                     change.action = Action::Create;
                 }
-                if seen.module != Module::Loaded {
+                if seen.module == Module::NextBoot {
+                    if at_boot != Shown::text("loaded") {
+                        change = change.effect(reboot());
+                    }
+                } else if seen.module != Module::Loaded {
                     change = change.field("now", Shown::text("not loaded"), Shown::text("loaded"));
                 }
                 if at_boot != Shown::text("loaded") {
@@ -189,11 +219,18 @@ impl Kind for KernelModule {
         }
     }
 
-    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+    fn expected(&self, ctx: Ctx<'_>) -> Change {
         match self.state {
-            Presence::Present => Change::new(Action::Create)
-                .field("now", Shown::Absent, Shown::text("loaded"))
-                .field("at boot", Shown::Absent, Shown::text("loaded")),
+            Presence::Present => {
+                let change = Change::new(Action::Create)
+                    .field("now", Shown::Absent, Shown::text("loaded"))
+                    .field("at boot", Shown::Absent, Shown::text("loaded"));
+                // The package may bring the modules of a newer kernel than the one that runs.
+                match Self::extra_package(ctx.facts) {
+                    Some(_) => change.effect(reboot()),
+                    None => change,
+                }
+            }
             Presence::Absent => {
                 Change::new(Action::Delete).field("at boot", Shown::Later, Shown::Absent)
             }
@@ -234,6 +271,15 @@ impl Kind for KernelModule {
 
     fn requires(&self) -> Vec<Token> {
         vec![Token::Package("linux-modules-extra-raspi".into())]
+    }
+
+    fn reboot_pending(&self, seen: &ModuleSeen, _ctx: Ctx<'_>) -> Option<String> {
+        (self.state == Presence::Present && seen.module == Module::NextBoot).then(|| {
+            format!(
+                "module {} belongs to a kernel that is installed and not yet booted",
+                self.name
+            )
+        })
     }
 
     fn removal(&self) -> Option<Self> {

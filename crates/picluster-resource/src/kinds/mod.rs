@@ -5,6 +5,7 @@ pub mod authorized_keys;
 pub mod block;
 pub mod clock;
 pub mod command;
+pub mod config_txt;
 pub mod deb_version;
 pub mod directory;
 pub(crate) mod edit;

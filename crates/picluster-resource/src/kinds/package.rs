@@ -11,6 +11,7 @@ use crate::change::{Action, Change, Diff, Effect, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::deb_version;
 use crate::kinds::file::Presence;
+use crate::kinds::kernel_module::{self, Module};
 use crate::operation::Operation;
 use crate::query::{Answers, PackageState, Query};
 use crate::shell::words;
@@ -39,6 +40,10 @@ pub struct Package {
     /// With `absent`: remove their configuration files too.
     #[serde(default)]
     pub purge: bool,
+    /// Kernel modules they are there for (`vxlan`): nothing is installed while the node's kernel has
+    /// all of them without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub for_modules: Vec<String>,
 }
 
 /// What was seen of packages.
@@ -50,6 +55,9 @@ pub struct PackageSeen {
     pub interrupted: Vec<String>,
     /// There are package lists at all.
     pub lists: bool,
+    /// Modules of `for_modules` that no installed kernel has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_modules: Vec<String>,
 }
 
 /// Journals dpkg left (all-digit names; present also while dpkg runs, when the lock is held), and
@@ -201,7 +209,14 @@ impl Package {
         }
     }
 
+    fn modules(&self) -> impl Iterator<Item = String> {
+        self.for_modules.iter().map(|name| name.replace('-', "_"))
+    }
+
     fn diff_present(&self, seen: &PackageSeen) -> Diff {
+        if !self.for_modules.is_empty() && seen.missing_modules.is_empty() {
+            return Diff::NoOp;
+        }
         let mut change = Change::new(Action::Update);
         let mut known = false;
         for (name, version, state) in self.pairs(seen) {
@@ -222,6 +237,10 @@ impl Package {
                 },
             );
             change = change.field(name, before, after);
+            if !seen.missing_modules.is_empty() {
+                let modules = seen.missing_modules.join(", ");
+                change = change.because(format!("the kernel lacks {modules}"));
+            }
             if let Some(why) = why {
                 change = change.because(why);
             }
@@ -447,12 +466,24 @@ impl Kind for Package {
         if self.state == Presence::Present && self.purge {
             wrong.push("purge needs `state: absent`".into());
         }
+        if !self.for_modules.is_empty() && (self.state == Presence::Absent || self.hold.is_some()) {
+            wrong.push("for_modules goes with neither `state: absent` nor `hold`".into());
+        }
+        for name in &self.for_modules {
+            if !kernel_module::is_name(name) {
+                wrong.push(format!("{name:?} is not the name of a kernel module"));
+            }
+        }
         wrong
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
         let mut queries = vec![Query::Fragment(STATE_SH.to_owned())];
         queries.extend(self.names.iter().map(|name| self.query(name)));
+        queries.extend(
+            self.modules()
+                .map(|name| Query::Fragment(kernel_module::probe(&name))),
+        );
         Ok(queries)
     }
 
@@ -468,7 +499,15 @@ impl Kind for Package {
         for name in &self.names {
             packages.push(answers.package(&self.query(name))?.clone());
         }
+        let mut missing_modules = Vec::new();
+        for name in self.modules() {
+            let (_, printed) = answers.fragment(&kernel_module::probe(&name))?;
+            if let Some((Module::Missing, _)) = kernel_module::read(printed) {
+                missing_modules.push(name);
+            }
+        }
         Ok(Seen::Now(PackageSeen {
+            missing_modules,
             packages,
             interrupted: journals
                 .split_whitespace()
