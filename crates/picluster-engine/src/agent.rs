@@ -48,6 +48,20 @@ pub(crate) fn command() -> String {
     format!("exec /bin/sh -c {}", quote(&format!("{OPENING}{LOOP}")))
 }
 
+/// The line before the facts: where sudo wants no password, what follows is read by root's agent,
+/// otherwise by the login user's, as if nothing had been said. One sudo is enough to learn how root
+/// is had and to have it. What is left over when root's agent ends must never reach the login
+/// user's: root's tells it, first of all, to end with it.
+pub(crate) fn try_root() -> String {
+    let inner = format!("kill -USR1 $0 || exit 3; w=sudo; {OPENING}{LOOP}");
+    format!(
+        "while read -r k _ u _; do [ \"$k\" != Uid: ] || break; done < /proc/self/status; \
+         [ \"$u\" = 0 ] || ! command -v sudo >/dev/null 2>&1 || \
+         {{ trap exit USR1; sudo -n -- /bin/sh -c {} $$; trap - USR1; }}\n",
+        quote(&inner)
+    )
+}
+
 /// The line that turns the login user's agent into root's, without a password.
 pub(crate) fn become_root() -> String {
     format!(
@@ -75,9 +89,10 @@ pub(crate) fn library(paths: &NodePaths) -> String {
     )
 }
 
-/// Asks for the facts; needs no library.
-pub(crate) fn facts() -> String {
-    format!("{FRAME_SH}facts() (\n{FACTS_SH}\n)\nframe {FACTS} facts\n")
+/// Asks for the facts; needs no library. `state`: also for systemd's, which takes longer.
+pub(crate) fn facts(state: bool) -> String {
+    let asked = if state { "q=1" } else { "q=" };
+    format!("{FRAME_SH}{asked}\nfacts() {{\n{FACTS_SH}\n}}\nframe {FACTS} facts\n")
 }
 
 /// Asks questions.
@@ -104,10 +119,10 @@ pub(crate) fn operation(before: &str, script: &str, after: &str, then: &str) -> 
 /// The line that announces a message.
 pub(crate) fn header(script: usize, payload: usize) -> String {
     if payload == 0 {
-        // `echo x` keeps the newlines at the end, and the length tells a whole script from a torn one.
+        // A script without payload ends in no newline, which `$(…)` would take; the length tells a
+        // whole one from a torn one.
         format!(
-            "s=$(head -c {script}; echo x); [ ${{#s}} = {} ] || exit 3; eval \"${{s%x}}\"; printf \"@{DONE} 0 0\\n\"\n",
-            script + 1
+            "s=$(head -c {script}); [ ${{#s}} = {script} ] || exit 3; eval \"$s\"; printf \"@{DONE} 0 0\\n\"\n"
         )
     } else {
         format!("receive {script} {payload}; eval \"$s\"; printf \"@{DONE} 0 0\\n\"\n")

@@ -54,7 +54,20 @@ impl Engine {
         let _place = self.place().await;
         let link = self.link(node);
         let mut link = link.lock().await;
-        let facts = link.fresh_facts().await?;
+        let facts = link.fresh_facts(false).await?;
+        let peer = link.connect().await?;
+        Ok((facts, peer))
+    }
+
+    /// The facts of a node, now, with the state of its systemd.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn facts_and_state(&self, node: &NodeName) -> Result<(Facts, Peer), NodeError> {
+        let _place = self.place().await;
+        let link = self.link(node);
+        let mut link = link.lock().await;
+        let facts = link.fresh_facts(true).await?;
         let peer = link.connect().await?;
         Ok((facts, peer))
     }

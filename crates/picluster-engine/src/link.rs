@@ -79,11 +79,11 @@ impl Link {
         if let Some(facts) = &self.facts {
             return Ok(facts.clone());
         }
-        self.fresh_facts().await
+        self.fresh_facts(false).await
     }
 
-    /// The facts now.
-    pub(crate) async fn fresh_facts(&mut self) -> Result<Facts, NodeError> {
+    /// The facts now; with `state`, also systemd's.
+    pub(crate) async fn fresh_facts(&mut self, state: bool) -> Result<Facts, NodeError> {
         self.connect().await?;
         if self
             .session
@@ -98,12 +98,19 @@ impl Link {
         let sent = clock.epoch_ms();
         let frames = self
             .ask_raw(
-                None,
-                &Message::script(agent::facts()),
+                Some(&agent::try_root()),
+                &Message::script(agent::facts(state)),
                 "asking for its facts",
             )
             .await?;
         let received = clock.epoch_ms();
+        if let Some((agent, level)) = &mut self.session {
+            if agent.raised {
+                *level = Level::Root;
+            } else {
+                agent.forget_stderr();
+            }
+        }
         let text = frames
             .iter()
             .find(|f| f.id == agent::FACTS)

@@ -131,7 +131,7 @@ impl Worker {
                 return Err(last.unwrap_or_else(|| self.not_back(seconds)));
             }
             pause = (pause * 2).min(most);
-            let facts = match timeout_at(deadline, self.link.fresh_facts()).await {
+            let facts = match timeout_at(deadline, self.link.fresh_facts(true)).await {
                 Ok(facts) => facts,
                 Err(_) => return Err(last.unwrap_or_else(|| self.not_back(seconds))),
             };

@@ -123,6 +123,8 @@ pub(crate) struct Agent {
     exit: tokio::sync::oneshot::Receiver<Exit>,
     /// The newest hello.
     pub hello: Option<Hello>,
+    /// One agent said hello behind another: root's behind the login user's.
+    pub raised: bool,
 }
 
 /// The frames of a session, behind whatever a login shell printed first.
@@ -224,6 +226,7 @@ impl Agent {
             collector,
             exit: session.exit,
             hello: None,
+            raised: false,
         }
     }
 
@@ -240,9 +243,12 @@ impl Agent {
             Payload::Bytes(bytes) => bytes.reveal(),
         };
         let mut head = first.unwrap_or("").to_owned();
-        head.push_str(&agent::header(message.script.len(), payload.len()));
         if payload.is_empty() {
-            head.push_str(&message.script);
+            let script = message.script.trim_end_matches('\n');
+            head.push_str(&agent::header(script.len(), 0));
+            head.push_str(script);
+        } else {
+            head.push_str(&agent::header(message.script.len(), payload.len()));
         }
         let script: &[u8] = if payload.is_empty() {
             &[]
@@ -251,7 +257,8 @@ impl Agent {
         };
         let sent = (head.len() + payload.len() + script.len()) as u64;
         let before = self.frames.read;
-        let (stdin, frames, hello) = (&mut self.stdin, &mut self.frames, &mut self.hello);
+        let (stdin, frames) = (&mut self.stdin, &mut self.frames);
+        let (hello, raised) = (&mut self.hello, &mut self.raised);
         let answered = {
             // Both at once: an agent that gives up in the middle of a payload has to be heard.
             let mut write = pin!(async {
@@ -260,7 +267,7 @@ impl Agent {
                 }
                 stdin.flush().await
             });
-            let mut read = pin!(answer(frames, hello));
+            let mut read = pin!(answer(frames, hello, raised));
             let mut written = false;
             loop {
                 tokio::select! {
@@ -345,6 +352,16 @@ impl Agent {
         }
     }
 
+    /// What was said on stderr so far is no reason for what happens from now on: a sudo that was
+    /// only tried, and wants a password.
+    pub(crate) fn forget_stderr(&self) {
+        self.stderr
+            .bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// A write that fails shows as the end of output.
     async fn send(&mut self, bytes: &[u8]) {
         if self.stdin.write_all(bytes).await.is_ok() {
@@ -409,6 +426,7 @@ impl Agent {
 async fn answer(
     frames: &mut Frames,
     hello: &mut Option<Hello>,
+    raised: &mut bool,
 ) -> Result<Option<Vec<Frame>>, AskError> {
     let mut answer = Vec::new();
     loop {
@@ -416,7 +434,10 @@ async fn answer(
             return Ok(None);
         };
         match frame.id {
-            agent::HELLO => *hello = Hello::parse(&frame.text()),
+            agent::HELLO => {
+                *raised = hello.is_some();
+                *hello = Hello::parse(&frame.text());
+            }
             agent::ERROR => return Err(AskError::GaveUp(frame.text())),
             agent::DONE => return Ok(Some(answer)),
             _ => answer.push(frame),

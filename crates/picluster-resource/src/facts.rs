@@ -77,7 +77,8 @@ pub struct Now {
     pub root_read_only: bool,
     /// PID 1 is systemd.
     pub systemd: bool,
-    /// `systemctl is-system-running`, e.g. `running`, `degraded`, `starting`.
+    /// `systemctl is-system-running`, e.g. `running`, `degraded`, `starting`; empty where it was not
+    /// asked (a plan does not depend on it).
     pub system_state: String,
     /// Free space of `/`, in KiB.
     pub root_free_kib: u64,
@@ -96,7 +97,7 @@ pub struct Now {
 pub enum RootAccess {
     /// Logged in as root.
     IsRoot,
-    /// `sudo -n true` succeeds.
+    /// `sudo -n` gives a root shell.
     Sudo,
     /// sudo is there and wants a password.
     SudoPassword,
@@ -116,8 +117,9 @@ impl Facts {
     }
 }
 
-/// The facts program: run as the login user, in one exec, without privileges. Prints `key=value`
-/// lines, each value on one line.
+/// The facts program: needs no privileges. Prints `key=value` lines, each value on one line. `$w`,
+/// where it is set, is how the shell that runs it became root (`sudo`); with `$q` set, systemd is
+/// asked for its state, too.
 pub const FACTS_SH: &str = include_str!("facts.sh");
 
 impl Facts {
@@ -160,7 +162,12 @@ impl Facts {
                 "now.root_ro" => facts.now.root_read_only = text == "1",
                 "now.systemd" => facts.now.systemd = text == "1",
                 "now.system_state" => facts.now.system_state = text,
-                "now.root_free_kib" => facts.now.root_free_kib = text.parse().unwrap_or(0),
+                "now.root_free" => {
+                    // Blocks, and the size of one.
+                    let mut numbers = text.split(' ').map(|n| n.parse::<u64>().unwrap_or(0));
+                    let (blocks, size) = (numbers.next(), numbers.next());
+                    facts.now.root_free_kib = blocks.unwrap_or(0) * (size.unwrap_or(0) / 512) / 2;
+                }
                 "now.root_medium" => facts.now.root_medium = text,
                 "now.ssh_wifi" => facts.now.ssh_wifi = text,
                 "now.mac" => facts.now.macs.push(text),

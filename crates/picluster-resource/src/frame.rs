@@ -84,10 +84,18 @@ impl FrameReader {
     }
 }
 
-/// Shell functions every program may use. `frame ID CMD…` runs CMD and prints its output (stdout
-/// only; no input) as one frame. The trailing `x` keeps newlines that `$(…)` would strip; `${#o}` counts
-/// bytes because the program runs with `LC_ALL=C`.
-pub const FRAME_SH: &str = r#"frame() { fi=$1; shift; fo=$("$@" </dev/null 2>/dev/null; printf 'x%s' "$?"); fs=${fo##*x}; fo=${fo%x*}; printf '@%s %s %s\n%s' "$fi" "$fs" "${#fo}" "$fo"; }
+/// Shell functions every program may use. Both run CMD without input, and print what it says on
+/// stdout as one frame; its text is left in `$fo`. `${#fo}` counts bytes because programs run with
+/// `LC_ALL=C`.
+///
+/// - `frame ID CMD…`: to the byte. The trap keeps the newlines at the end, which `$(…)` strips, and
+///   the status also of a function that exits; a function costs one process.
+/// - `rows ID CMD…`: without the newlines at the end, for tools whose answer is lines; costs one
+///   process with the tool itself.
+/// - `emit`: prints `$fo` with status `$fs` as frame `$fi`.
+pub const FRAME_SH: &str = r#"emit() { printf '@%s %s %s\n%s' "$fi" "$fs" "${#fo}" "$fo"; }
+frame() { fi=$1; shift; fo=$(trap 'printf x%s "$?"' 0; "$@" </dev/null 2>/dev/null); fs=${fo##*x}; fo=${fo%x*}; emit; }
+rows() { fi=$1; shift; fo=$("$@" </dev/null 2>/dev/null); fs=$?; emit; }
 "#;
 
 #[cfg(test)]

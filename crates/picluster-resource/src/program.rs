@@ -59,6 +59,8 @@ const SYSCTLS: u32 = 8;
 const GROUPS: u32 = 9;
 /// Last frame of every program: without it the answers are not complete.
 const END: u32 = 10;
+const SIZES: u32 = 11;
+const TEXTS: u32 = 12;
 const BASE: u32 = 100;
 
 impl ProbeProgram {
@@ -70,7 +72,7 @@ impl ProbeProgram {
         let mut sh = String::new();
         sections(&mut sh, &queries);
         singles(&mut sh, &queries);
-        let _ = writeln!(sh, "frame {END} :");
+        let _ = writeln!(sh, "fo= fi={END} fs=0; emit");
         Self {
             script: sh,
             queries,
@@ -139,23 +141,25 @@ fn sysctls_of(queries: &[Query]) -> Vec<&str> {
     })
 }
 
+fn texts_of(queries: &[Query]) -> Vec<&str> {
+    select(queries, |q| match q {
+        Query::Text(path) => Some(path.as_str()),
+        _ => None,
+    })
+}
+
+/// What many questions share is asked in one process. Nothing here forks but the tools themselves:
+/// starting processes is what a probe costs.
 fn sections(sh: &mut String, queries: &[Query]) {
     let paths = paths_of(queries);
     if !paths.is_empty() {
         let _ = writeln!(
             sh,
-            "frame {PATHS} stat -c '%f %U %G %s %n' -- {}",
+            "rows {PATHS} stat -c '%f %U %G %s %n' -- {}",
             words(paths)
         );
     }
-    let links = links_of(queries);
-    if !links.is_empty() {
-        let _ = writeln!(
-            sh,
-            "s_l() {{ for p in {}; do printf '%s\\n' \"$(readlink -- \"$p\")\"; done; }}\nframe {LINKS} s_l",
-            words(links)
-        );
-    }
+    links(sh, &links_of(queries));
     let contents: BTreeSet<&str> = queries
         .iter()
         .filter_map(|q| match q {
@@ -165,32 +169,31 @@ fn sections(sh: &mut String, queries: &[Query]) {
         .collect();
     if !contents.is_empty() {
         // The list is kept: single frames below send the text of those that differ.
-        // Only regular files: opening a pipe would wait for its other end for ever.
         let _ = writeln!(
             sh,
-            "s_d() {{ set --; for p in {}; do [ ! -f \"$p\" ] || set -- \"$@\" \"$p\"; done; [ $# = 0 ] || sha256sum -- \"$@\"; }}\nframe {DIGESTS} s_d\nsums=$fo",
-            words(contents)
+            "{}fo=; [ $# = 0 ] || rows {DIGESTS} sha256sum -- \"$@\"\nsums=$fo",
+            regular(contents)
         );
     }
+    texts(sh, &texts_of(queries));
     packages(sh, queries);
     let units = units_of(queries);
     if !units.is_empty() {
         let _ = writeln!(
             sh,
-            "frame {UNITS} systemctl show -p LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,TriggeredBy -- {0}\n\
-             s_p() {{ for u in {0}; do v=; [ ! -e {PENDING_DIR}/$u ] || read -r v < {PENDING_DIR}/$u; printf '%s\\n' \"$v\"; done; }}\nframe {PENDING} s_p",
+            "rows {UNITS} systemctl show -p LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result,TriggeredBy -- {0}\n\
+             fo=; for u in {0}; do v=; [ ! -e \"{PENDING_DIR}/$u\" ] || read -r v < \"{PENDING_DIR}/$u\"; fo=\"$fo$v$nl\"; done; fi={PENDING} fs=0; emit",
             words(&units)
         );
     }
     let sysctls = sysctls_of(queries);
     if !sysctls.is_empty() {
-        let files = sysctls
-            .iter()
-            .map(|key| format!("/proc/sys/{}", key.replace('.', "/")));
-        // Through cat: dash reads byte by byte, and the kernel gives a number from its beginning or not at all.
+        let files = sysctls.iter().map(|key| sysctl_file(key));
+        // Not with `read`: dash reads byte by byte, and the kernel gives a number from its beginning or not at all.
         let _ = writeln!(
             sh,
-            "s_s() {{ for p in {}; do if [ -e \"$p\" ]; then v=; read -r v <<E\n$(cat \"$p\")\nE\nprintf '=%s\\n' \"$v\"; else echo '!'; fi; done; }}\nframe {SYSCTLS} s_s",
+            "set --; fo=; for p in {}; do if [ -e \"$p\" ]; then set -- \"$@\" \"$p\"; fo=\"$fo=\"; else fo=\"$fo!\"; fi; done\n\
+             [ $# = 0 ] || fo=\"$fo$nl$(grep -H '' -- \"$@\" </dev/null 2>/dev/null)\"; fi={SYSCTLS} fs=0; emit",
             words(files)
         );
     }
@@ -199,8 +202,55 @@ fn sections(sh: &mut String, queries: &[Query]) {
         _ => None,
     });
     if !groups.is_empty() {
-        let _ = writeln!(sh, "frame {GROUPS} getent group {}", words(groups));
+        let _ = writeln!(sh, "rows {GROUPS} getent group {}", words(groups));
     }
+}
+
+/// The file of a kernel setting.
+fn sysctl_file(key: &str) -> String {
+    format!("/proc/sys/{}", key.replace('.', "/"))
+}
+
+/// Makes those of the paths that are regular files the positional parameters: opening a pipe would
+/// wait for its other end for ever.
+fn regular<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
+    format!(
+        "set --; for p in {}; do [ ! -f \"$p\" ] || set -- \"$@\" \"$p\"; done\n",
+        words(paths)
+    )
+}
+
+/// One `readlink` for all that are links. The frame's first line has an `l` for each of those, the
+/// next ones are their targets. Where the lines do not add up (a target with a newline in it, a
+/// `readlink` that takes one at a time), each is asked alone and has a length before it.
+fn links(sh: &mut String, links: &[&str]) {
+    if links.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        sh,
+        r#"set --; m=; for p in {}; do if [ -L "$p" ]; then set -- "$@" "$p"; m="${{m}}l"; else m="$m-"; fi; done
+fo=; [ $# = 0 ] || fo=$(readlink -- "$@" </dev/null 2>/dev/null); n=0; IFS=$nl; set -f; for v in $fo; do n=$((n+1)); done; unset IFS; set +f
+if [ $n = $# ]; then fo="$m$nl$fo"; else
+fo="n$m$nl"; for p; do v=$(readlink -- "$p" </dev/null 2>/dev/null; echo x); v=${{v%x}}; v=${{v%"$nl"}}; fo="$fo${{#v}} $v$nl"; done; fi; fi={LINKS} fs=0; emit"#,
+        words(links)
+    );
+}
+
+/// One `cat` for all: its text is taken apart by the sizes that `stat` gave just before. Where they
+/// do not add up (a file that is being written, one that holds NUL, one of the kernel's that has no
+/// size), `$t` stays empty, and each file gets a frame of its own below.
+fn texts(sh: &mut String, texts: &[&str]) {
+    if texts.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        sh,
+        r#"s_t() {{ [ -f "$1" ] && cat -- "$1"; }}
+{}t=; if [ $# -gt 1 ]; then rows {SIZES} stat -Lc '%s %n' -- "$@"; n=0; IFS=$nl; set -f; for v in $fo; do n=$((n+${{v%% *}})); done; unset IFS; set +f
+fo=$(cat -- "$@" </dev/null 2>/dev/null; echo x); fo=${{fo%x}}; if [ ${{#fo}} = $n ]; then t=1 fi={TEXTS} fs=0; emit; fi; fi"#,
+        regular(texts.iter().copied())
+    );
 }
 
 /// One `dpkg-query` for all packages; one `apt-cache policy` for those that are missing or at
@@ -220,7 +270,7 @@ fn packages(sh: &mut String, queries: &[Query]) {
     let names: BTreeSet<&str> = asked.iter().map(|(name, _, _)| *name).collect();
     let _ = writeln!(
         sh,
-        "frame {PACKAGES} dpkg-query -W -f='${{Package}} ${{db:Status-Abbrev}} ${{Version}}\\n' -- {}",
+        "rows {PACKAGES} dpkg-query -W -f='${{Package}} ${{db:Status-Abbrev}} ${{Version}}\\n' -- {}",
         words(names)
     );
     let wants: Vec<String> = asked
@@ -244,27 +294,33 @@ miss=
 for w in {}; do case "$have" in *" $w "*) continue;; esac
 case $w in *'*') case "$have" in *" ${{w%?}}"*) continue;; esac;; esac
 miss="$miss ${{w%%=*}}"; done
-[ -z "$miss" ] || frame {POLICY} apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= policy $miss"#,
+[ -z "$miss" ] || rows {POLICY} apt-cache -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= policy $miss"#,
         words(wants)
     );
 }
 
 fn singles(sh: &mut String, queries: &[Query]) {
-    if queries.iter().any(|q| matches!(q, Query::Account(_))) {
-        sh.push_str(
-            r#"s_a() { getent passwd "$1" || return 0; id -gn "$1"; id -Gn "$1"
-h=$(awk -F: -v u="$1" '$1==u{print "x" $2}' /etc/shadow)
-case $h in x) echo empty;; ''|'x!'*|'x*'*) echo locked;; *) printf %s "${h#x}" | sha256sum;; esac; }
-"#,
+    let accounts = select(queries, |q| match q {
+        Query::Account(name) => Some(name.as_str()),
+        _ => None,
+    });
+    if !accounts.is_empty() {
+        // The hash stays in this shell and in a pipe.
+        let _ = writeln!(
+            sh,
+            r#"pw=$(getent passwd {} </dev/null 2>/dev/null)
+s_a() {{ fi=$1 fs=0 fo=; case "$nl$pw" in *"$nl$2:"*) ;; *) emit; return;; esac
+fo=$nl$pw; fo=${{fo#*"$nl$2:"}}; fo=$2:${{fo%%"$nl"*}}; v=$(id -Gn -- "$2" </dev/null 2>/dev/null)
+h=; while IFS=: read -r p m _; do if [ "$p" = "$2" ]; then h=x$m; break; fi; done 2>/dev/null < /etc/shadow
+case $h in x) h=empty;; ''|'x!'*|'x*'*) h=locked;; *) h=$(printf %s "${{h#x}}" | sha256sum);; esac
+fo="$fo$nl${{v%% *}}$nl$v$nl$h$nl"; emit; }}"#,
+            words(accounts)
         );
-    }
-    if queries.iter().any(|q| matches!(q, Query::Text(_))) {
-        sh.push_str("s_t() { [ -f \"$1\" ] && cat -- \"$1\"; }\n");
     }
     if queries.iter().any(|q| matches!(q, Query::Content { .. })) {
         let _ = writeln!(
             sh,
-            r#"s_c() {{ case "$nl$sums" in *"$nl$3  $2$nl"*) return 0;; *"  $2$nl"*) ;; *) return 0;; esac
+            r#"s_c() {{ case "$nl$sums$nl" in *"$nl$3  $2$nl"*) return 0;; *"  $2$nl"*) ;; *) return 0;; esac
 [ "$(stat -Lc %s -- "$2")" -gt {TEXT_LIMIT} ] || frame "$1" cat -- "$2"; }}"#
         );
     }
@@ -280,9 +336,14 @@ case $h in x) echo empty;; ''|'x!'*|'x*'*) echo locked;; *) printf %s "${h#x}" |
                 quote(path.as_str()),
                 expect.as_deref().unwrap_or("-")
             ),
-            Query::Text(path) => writeln!(sh, "frame {n} s_t {}", quote(path.as_str())),
-            Query::Account(name) => writeln!(sh, "frame {n} s_a {}", quote(name)),
-            Query::Fragment(text) => writeln!(sh, "s_{n}() (\n{text}\n)\nframe {n} s_{n}"),
+            Query::Text(path) => writeln!(
+                sh,
+                "[ -n \"$t\" ] || frame {n} s_t {}",
+                quote(path.as_str())
+            ),
+            Query::Account(name) => writeln!(sh, "s_a {n} {}", quote(name)),
+            // What it defines stays in the process of its frame.
+            Query::Fragment(text) => writeln!(sh, "s_{n}() {{\n{text}\n}}\nframe {n} s_{n}"),
             _ => Ok(()),
         };
     }
@@ -292,10 +353,15 @@ case $h in x) echo empty;; ''|'x!'*|'x*'*) echo locked;; *) printf %s "${h#x}" |
 fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
     let by_id: BTreeMap<u32, &Frame> = frames.iter().map(|f| (f.id, f)).collect();
     let text = |id: u32| by_id.get(&id).map(|f| f.text()).unwrap_or_default();
-    let (stats, links, digests) = (text(PATHS), text(LINKS), text(DIGESTS));
+    let (stats, digests) = (text(PATHS), text(DIGESTS));
     let (packages, policy) = (text(PACKAGES), text(POLICY));
-    let (units, pending, sysctls, groups) =
-        (text(UNITS), text(PENDING), text(SYSCTLS), text(GROUPS));
+    let (units, pending, groups) = (text(UNITS), text(PENDING), text(GROUPS));
+    let links = by_id.get(&LINKS).map(|f| targets(f)).unwrap_or_default();
+    let sysctls = text(SYSCTLS);
+    let texts = by_id
+        .get(&TEXTS)
+        .map(|f| cut(&text(SIZES), &f.bytes))
+        .unwrap_or_default();
     let by_position = |names: Vec<&str>, body: &str, name: &str| -> String {
         names
             .iter()
@@ -321,9 +387,19 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
         .zip(queries)
         .map(|(n, query)| {
             let own = by_id.get(&n);
+            let mut status = own.map_or(0, |f| f.status);
             let raw_text = match query {
                 Query::Path(path) => stat_line(&stats, path.as_str()),
-                Query::Link(path) => by_position(links_of(queries), &links, path.as_str()),
+                Query::Link(path) => {
+                    let at = links_of(queries).iter().position(|p| *p == path.as_str());
+                    match at.and_then(|at| links.get(at)) {
+                        Some(target) => target.clone().unwrap_or_default(),
+                        None => {
+                            status = 1;
+                            String::new()
+                        }
+                    }
+                }
                 Query::Content { path, .. } => {
                     let mut raw = digest_line(&digests, &format!("  {path}"));
                     if let (false, Some(frame)) = (raw.is_empty(), own) {
@@ -344,13 +420,18 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
                     let mark = by_position(units_of(queries), &pending, name);
                     format!("{}\nPending={mark}", block.trim())
                 }
-                Query::Sysctl(key) => by_position(sysctls_of(queries), &sysctls, key),
+                Query::Sysctl(key) => sysctl_value(queries, &sysctls, key),
                 Query::Group(name) => line_starting(&groups, name, ':'),
-                Query::Text(_) | Query::Account(_) | Query::Fragment(_) => {
-                    own.map(|f| f.text()).unwrap_or_default()
-                }
+                Query::Text(path) => match (own, texts.get(path.as_str())) {
+                    (Some(frame), _) => frame.text(),
+                    (None, Some(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+                    (None, None) => {
+                        status = 1;
+                        String::new()
+                    }
+                },
+                Query::Account(_) | Query::Fragment(_) => own.map(|f| f.text()).unwrap_or_default(),
             };
-            let status = own.map_or(0, |f| f.status);
             (
                 query.clone(),
                 Raw {
@@ -360,6 +441,79 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
             )
         })
         .collect()
+}
+
+/// The targets of links, in the order they were asked; `None`: no link. Empty where the frame does
+/// not add up.
+fn targets(frame: &Frame) -> Vec<Option<String>> {
+    let text = frame.text();
+    let (mask, body) = text.split_once('\n').unwrap_or((&text, ""));
+    let mut found = Vec::new();
+    if let Some(mask) = mask.strip_prefix('n') {
+        let mut rest = frame.bytes.get(mask.len() + 2..).unwrap_or_default();
+        for letter in mask.chars() {
+            if letter != 'l' {
+                found.push(None);
+                continue;
+            }
+            let Some(space) = rest.iter().position(|b| *b == b' ') else {
+                return Vec::new();
+            };
+            let length: Option<usize> = std::str::from_utf8(&rest[..space])
+                .ok()
+                .and_then(|n| n.parse().ok());
+            let Some(target) = length.and_then(|n| rest.get(space + 1..space + 1 + n)) else {
+                return Vec::new();
+            };
+            found.push(Some(String::from_utf8_lossy(target).into_owned()));
+            rest = rest.get(space + 2 + target.len()..).unwrap_or_default();
+        }
+        return found;
+    }
+    let mut lines = body.lines();
+    for letter in mask.chars() {
+        found.push(match letter {
+            'l' => match lines.next() {
+                Some(target) => Some(target.to_owned()),
+                None => return Vec::new(),
+            },
+            _ => None,
+        });
+    }
+    if lines.next().is_some() {
+        return Vec::new();
+    }
+    found
+}
+
+/// The texts of files that were printed one behind the other, by `stat`'s sizes and names.
+fn cut<'a>(sizes: &str, all: &'a [u8]) -> BTreeMap<String, &'a [u8]> {
+    let mut rest = all;
+    let mut texts = BTreeMap::new();
+    for line in sizes.lines() {
+        let Some((size, path)) = line.split_once(' ') else {
+            return BTreeMap::new();
+        };
+        let Some((own, behind)) = size.parse().ok().and_then(|n| rest.split_at_checked(n)) else {
+            return BTreeMap::new();
+        };
+        texts.insert(path.to_owned(), own);
+        rest = behind;
+    }
+    texts
+}
+
+/// `=` and the value, or `!` where there is no such key. The frame's first line has one letter for
+/// each key; then come lines with the name of their file before them.
+fn sysctl_value(queries: &[Query], body: &str, key: &str) -> String {
+    let (mask, lines) = body.split_once('\n').unwrap_or((body, ""));
+    let at = sysctls_of(queries).iter().position(|k| *k == key);
+    if at.and_then(|at| mask.chars().nth(at)) != Some('=') {
+        return "!".to_owned();
+    }
+    let head = format!("{}:", sysctl_file(key));
+    let value = lines.lines().find_map(|line| line.strip_prefix(&head));
+    format!("={}", value.unwrap_or("").trim_matches([' ', '\t']))
 }
 
 /// The line of `stat`'s output whose name field, the fifth and last, is `path`.
@@ -402,8 +556,9 @@ impl Query {
         let text = raw.text.as_str();
         match self {
             Self::Path(_) => parse_stat(text).map(Answer::Path),
+            Self::Link(_) if raw.status != 0 => Err("readlink's lines do not add up".into()),
             Self::Link(_) => Ok(Answer::Link(
-                Some(text.trim_end_matches('\n').to_owned()).filter(|t| !t.is_empty()),
+                Some(text.to_owned()).filter(|t| !t.is_empty()),
             )),
             Self::Content { .. } => Ok(Answer::Content(parse_content(text)?)),
             Self::Text(_) => Ok(Answer::Text((raw.status == 0).then(|| text.to_owned()))),

@@ -21,7 +21,8 @@ use picluster_resource::frame::{FRAME_SH, FrameReader};
 use picluster_resource::program::PRELUDE_SH;
 use picluster_resource::shell::{quote, words};
 use picluster_resource::{
-    Answers, Ctx, Diff, Facts, Observation, Operation, Payload, ProbeProgram, Query, Resource,
+    Answers, Ctx, Diff, Facts, NodePath, Observation, Operation, Payload, ProbeProgram, Query,
+    Resource,
 };
 use proptest::prelude::*;
 
@@ -507,7 +508,6 @@ fn odd_things_at_a_path() {
     });
 }
 
-/// All questions of many resources in one program: everyone gets their own answer.
 #[test]
 #[cfg(target_os = "linux")]
 fn numbers_of_the_kernel_are_read_whole() {
@@ -524,6 +524,132 @@ fn numbers_of_the_kernel_are_read_whole() {
     }
 }
 
+/// What is asked in one process is answered for each alone, whatever the others are.
+#[test]
+fn texts_in_one_process() {
+    each(|w| {
+        let plain: [(&str, &[u8]); 7] = [
+            ("a", b"one\n"),
+            ("b b", b"no newline at the end"),
+            ("c", b""),
+            ("d", b"\n\n\n"),
+            ("-e", b"@12 0 5\nhello\n"),
+            ("f'", b"4 /etc/passwd\n"),
+            ("g", b"caf\xe9\n"),
+        ];
+        let path = |name: &str| NodePath::new(w.path(name).to_str().unwrap()).unwrap();
+        let text = |name: &str| Query::Text(path(name));
+        for (name, bytes) in plain {
+            fs::write(w.path(name), bytes).unwrap();
+        }
+        std::os::unix::fs::symlink("a", w.path("to-a")).unwrap();
+        std::os::unix::fs::symlink("nothing", w.path("to-nothing")).unwrap();
+        fs::create_dir(w.path("dir")).unwrap();
+        let mut queries: Vec<Query> = plain.iter().map(|(name, _)| text(name)).collect();
+        queries.extend(["to-a", "to-nothing", "dir", "missing"].map(text));
+        let check = |answers: &Answers| {
+            for (name, bytes) in plain {
+                let wanted = String::from_utf8_lossy(bytes);
+                let found = answers.text(&path(name)).unwrap();
+                assert_eq!(found, Some(&*wanted), "{:?} {name}", w.shell);
+            }
+            assert_eq!(answers.text(&path("to-a")).unwrap(), Some("one\n"));
+            for name in ["to-nothing", "dir", "missing"] {
+                assert_eq!(answers.text(&path(name)).unwrap(), None, "{name}");
+            }
+        };
+        check(&ask(&w.shell, queries.clone()));
+        // Alone.
+        let alone = ask(&w.shell, vec![text("d")]);
+        assert_eq!(alone.text(&path("d")).unwrap(), Some("\n\n\n"));
+        // A file that has no size, and one whose NUL is lost on the way: the others keep theirs.
+        let kernel = NodePath::new("/proc/version").unwrap();
+        queries.push(Query::Text(kernel.clone()));
+        let answers = ask(&w.shell, queries.clone());
+        check(&answers);
+        let version = fs::read_to_string("/proc/version").unwrap();
+        assert_eq!(answers.text(&kernel).unwrap(), Some(&*version));
+        queries.pop();
+        fs::write(w.path("e"), b"x\0y\n").unwrap();
+        queries.push(text("e"));
+        let answers = ask(&w.shell, queries);
+        check(&answers);
+        assert_eq!(answers.text(&path("e")).unwrap(), Some("xy\n"));
+    });
+}
+
+#[test]
+fn links_in_one_process() {
+    each(|w| {
+        let path = |name: &str| NodePath::new(w.path(name).to_str().unwrap()).unwrap();
+        let mut wanted = vec![
+            ("a", "target"),
+            ("b b", "-n"),
+            ("-c", "a b  c "),
+            ("d", "/"),
+        ];
+        fs::write(w.path("file"), "").unwrap();
+        for odd in [None, Some(("e", "two\nlines")), Some(("f", "1 x\n"))] {
+            wanted.extend(odd);
+            for (name, target) in &wanted {
+                let _ = std::os::unix::fs::symlink(target, w.path(name));
+            }
+            let names = wanted.iter().map(|(name, _)| *name);
+            let queries = names.chain(["file", "missing"]);
+            let answers = ask(&w.shell, queries.map(|n| Query::Link(path(n))).collect());
+            for (name, target) in &wanted {
+                let found = answers.link(&path(name)).unwrap();
+                assert_eq!(found, Some(*target), "{:?} {name}", w.shell);
+            }
+            assert_eq!(answers.link(&path("file")).unwrap(), None);
+            assert_eq!(answers.link(&path("missing")).unwrap(), None);
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn kernel_settings_in_one_process() {
+    let one = |key: &str| {
+        let file = format!("/proc/sys/{}", key.replace('.', "/"));
+        let text = fs::read_to_string(file).ok()?;
+        Some(text.lines().next().unwrap_or("").trim().to_owned())
+    };
+    // Several lines, several words, none, and names that begin alike.
+    let keys = [
+        "dev.cdrom.info",
+        "kernel.printk",
+        "kernel.no_such_key",
+        "kernel.hostname",
+        "fs.file-nr",
+        "fs.file-max",
+        "kernel.pid_max",
+    ];
+    for shell in shells() {
+        let answers = ask(&shell, keys.map(|k| Query::Sysctl(k.into())).to_vec());
+        for key in keys.into_iter().filter(|k| *k != "fs.file-nr") {
+            assert_eq!(
+                answers.sysctl(key).unwrap(),
+                one(key).as_deref(),
+                "{shell:?} {key}"
+            );
+        }
+        assert_eq!(
+            answers
+                .sysctl("fs.file-nr")
+                .unwrap()
+                .unwrap()
+                .split('\t')
+                .count(),
+            3
+        );
+        // Nothing that exists.
+        let none = ask(&shell, vec![Query::Sysctl("no.such".into())]);
+        assert_eq!(none.sysctl("no.such").unwrap(), None);
+    }
+}
+
+/// All questions of many resources in one program: everyone gets their own answer.
 #[test]
 fn many_at_once() {
     each(|w| {

@@ -97,10 +97,11 @@ fn connect_cure(error: &ConnectError) -> Option<String> {
     }
 }
 
-/// Asks all nodes for their facts at once. Absent nodes are not dialled.
+/// Asks all nodes for their facts at once; with `state`, also for that of their systemd. Absent nodes are not dialled.
 pub async fn facts(
     engine: &Arc<Engine>,
     nodes: impl IntoIterator<Item = &Node>,
+    state: bool,
 ) -> BTreeMap<NodeName, Result<(Facts, String), NodeState>> {
     let mut tasks = JoinSet::new();
     let mut found = BTreeMap::new();
@@ -111,7 +112,11 @@ pub async fn facts(
         }
         let (engine, name) = (Arc::clone(engine), node.name.clone());
         tasks.spawn(async move {
-            let answer = engine.facts(&name).await;
+            let answer = if state {
+                engine.facts_and_state(&name).await
+            } else {
+                engine.facts(&name).await
+            };
             (name, answer)
         });
     }
@@ -140,7 +145,7 @@ pub async fn survey(
     let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
     let mut fit = Vec::new();
-    for (name, answer) in facts(engine, project.inventory.nodes.values()).await {
+    for (name, answer) in facts(engine, project.inventory.nodes.values(), false).await {
         let Some(node) = project.inventory.nodes.get(&name) else {
             continue;
         };

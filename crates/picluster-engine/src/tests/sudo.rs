@@ -194,3 +194,70 @@ async fn ad_hoc_commands_stream_lines_and_tell_how_they_ended() {
         assert_eq!(of(Stream::Err), ["err"], "{how:?}");
     }
 }
+
+/// What the node-side shell makes of these lines, as a login user that is not root, with a sudo of
+/// our own.
+fn as_a_user(sudo: &str, lines: &str) -> Option<String> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let bin = dir.path().join("bin");
+    fake(&bin, sudo);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    let root = std::fs::read_to_string("/proc/self/status").unwrap();
+    if !root.contains("\nUid:\t0\t") {
+        command = Command::new("env");
+    }
+    command
+        .args(["sh", "-c", &crate::agent::command()])
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).unwrap();
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    // In a container nobody may be without the right to change users.
+    text.contains("picluster 1 ").then_some(text)
+}
+
+#[test]
+fn one_sudo_tells_how_root_is_had_and_has_it() {
+    let facts = crate::agent::facts(false);
+    let facts = facts.trim_end();
+    let question = format!(
+        "{}{}{facts}",
+        crate::agent::try_root(),
+        crate::agent::header(facts.len(), 0)
+    );
+    let hellos = |text: &str| text.matches("picluster 1 ").count();
+
+    // Root's agent dies in the middle: what is still on its way is not run by the login user's.
+    let lines = format!("{question}exit 1\necho leaked\n");
+    let Some(gives) = as_a_user(r#"[ -n "$n" ] && exec "$@""#, &lines) else {
+        return;
+    };
+    assert_eq!(hellos(&gives), 2, "{gives}");
+    assert!(gives.contains("now.root=sudo\n"), "{gives}");
+    assert!(!gives.contains("leaked"), "{gives}");
+
+    // Where sudo refuses, the login user's agent answers, and goes on.
+    for (sudo, root) in [
+        (
+            "echo 'sudo: a password is required' >&2; exit 1",
+            "password",
+        ),
+        ("echo 'sudo: you must have a tty' >&2; exit 1", "none"),
+    ] {
+        let text = as_a_user(sudo, &format!("{question}echo went on\n")).unwrap();
+        assert_eq!(hellos(&text), 1, "{text}");
+        assert!(text.contains(&format!("now.root={root}\n")), "{text}");
+        assert!(text.ends_with("went on\n"), "{text}");
+    }
+}

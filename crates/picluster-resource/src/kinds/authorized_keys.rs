@@ -164,9 +164,13 @@ u={quoted}
 e=$(getent passwd "$u") || exit 3
 h=${{e%:*}}; h=${{h##*:}}
 printf '%s\n' "$h"; id -gn -- "$u"
+set --; m=
 for p in "$h" "$h/.ssh" "$h/.ssh/authorized_keys"; do
-  if [ -e "$p" ] || [ -L "$p" ]; then stat -c '%f %U %G %s %n' -- "$p"; else echo -; fi
+  if [ -e "$p" ] || [ -L "$p" ]; then set -- "$@" "$p"; else m="$m-
+"; fi
 done
+[ $# = 0 ] || stat -c '%f %U %G %s %n' -- "$@"
+printf %s "$m"
 if [ -f "$h/.ssh/authorized_keys" ]; then cat -- "$h/.ssh/authorized_keys"; fi"#,
             name = self.user,
             quoted = quote(&self.user),

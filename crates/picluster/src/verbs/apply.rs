@@ -228,7 +228,7 @@ async fn access_for(opening: &Opening, plan: &Plan) -> BTreeMap<NodeName, Access
         .filter(|(_, n)| matches!(n.state, NodeState::Observed { .. }))
         .filter_map(|(name, _)| opening.project.inventory.nodes.get(name))
         .collect();
-    let found = look::facts(&opening.engine, nodes.iter().copied()).await;
+    let found = look::facts(&opening.engine, nodes.iter().copied(), false).await;
     let roots: Vec<_> = nodes
         .iter()
         .filter_map(|n| match found.get(&n.name) {

@@ -43,7 +43,7 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
             .collect();
         if args.root {
             let secrets = secrets::resolve(&project, &project.secrets())?;
-            let found = survey::facts(&engine, nodes.iter().copied()).await;
+            let found = survey::facts(&engine, nodes.iter().copied(), false).await;
             let roots: Vec<_> = nodes
                 .iter()
                 .filter_map(|n| match found.get(&n.name) {

@@ -22,7 +22,7 @@ pub fn run(args: &FactsArgs, style: Style) -> Result<ExitCode, Failure> {
     let store = Store::of(&args.source.inventory, &project.inventory.cluster);
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let found = verbs::block_on(async {
-        let found = survey::facts(&engine, nodes).await;
+        let found = survey::facts(&engine, nodes, true).await;
         verbs::close(&engine).await;
         found
     })?;
