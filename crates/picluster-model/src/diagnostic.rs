@@ -1,5 +1,7 @@
 //! What is wrong with a document, where, and what to do about it.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 
 use crate::span::Span;
@@ -12,11 +14,14 @@ pub struct Diagnostic {
     /// Where; `None` only for findings about a whole file or its absence.
     pub span: Option<Span>,
     /// Words under the caret.
-    pub label: Option<String>,
+    pub label: Option<Box<str>>,
     /// Other places that matter ("first defined here").
     pub related: Vec<(Span, String)>,
     /// The next thing to do.
     pub help: Option<String>,
+    /// Whether snippets show stars in the place of the value: a password stands where a reference
+    /// should.
+    pub hidden: bool,
 }
 
 impl Diagnostic {
@@ -28,6 +33,7 @@ impl Diagnostic {
             label: None,
             related: Vec::new(),
             help: None,
+            hidden: false,
         }
     }
 
@@ -39,13 +45,14 @@ impl Diagnostic {
             label: None,
             related: Vec::new(),
             help: None,
+            hidden: false,
         }
     }
 
     /// Puts words under the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
+        self.label = Some(label.into().into_boxed_str());
         self
     }
 
@@ -53,6 +60,13 @@ impl Diagnostic {
     #[must_use]
     pub fn related(mut self, span: &Span, label: impl Into<String>) -> Self {
         self.related.push((span.clone(), label.into()));
+        self
+    }
+
+    /// Keeps what stands at the place out of all snippets.
+    #[must_use]
+    pub fn hide(mut self) -> Self {
+        self.hidden = true;
         self
     }
 
@@ -81,10 +95,16 @@ pub fn render(diagnostics: &[Diagnostic], color: Color) -> String {
         Color::Plain => Renderer::plain(),
         Color::Styled => Renderer::styled(),
     };
+    // One finding's line may be another's, too.
+    let hidden: Vec<&Span> = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.hidden)
+        .filter_map(|diagnostic| diagnostic.span.as_ref())
+        .collect();
     let drawn: Vec<String> = diagnostics
         .iter()
         .map(|diagnostic| {
-            let mut text = renderer.render(&[group(diagnostic)]);
+            let mut text = renderer.render(&[group(diagnostic, &hidden)]);
             text.push('\n');
             text
         })
@@ -92,7 +112,7 @@ pub fn render(diagnostics: &[Diagnostic], color: Color) -> String {
     drawn.join("\n")
 }
 
-fn group(diagnostic: &Diagnostic) -> Group<'_> {
+fn group<'a>(diagnostic: &'a Diagnostic, hidden: &[&Span]) -> Group<'a> {
     let title = Level::ERROR.primary_title(normalize_untrusted_str(&diagnostic.message));
     let mut group = match &diagnostic.span {
         None => Group::with_title(title),
@@ -101,7 +121,7 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
             if let Some(text) = &diagnostic.label {
                 label = label.label(normalize_untrusted_str(text));
             }
-            let mut here = snippet(span).annotation(label);
+            let mut here = snippet(span, hidden).annotation(label);
             let mut elsewhere = Vec::new();
             for (place, text) in &diagnostic.related {
                 let note = AnnotationKind::Context
@@ -110,7 +130,7 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
                 if place.file == span.file {
                     here = here.annotation(note);
                 } else {
-                    elsewhere.push(snippet(place).annotation(note));
+                    elsewhere.push(snippet(place, hidden).annotation(note));
                 }
             }
             title.element(here).elements(elsewhere)
@@ -122,8 +142,28 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     group
 }
 
-fn snippet<T: Clone>(span: &Span) -> Snippet<'_, T> {
-    Snippet::source(span.file.text.as_str()).path(span.file.name.as_str())
+fn snippet<'a, T: Clone>(span: &'a Span, hidden: &[&Span]) -> Snippet<'a, T> {
+    Snippet::source(without(span, hidden)).path(span.file.name.as_str())
+}
+
+/// The text of a file with stars in the place of what is hidden. Lengths and lines stay as they
+/// are, so that all places do.
+fn without<'a>(span: &'a Span, hidden: &[&Span]) -> Cow<'a, str> {
+    let mut text = Cow::Borrowed(span.file.text.as_str());
+    for hidden in hidden.iter().filter(|hidden| hidden.file == span.file) {
+        let bytes = hidden.bytes();
+        if let Some(value) = text.get(bytes.clone()) {
+            let stars: String = value
+                .chars()
+                .flat_map(|c| {
+                    let star = if matches!(c, '\n' | '\r') { c } else { '*' };
+                    std::iter::repeat_n(star, c.len_utf8())
+                })
+                .collect();
+            text = Cow::Owned([&text[..bytes.start], &stars, &text[bytes.end..]].concat());
+        }
+    }
+    text
 }
 
 /// A value may cover many lines; the caret belongs under its first.

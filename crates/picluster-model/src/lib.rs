@@ -38,7 +38,7 @@ pub use library::RoleLibrary;
 pub use load::{Everything, Local, load};
 pub use name::{ClusterName, GroupName, NodeName, RoleName, VarName};
 pub use render::{ClusterContext, RenderContext, RenderedEntry, render_role};
-pub use role::{Entry, ParamType, Parameter, Role};
+pub use role::{Entry, Field, ParamType, Parameter, Role, Shape, Unique};
 pub use schema::{Templated, inventory_schema, role_schema};
 pub use secret::{Secret, SecretRef, SecretText};
 pub use span::{SourceFile, Span};

@@ -25,7 +25,7 @@ use crate::schema::{Templated, check_rough, inventory_schema_ref};
 use crate::span::Span;
 use crate::yaml::{Yaml, parse};
 
-pub(crate) use roles::{fits, fits_rendered};
+pub(crate) use roles::check_rendered;
 
 /// What documents name beside themselves on the controller, and whether it is there.
 pub trait Local {

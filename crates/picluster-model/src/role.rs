@@ -2,17 +2,19 @@
 
 pub(crate) mod needs;
 pub(crate) mod read;
+mod shape;
+mod types;
+
+pub use shape::{Field, Shape, Unique};
+pub use types::ParamType;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::name::{RoleName, VarName};
 use crate::span::{SourceFile, Span};
 use crate::yaml::Yaml;
+use indexmap::IndexMap;
 
 /// A role as its folder says it.
 #[derive(Debug, Clone)]
@@ -38,40 +40,26 @@ pub struct Role {
 /// A parameter of a role.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// The type of its values.
-    pub kind: ParamType,
+    /// What its values look like.
+    pub shape: Shape,
     /// Its value when nobody gives one.
     pub default: Option<Yaml>,
     /// What it means.
     pub doc: Option<String>,
     /// Whether a use of the role must give it.
     pub required: bool,
-    /// The only values it may have; empty when all of its type are good.
-    pub values: Vec<Yaml>,
     /// The place of its key.
     pub span: Span,
+    /// The JSON Schema of its values.
+    pub(crate) schema: serde_json::Value,
 }
 
-/// The type of a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ParamType {
-    /// Text.
-    String,
-    /// `true` or `false`.
-    Bool,
-    /// A whole number.
-    Int,
-    /// A number, whole or decimal.
-    Number,
-    /// A list of anything.
-    List,
-    /// A mapping with any keys.
-    Map,
-    /// A reference to a secret.
-    Secret,
-    /// Anything.
-    Any,
+impl Parameter {
+    /// The JSON Schema of its values: those of `shape`, and nothing where it may be left out.
+    #[must_use]
+    pub fn schema(&self) -> &serde_json::Value {
+        &self.schema
+    }
 }
 
 /// One entry of a role's `resources`.

@@ -10,5 +10,5 @@ mod words;
 
 pub(crate) use generate::{allow_template_file, inventory_schema_ref, role_document_schema_ref};
 pub use generate::{inventory_schema, role_schema};
+pub(crate) use walk::{Named, check_named, check_rough, is_templated, secret_reference};
 pub use walk::{Templated, check};
-pub(crate) use walk::{check_rough, is_templated, secret_reference};

@@ -77,6 +77,23 @@ impl fmt::Display for SecretRef {
 /// How a reference is written, for help texts.
 pub(crate) const REFERENCE_FORMS: &str = "keep secrets out of the file: `{ secret: NAME }`, `{ env: NAME }`, `{ sops: PATH }` or `{ command: [ARGV] }`";
 
+/// The JSON Schema of a reference; `nullable` ones may also be nothing.
+pub(crate) fn reference_schema(nullable: bool) -> serde_json::Value {
+    let mut schema = schemars::schema_for!(SecretRef).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.retain(|key, _| matches!(key.as_str(), "oneOf" | "anyOf"));
+        if nullable {
+            for branches in object
+                .values_mut()
+                .filter_map(serde_json::Value::as_array_mut)
+            {
+                branches.push(serde_json::json!({ "type": "null" }));
+            }
+        }
+    }
+    schema
+}
+
 /// Placeholder delimiters: private-use code points, refused in documents.
 const OPEN: char = '\u{F8F0}';
 const CLOSE: char = '\u{F8F1}';

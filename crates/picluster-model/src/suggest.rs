@@ -27,10 +27,10 @@ pub fn help<'a>(
     }
     match candidates.len() {
         0 => None,
-        1..=20 => Some(format!("{what}: {}", candidates.join(", "))),
+        1..=30 => Some(format!("{what}: {}", candidates.join(", "))),
         n => Some(format!(
             "{what}: {}, … ({n} in all)",
-            candidates[..20].join(", ")
+            candidates[..30].join(", ")
         )),
     }
 }

@@ -81,6 +81,35 @@ impl Yaml {
         Self::new(kind, span)
     }
 
+    /// This value with the places of another of the same structure, as far as it is the same: what
+    /// a template made has the place of the template.
+    #[must_use]
+    pub fn with_places_of(&self, other: &Self) -> Self {
+        let kind = match (&self.kind, &other.kind) {
+            (YamlKind::Seq(own), YamlKind::Seq(others)) if own.len() == others.len() => {
+                YamlKind::Seq(
+                    own.iter()
+                        .zip(others)
+                        .map(|(item, other)| item.with_places_of(other))
+                        .collect(),
+                )
+            }
+            (YamlKind::Map(own), YamlKind::Map(_)) => YamlKind::Map(
+                own.iter()
+                    .map(|(key, span, value)| {
+                        let place = other.key_span(key).unwrap_or(span).clone();
+                        let value = other
+                            .get(key)
+                            .map_or_else(|| value.clone(), |other| value.with_places_of(other));
+                        (key.clone(), place, value)
+                    })
+                    .collect(),
+            ),
+            (kind, _) => kind.clone(),
+        };
+        Self::new(kind, &other.span)
+    }
+
     /// The value without its places. A float that JSON cannot hold becomes `null`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

@@ -18,11 +18,11 @@ pub fn load(path: &Path) -> Result<Project, Failure> {
     load_with(path, &ThisMachine)
 }
 
-/// Loads an inventory for a lab, which lends what is missing on this machine.
+/// Loads an inventory and takes the files it names for given, whether or not they are on this machine.
 ///
 /// # Errors
 /// Every diagnostic of every document.
-pub fn load_for_lab(path: &Path) -> Result<Project, Failure> {
+pub fn load_as_written(path: &Path) -> Result<Project, Failure> {
     load_with(path, &Everything)
 }
 

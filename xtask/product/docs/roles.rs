@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picluster_model::{ParamType, Parameter, RoleLibrary, RoleName};
+use picluster_model::{ParamType, Parameter, RoleLibrary, RoleName, Shape, Yaml};
 use picluster_resource::Vocabulary;
 
 use super::{cell, paragraphs, table};
@@ -34,46 +34,75 @@ pub(super) fn page() -> Outcome<String> {
         let rows: Vec<Vec<String>> = role
             .parameters
             .iter()
-            .map(|(name, p)| row(name.as_str(), p))
+            .flat_map(|(name, p)| rows(name.as_str(), p))
             .collect();
         page.push_str(&table(&["parameter", "type", "default", "meaning"], &rows));
     }
     Ok(page)
 }
 
-fn row(name: &str, parameter: &Parameter) -> Vec<String> {
-    let kind = if parameter.values.is_empty() {
-        kind(parameter.kind).to_owned()
-    } else {
-        let values: Vec<String> = parameter
+/// A row of the table, and one for each field inside, by its path.
+fn rows(path: &str, parameter: &Parameter) -> Vec<Vec<String>> {
+    let mut rows = vec![vec![
+        format!("`{path}`"),
+        kind(&parameter.shape),
+        unsaid(parameter.default.as_ref(), parameter.required),
+        cell(parameter.doc.as_deref().unwrap_or_default()),
+    ]];
+    fields(path, &parameter.shape, &mut rows);
+    rows
+}
+
+fn fields(path: &str, shape: &Shape, rows: &mut Vec<Vec<String>>) {
+    if let Some(items) = &shape.items {
+        let any = if shape.kind == ParamType::List {
+            "[]"
+        } else {
+            ".*"
+        };
+        fields(&format!("{path}{any}"), items, rows);
+    }
+    for (name, field) in &shape.fields {
+        let path = format!("{path}.{name}");
+        rows.push(vec![
+            format!("`{path}`"),
+            kind(&field.shape),
+            unsaid(field.default.as_ref(), field.required),
+            cell(field.doc.as_deref().unwrap_or_default()),
+        ]);
+        fields(&path, &field.shape, rows);
+    }
+}
+
+/// What holds when nothing is said.
+fn unsaid(default: Option<&Yaml>, required: bool) -> String {
+    match default {
+        Some(value) => format!("`{}`", cell(&value.to_json().to_string())),
+        None if required => "**required**".into(),
+        None => String::new(),
+    }
+}
+
+fn kind(shape: &Shape) -> String {
+    if !shape.values.is_empty() {
+        let values: Vec<String> = shape
             .values
             .iter()
             .map(|v| format!("`{}`", v.to_json()))
             .collect();
-        values.join(" or ").replace('"', "")
+        return values.join(" or ").replace('"', "");
+    }
+    let inside = |what: &str| match &shape.items {
+        Some(items) => format!("{what} of {}", kind(items)),
+        None => what.to_owned(),
     };
-    let default = match &parameter.default {
-        Some(value) => format!("`{}`", cell(&value.to_json().to_string())),
-        None if parameter.required => "**required**".into(),
-        None => String::new(),
-    };
-    vec![
-        format!("`{name}`"),
-        kind,
-        default,
-        cell(parameter.doc.as_deref().unwrap_or_default()),
-    ]
-}
-
-fn kind(kind: ParamType) -> &'static str {
-    match kind {
-        ParamType::String => "text",
-        ParamType::Bool => "`true` or `false`",
-        ParamType::Int => "whole number",
-        ParamType::Number => "number",
-        ParamType::List => "list",
-        ParamType::Map => "mapping",
-        ParamType::Secret => "secret",
-        ParamType::Any => "anything",
+    match shape.kind {
+        ParamType::String => "text".into(),
+        ParamType::Bool => "`true` or `false`".into(),
+        ParamType::Int => "whole number".into(),
+        ParamType::List => inside("list"),
+        ParamType::Map => inside("mapping"),
+        ParamType::Any => "anything".into(),
+        other => other.name(),
     }
 }

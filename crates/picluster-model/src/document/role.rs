@@ -37,6 +37,126 @@ document! {
         /// The only values it may have.
         #[schemars(length(min = 1))]
         values: Option<Vec<Yaml>>,
+        /// What the items of a list, or the values of a mapping with any keys, look like: a type, or more.
+        items: Option<ShapeDocument>,
+        /// The keys of a mapping: a type each, or more. No others are good then.
+        fields: Option<Entries<ShapeDocument>>,
+        /// The least number, the least length of text, or the least count of items or keys.
+        min: Option<Bound>,
+        /// The greatest number, the greatest length of text, or the greatest count of items or keys.
+        max: Option<Bound>,
+        /// Whether the items of a list must differ from each other, or the key by which they must.
+        unique: Option<UniqueDocument>,
+        /// A regular expression that text must match.
+        pattern: Option<NonEmpty>,
+    }
+}
+
+document! {
+    /// What an item or a field looks like.
+    ShapeBody {
+        /// The type of its values.
+        #[schemars(required)]
+        r#type: Option<ParamType>,
+        /// The value of a field that is not given. Without it, such a field is `none`. Not of items.
+        default: Option<Yaml>,
+        /// What it means.
+        doc: Option<NonEmpty>,
+        /// Whether a field must be given. Not of items.
+        required: Option<bool>,
+        /// The only values it may have.
+        #[schemars(length(min = 1))]
+        values: Option<Vec<Yaml>>,
+        /// What the items of a list, or the values of a mapping with any keys, look like: a type, or more.
+        items: Option<ShapeDocument>,
+        /// The keys of a mapping: a type each, or more. No others are good then.
+        fields: Option<Entries<ShapeDocument>>,
+        /// The least number, the least length of text, or the least count of items or keys.
+        min: Option<Bound>,
+        /// The greatest number, the greatest length of text, or the greatest count of items or keys.
+        max: Option<Bound>,
+        /// Whether the items of a list must differ from each other, or the key by which they must.
+        unique: Option<UniqueDocument>,
+        /// A regular expression that text must match.
+        pattern: Option<NonEmpty>,
+    }
+}
+
+/// A type by its name, or more.
+#[derive(Debug, Clone)]
+pub struct ShapeDocument(pub Yaml);
+
+impl FromYaml for ShapeDocument {
+    fn from_yaml(yaml: &Yaml) -> Option<Self> {
+        Some(Self(yaml.clone()))
+    }
+}
+
+impl JsonSchema for ShapeDocument {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Shape".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<ParamType>();
+        let body = generator.subschema_for::<ShapeBody>();
+        json_schema!({ "anyOf": [name, body] })
+    }
+}
+
+/// A bound of a number or a length.
+#[derive(Debug, Clone)]
+pub struct Bound(pub f64);
+
+impl FromYaml for Bound {
+    fn from_yaml(yaml: &Yaml) -> Option<Self> {
+        match yaml.kind {
+            YamlKind::Int(n) => Some(Self(n as f64)),
+            YamlKind::Float(n) => Some(Self(n)),
+            _ => None,
+        }
+    }
+}
+
+impl JsonSchema for Bound {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bound".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number" })
+    }
+}
+
+/// `true`, or a key.
+#[derive(Debug, Clone)]
+pub enum UniqueDocument {
+    /// Whether no two items are the same.
+    Items(bool),
+    /// No two have the same value under this key.
+    Key(String),
+}
+
+impl FromYaml for UniqueDocument {
+    fn from_yaml(yaml: &Yaml) -> Option<Self> {
+        match &yaml.kind {
+            YamlKind::Bool(on) => Some(Self::Items(*on)),
+            YamlKind::String(key) => Some(Self::Key(key.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl JsonSchema for UniqueDocument {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Unique".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["boolean", "string"], "minLength": 1 })
     }
 }
 

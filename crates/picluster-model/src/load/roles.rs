@@ -12,12 +12,12 @@ use crate::load::Scope;
 use crate::load::layers::{Layer, merge};
 use crate::load::node::Draft;
 use crate::name::{NodeName, RoleName, VarName};
-use crate::role::{ParamType, Parameter, Role};
-use crate::schema::{is_templated, secret_reference};
+use crate::role::{Parameter, Role};
+use crate::schema::{Named, Templated, check_named};
 use crate::span::Span;
 use crate::suggest;
 use crate::vars::{Level, Origin};
-use crate::yaml::{Yaml, YamlKind};
+use crate::yaml::Yaml;
 
 /// Reads every role some place of the inventory names, and gives each node its own.
 pub fn read(
@@ -42,6 +42,7 @@ pub fn read(
         lookup(&uses(group), &library, kinds, &mut roles, out);
     }
     lookup(&cluster, &library, kinds, &mut roles, out);
+    let mut checked = Vec::new();
     for draft in drafts {
         let own = uses(&draft.yaml);
         lookup(&own, &library, kinds, &mut roles, out);
@@ -59,7 +60,7 @@ pub fn read(
             );
         }
         all.extend(own.into_iter().map(|u| (Level::Node, u)));
-        node.roles = combine(&node.name, &all, &roles, out);
+        node.roles = combine(&node.name, &all, &roles, &mut checked, out);
     }
     // Declaration order of first use, whatever order they were read in.
     let mut used: Vec<&RoleName> = Vec::new();
@@ -130,6 +131,7 @@ fn combine(
     node: &NodeName,
     all: &[(Level, RoleUseDocument)],
     roles: &IndexMap<RoleName, Role>,
+    checked: &mut Vec<(RoleName, VarName, Span)>,
     out: &mut Vec<Diagnostic>,
 ) -> Vec<RoleUse> {
     let mut combined: Vec<RoleUse> = Vec::new();
@@ -157,7 +159,12 @@ fn combine(
             let given = merged.shift_remove(key.as_str());
             if let Some(var) = &given {
                 for origin in &var.origin {
-                    check_value(name, key, parameter, origin, out);
+                    // Written at the top, a value is the same for every node.
+                    let place = (name.clone(), key.clone(), origin.value.span.clone());
+                    if !checked.contains(&place) {
+                        checked.push(place);
+                        check_value(key, parameter, origin, out);
+                    }
                 }
             }
             let default = parameter.default.as_ref().map(|value| Origin {
@@ -214,110 +221,32 @@ fn combine(
     combined
 }
 
-fn check_value(
-    role: &RoleName,
+/// What is wrong with the value of a parameter that one place gives.
+fn check_value(name: &VarName, parameter: &Parameter, origin: &Origin, out: &mut Vec<Diagnostic>) {
+    let named = Named {
+        name: name.as_str(),
+        span: &origin.span,
+    };
+    let found = check_named(&origin.value, parameter.schema(), &named, Templated::Yes);
+    out.extend(
+        found
+            .into_iter()
+            .map(|finding| finding.related(&parameter.span, "declared here")),
+    );
+}
+
+/// The same for a value whose templates were rendered.
+pub(crate) fn check_rendered(
     name: &VarName,
     parameter: &Parameter,
-    origin: &Origin,
-    out: &mut Vec<Diagnostic>,
-) {
-    if let Some(finding) = fits(name.as_str(), parameter, &origin.value, &origin.span) {
-        let _ = role;
-        out.push(finding.related(&parameter.span, "declared here"));
-    }
-}
-
-/// As [`fits`], for a value whose templates were rendered.
-pub(crate) fn fits_rendered(name: &str, parameter: &Parameter, value: &Yaml) -> Option<Diagnostic> {
-    let secret = value.as_str().is_some_and(|text| {
-        !crate::secret::SecretText::from(text)
-            .references()
-            .is_empty()
-    });
-    if parameter.kind == ParamType::Secret && (secret || value.is_null()) {
-        return None;
-    }
-    let found = fits(name, parameter, value, &value.span)?;
-    Some(found.related(&parameter.span, "declared here"))
-}
-
-/// Whether a value can be a value of `parameter`; templates can.
-pub(crate) fn fits(
-    name: &str,
-    parameter: &Parameter,
     value: &Yaml,
-    place: &Span,
-) -> Option<Diagnostic> {
-    if value.as_str().is_some_and(is_templated) {
-        return None;
-    }
-    if value.is_null() && !parameter.required && parameter.default.is_none() {
-        return None;
-    }
-    let secret = secret_reference(value).is_some();
-    let good = match (&parameter.kind, &value.kind) {
-        (ParamType::Any, _)
-        | (ParamType::String, YamlKind::String(_))
-        | (ParamType::Bool, YamlKind::Bool(_))
-        | (ParamType::Int, YamlKind::Int(_))
-        | (ParamType::Number, YamlKind::Int(_) | YamlKind::Float(_))
-        | (ParamType::List, YamlKind::Seq(_)) => true,
-        (ParamType::String | ParamType::Secret, _) if secret => true,
-        (ParamType::Map, YamlKind::Map(_)) => !secret,
-        _ => false,
+) -> Vec<Diagnostic> {
+    let named = Named {
+        name: name.as_str(),
+        span: &value.span,
     };
-    // Nothing has no width: point at the key.
-    let span = if value.span.start == value.span.end {
-        place
-    } else {
-        &value.span
-    };
-    if !good {
-        let wanted = match parameter.kind {
-            ParamType::String => "text",
-            ParamType::Bool => "true or false",
-            ParamType::Int => "a whole number",
-            ParamType::Number => "a number",
-            ParamType::List => "a list",
-            ParamType::Map => "a mapping",
-            ParamType::Secret => "a reference to a secret",
-            ParamType::Any => "anything",
-        };
-        let finding = Diagnostic::new(
-            format!("`{name}` must be {wanted}, not {}", value.describe()),
-            span,
-        );
-        return Some(match (&parameter.kind, &value.kind) {
-            (ParamType::Secret, _) => finding.help(crate::secret::REFERENCE_FORMS),
-            (ParamType::String, YamlKind::Bool(_) | YamlKind::Int(_) | YamlKind::Float(_)) => {
-                finding.help(format!("quote it: \"{}\"", value.span.text()))
-            }
-            (ParamType::List, YamlKind::String(_)) => {
-                finding.help(format!("write a list: [{}]", value.span.text()))
-            }
-            _ => finding,
-        });
-    }
-    if !parameter.values.is_empty() && !parameter.values.iter().any(|v| v.same(value)) {
-        let names: Vec<String> = parameter
-            .values
-            .iter()
-            .map(|v| {
-                v.as_str()
-                    .map_or_else(|| v.to_json().to_string(), str::to_owned)
-            })
-            .collect();
-        let finding = Diagnostic::new(format!("`{name}` cannot be {}", value.describe()), span);
-        return Some(
-            match suggest::help(
-                "one of",
-                value.as_str().unwrap_or(""),
-                names.iter().map(String::as_str),
-            ) {
-                Some(help) => finding.help(help),
-                None => finding,
-            },
-        );
-    }
-    None
+    check_named(value, parameter.schema(), &named, Templated::Rendered)
+        .into_iter()
+        .map(|finding| finding.related(&parameter.span, "declared here"))
+        .collect()
 }

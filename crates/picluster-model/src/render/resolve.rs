@@ -28,7 +28,8 @@ pub fn vars(node: &Node, names: &Names, out: &mut Vec<Diagnostic>) -> Value {
             return Value::UNDEFINED;
         }
     };
-    all("vars", &order, &node.vars, names, &renderer, out)
+    let as_it_is = |_: &VarName, value: Yaml, _: &mut Vec<Diagnostic>| value;
+    all("vars", &order, &node.vars, names, &renderer, &as_it_is, out)
 }
 
 /// Renders the parameters of a use of a role; those without a value are `none`.
@@ -58,28 +59,41 @@ pub fn params(
         }
     };
     let before = out.len();
-    let params = all("params", &order, &given, context.names(), &renderer, out);
-    // A template promised the type; only now it is known whether it kept it.
-    if out.len() == before {
-        for (name, parameter) in &role.parameters {
-            let Some(var) = given.get(name) else { continue };
-            let Ok(value) = params.get_attr(name.as_str()) else {
-                continue;
-            };
-            let Ok(json) = serde_json::to_value(&value) else {
-                continue;
-            };
-            if var.value.is_null() {
-                continue;
-            }
-            let rendered = Yaml::from_json(&json, &var.value.span);
-            if let Some(finding) = crate::load::fits_rendered(name.as_str(), parameter, &rendered) {
-                out.push(finding.label(format!("on node {}", context.node())));
-            }
+    // What templates promised is only known now; and what was left out has its default.
+    let finish = |name: &VarName, value: Yaml, out: &mut Vec<Diagnostic>| -> Yaml {
+        let (Some(parameter), Some(var)) = (role.parameters.get(name), given.get(name)) else {
+            return value;
+        };
+        if !var.value.is_null() {
+            let value = value.with_places_of(&var.value);
+            let found = crate::load::check_rendered(name, parameter, &value);
+            out.extend(found.into_iter().map(|finding| {
+                if finding.label.is_some() {
+                    finding
+                } else {
+                    finding.label(format!("on node {}", context.node()))
+                }
+            }));
         }
+        parameter.shape.complete(&value)
+    };
+    let params = all(
+        "params",
+        &order,
+        &given,
+        context.names(),
+        &renderer,
+        &finish,
+        out,
+    );
+    if out.len() > before {
+        return Value::UNDEFINED;
     }
     params
 }
+
+/// What is done with each value when it is rendered.
+type Finish<'a> = dyn Fn(&VarName, Yaml, &mut Vec<Diagnostic>) -> Yaml + 'a;
 
 fn all(
     root: &'static str,
@@ -87,6 +101,7 @@ fn all(
     values: &IndexMap<VarName, Var>,
     names: &Names,
     renderer: &Renderer<'_>,
+    finish: &Finish<'_>,
     out: &mut Vec<Diagnostic>,
 ) -> Value {
     let mut done: IndexMap<String, Value> = IndexMap::new();
@@ -102,6 +117,7 @@ fn all(
         };
         match renderer.value(&var.value, &scope) {
             Ok(value) => {
+                let value = finish(name, value, out);
                 done.insert(name.to_string(), to_value(&value));
             }
             Err(found) => out.extend(found),

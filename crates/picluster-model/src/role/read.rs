@@ -1,5 +1,7 @@
 //! From `role.yaml` to a [`Role`].
 
+mod shape;
+
 use indexmap::IndexMap;
 use serde_json::Value;
 
@@ -8,9 +10,8 @@ use crate::document::FromYaml;
 use crate::document::role::{META_KEYS, ParameterDocument, RoleDocument};
 use crate::kinds::Kinds;
 use crate::library::Files;
-use crate::load::fits;
 use crate::name::{RoleName, VarName};
-use crate::role::{Entry, ParamType, Parameter, Role, needs};
+use crate::role::{Entry, Parameter, Role, needs};
 use crate::schema::{Templated, allow_template_file, check, role_document_schema_ref};
 use crate::span::Span;
 use crate::suggest;
@@ -69,46 +70,22 @@ fn parameter(
     yaml: Option<&Yaml>,
     out: &mut Vec<Diagnostic>,
 ) -> Parameter {
+    let required = written.required.unwrap_or(false);
+    let empty = Yaml::new(YamlKind::Null, span);
+    let shape = shape::read(name, yaml.unwrap_or(&empty), out);
     // `default: null` is a default, too: the template sees `none` either way.
     let default = written.default.clone().filter(|value| !value.is_null());
-    let parameter = Parameter {
-        // A type that could not be read is one finding, not one for every use.
-        kind: written.r#type.unwrap_or(ParamType::Any),
-        default: None,
-        doc: written.doc.as_ref().map(|doc| doc.0.clone()),
-        required: written.required.unwrap_or(false),
-        values: written.values.clone().unwrap_or_default(),
-        span: span.clone(),
-    };
+    let schema = shape.schema(!required && default.is_none());
     if let Some(value) = &default {
-        if parameter.required {
-            let place = yaml
-                .and_then(|y| y.key_span("default"))
-                .unwrap_or(&value.span);
-            out.push(
-                Diagnostic::new("a required parameter has no default", place)
-                    .help("remove `required: true` or `default`"),
-            );
-        }
-        if parameter.kind == ParamType::Secret && crate::schema::secret_reference(value).is_none() {
-            out.push(
-                Diagnostic::new("a secret has no default in the open", &value.span)
-                    .help("leave the default out, or write a reference: { secret: NAME }"),
-            );
-        } else {
-            out.extend(fits(name, &parameter, value, span));
-        }
-    }
-    let of_type = Parameter {
-        values: Vec::new(),
-        ..parameter.clone()
-    };
-    for value in &parameter.values {
-        out.extend(fits(name, &of_type, value, span));
+        shape::default(name, &shape, value, required, yaml, out);
     }
     Parameter {
+        shape,
         default,
-        ..parameter
+        doc: written.doc.as_ref().map(|doc| doc.0.clone()),
+        required,
+        span: span.clone(),
+        schema,
     }
 }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::diagnostic::Diagnostic;
+use crate::role::ParamType;
 use crate::schema::words::{Place, unknown_key, wrong_choice, wrong_type};
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, SecretText};
 use crate::span::Span;
 use crate::suggest;
 use crate::yaml::{Yaml, YamlKind};
@@ -20,6 +21,9 @@ pub enum Templated {
     Yes,
     /// Text is final.
     No,
+    /// Text is final, but for placeholders of secrets: they pass wherever a secret or text may
+    /// stand.
+    Rendered,
 }
 
 /// Checks `value` against `schema` and returns everything that is wrong, each at its place.
@@ -27,7 +31,7 @@ pub enum Templated {
 /// Understood are the keywords schemars writes: `$ref` within the schema, `type`, `enum`,
 /// `const`, `properties`, `required`, `additionalProperties`, `patternProperties`,
 /// `propertyNames`, `minProperties`, `maxProperties`, `items`, `prefixItems`, `minItems`,
-/// `maxItems`, `uniqueItems`, `pattern`, `minLength`, `maxLength`, `minimum`, `maximum` (also
+/// `maxItems`, `uniqueItems`, `uniqueBy` (our own: items differ by this key), `pattern`, `minLength`, `maxLength`, `minimum`, `maximum` (also
 /// exclusive), `allOf`, `anyOf`, `oneOf`. Others are ignored.
 #[must_use]
 pub fn check(value: &Yaml, schema: &Value, templated: Templated) -> Vec<Diagnostic> {
@@ -49,6 +53,36 @@ pub(crate) fn check_rough(
     let mut found = Vec::new();
     walk.value(value, schema, &Place::root(value), &mut found);
     (found, walk.patterns.into_inner())
+}
+
+/// What a value is called, and where to point when there is nothing to point at.
+pub(crate) struct Named<'a> {
+    /// Its key.
+    pub name: &'a str,
+    /// The place of the key.
+    pub span: &'a Span,
+}
+
+/// As [`check`], of a value that has a name.
+pub(crate) fn check_named(
+    value: &Yaml,
+    schema: &Value,
+    named: &Named<'_>,
+    templated: Templated,
+) -> Vec<Diagnostic> {
+    let walk = Walk {
+        root: schema,
+        templated,
+        patterns: RefCell::new(Vec::new()),
+    };
+    let place = Place {
+        name: named.name,
+        span: named.span,
+        item: false,
+    };
+    let mut found = Vec::new();
+    walk.value(value, schema, &place, &mut found);
+    found
 }
 
 /// Text that still holds a template.
@@ -115,6 +149,12 @@ impl<'s> Walk<'s> {
                 return;
             }
         }
+        if self.templated == Templated::Rendered
+            && value.as_str().is_some_and(holds_secret)
+            && (self.accepts(schema, "string") || self.wants_secret(schema))
+        {
+            return;
+        }
         if let Some(all) = object.get("allOf").and_then(Value::as_array) {
             for part in all {
                 self.value(value, part, place, out);
@@ -134,7 +174,19 @@ impl<'s> Walk<'s> {
                     return;
                 }
             }
-            out.push(wrong_type(value, &types_of(object), place));
+            let mut finding = wrong_type(value, &types_of(object), place);
+            // Quotation marks alone do not help where text has a form.
+            if let (Some(pattern), Some(rule)) = (
+                object.get("pattern").and_then(Value::as_str),
+                object.get("patternErrorMessage").and_then(Value::as_str),
+            ) && matches!(
+                value.kind,
+                YamlKind::Int(_) | YamlKind::Float(_) | YamlKind::Bool(_)
+            ) && !matches(pattern, value.span.text())
+            {
+                finding.help = Some(rule.to_owned());
+            }
+            out.push(finding);
             return;
         }
         if let Some(wanted) = object.get("const")
@@ -215,17 +267,23 @@ impl<'s> Walk<'s> {
                 .iter()
                 .any(|name| self.accepts(whole, name));
             if only_secrets && self.wants_secret(whole) {
-                out.push(
-                    Diagnostic::new(
-                        format!(
-                            "{} must be a reference to a secret, not {}",
-                            place.what(),
-                            value.describe()
-                        ),
-                        &value.span,
-                    )
-                    .help(crate::secret::REFERENCE_FORMS),
+                // What was meant to be secret is not said once more.
+                let found = match &value.kind {
+                    YamlKind::String(_) => String::from("text"),
+                    YamlKind::Int(_) | YamlKind::Float(_) => String::from("a number"),
+                    _ => value.describe(),
+                };
+                let message = format!(
+                    "{} must be a reference to a secret, not {found}",
+                    place.what()
                 );
+                let finding = Diagnostic::new(message, pointed(value, place))
+                    .help(crate::secret::REFERENCE_FORMS);
+                out.push(if value.is_null() {
+                    finding
+                } else {
+                    finding.hide()
+                });
                 return;
             }
             let mut types = Vec::new();
@@ -314,6 +372,7 @@ impl<'s> Walk<'s> {
             let finding = Diagnostic::new(
                 match place.name {
                     "" => format!("`{text}` is not a good name here"),
+                    name if place.item => format!("{text:?} is not a valid item of `{name}`"),
                     name => format!("{text:?} is not a valid `{name}`"),
                 },
                 &value.span,
@@ -324,6 +383,24 @@ impl<'s> Walk<'s> {
                 .map_or_else(|| format!("it must match {pattern}"), str::to_owned);
             self.patterns.borrow_mut().push(value.span.clone());
             out.push(finding.help(rule));
+            return;
+        }
+        // What a pattern cannot say of a form of text.
+        let form = schema.get("format").and_then(Value::as_str);
+        if let Some(form) = form.and_then(ParamType::from_name)
+            && let Err(rule) = form.check(text)
+        {
+            out.push(
+                Diagnostic::new(
+                    match place.name {
+                        "" => format!("{text:?} is not valid here"),
+                        name if place.item => format!("{text:?} is not a valid item of `{name}`"),
+                        name => format!("{text:?} is not a valid `{name}`"),
+                    },
+                    &value.span,
+                )
+                .help(rule),
+            );
             return;
         }
         let length = text.chars().count() as u64;
@@ -410,6 +487,31 @@ impl<'s> Walk<'s> {
                         Diagnostic::new("this is listed twice", &item.span)
                             .label("again here")
                             .related(&first.span, "first here"),
+                    );
+                }
+            }
+        }
+        if let Some(key) = schema.get("uniqueBy").and_then(Value::as_str) {
+            for (index, item) in items.iter().enumerate() {
+                let Some(own) = item.get(key).filter(|own| !own.is_null()) else {
+                    continue;
+                };
+                if self.templated == Templated::Yes && own.as_str().is_some_and(is_templated) {
+                    continue;
+                }
+                let first = items[..index]
+                    .iter()
+                    .filter_map(|other| other.get(key))
+                    .find(|other| other.same(own));
+                if let Some(first) = first {
+                    out.push(
+                        Diagnostic::new(
+                            format!("two items of `{}` have this `{key}`", place.name),
+                            &own.span,
+                        )
+                        .label("again here")
+                        .related(&first.span, "first here")
+                        .help("change one of the two, or make one item of them"),
                     );
                 }
             }
@@ -527,6 +629,20 @@ impl<'s> Walk<'s> {
         let first = text.split(". ").next()?.lines().next()?;
         Some(first.trim_end_matches('.').to_owned())
     }
+}
+
+/// Nothing has no width: then the key is what to point at.
+fn pointed<'a>(value: &'a Yaml, place: &Place<'a>) -> &'a Span {
+    if value.span.start == value.span.end {
+        place.span
+    } else {
+        &value.span
+    }
+}
+
+/// Text with the placeholder of a secret in it.
+fn holds_secret(text: &str) -> bool {
+    !SecretText::from(text).references().is_empty()
 }
 
 fn number(

@@ -122,6 +122,23 @@ pub fn wrong_choice(value: &Yaml, choices: &[Value], place: &Place<'_>) -> Diagn
             other => other.to_string(),
         })
         .collect();
+    let span = if value.span.start == value.span.end {
+        place.span
+    } else {
+        &value.span
+    };
+    // A long list is help, not a sentence.
+    if names.len() > 8 {
+        let finding = Diagnostic::new(
+            format!("{} cannot be {}", place.what(), value.describe()),
+            span,
+        );
+        let given = value.as_str().unwrap_or("");
+        return match suggest::help("one of", given, names.iter().map(String::as_str)) {
+            Some(help) => finding.help(help),
+            None => finding,
+        };
+    }
     let finding = Diagnostic::new(
         format!(
             "{} must be {}, not {}",
@@ -129,7 +146,7 @@ pub fn wrong_choice(value: &Yaml, choices: &[Value], place: &Place<'_>) -> Diagn
             join_or(&names),
             value.describe()
         ),
-        &value.span,
+        span,
     );
     match value
         .as_str()

@@ -31,7 +31,7 @@ pub use spec::specification;
 pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     match args.verb {
         LabVerb::Up(args) => {
-            let project = project::load_for_lab(&args.lab.inventory)?;
+            let project = project::load_as_written(&args.lab.inventory)?;
             let options = options()?;
             let home = home::Home::of(&project, &options)?;
             // New cards have new host keys: what was pinned of an earlier lab is worth nothing.
@@ -169,7 +169,7 @@ fn code_of(status: std::process::ExitStatus) -> ExitCode {
 }
 
 fn inside(args: &LabRun) -> Result<ExitCode, Failure> {
-    let project = project::load_for_lab(&args.lab.inventory)?;
+    let project = project::load_as_written(&args.lab.inventory)?;
     let lab = which::open(&args.lab.inventory)?;
     let home = home::Home::of(&project, &options()?)?;
     let mut words = args.args.clone();

@@ -17,7 +17,7 @@ use crate::{project, verbs};
 
 /// Rehearses an inventory. The lab lives no longer than this process, unless `--keep`.
 pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failure> {
-    let project = project::load_for_lab(&args.lab.inventory)?;
+    let project = project::load_as_written(&args.lab.inventory)?;
     let options = options()?;
     let home = Home::of(&project, &options)?;
     home.forget_store();
