@@ -1,4 +1,5 @@
-//! A lab without the product: `lab up NAME N [bookworm|trixie]`, `lab run NAME -- CMD…`, `lab VERB NAME NODE`, `lab down NAME`.
+//! A lab without the product: `lab up NAME N [bookworm|trixie]`, `lab run NAME -- CMD…`, `lab VERB NAME NODE`, `lab down NAME`,
+//! `lab kubernetes` (builds it).
 //!
 //! Also the program the crate's own tests run inside their labs.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -36,6 +37,11 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
     let options = LabOptions::from_environment()?;
     let open = |name: &str| Lab::open(name, &options);
     match words {
+        ["kubernetes"] => {
+            let built = picluster_lab::ensure_kubernetes(&options, &mut |p| eprintln!("{p:?}"))?;
+            println!("{}", built.directory.display());
+            Ok(())
+        }
         ["up" | "foreground", name, count, rest @ ..] => {
             let os = if rest.first() == Some(&"trixie") {
                 OsFlavour::RpiOsTrixie
@@ -56,6 +62,7 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
                 nodes,
                 authorized_keys: vec![key],
                 dns: vec![],
+                kubernetes: false,
             };
             let mut show = |p: Progress| println!("{p:?}");
             if words.first() == Some(&"foreground") {

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 mod control;
 mod error;
 mod image;
+pub mod kubernetes;
 mod lab;
 mod listing;
 mod network;
@@ -40,7 +41,8 @@ mod proxy;
 pub use control::Wait;
 pub use error::LabError;
 pub use image::{
-    ImageState, ensure_image, ensure_vm_image, image_state, remove_image, verify_image,
+    ImageState, ensure_image, ensure_kubernetes, ensure_vm_image, image_state, remove_image,
+    verify_image,
 };
 pub use lab::Lab;
 pub use listing::{Entry, EntryKind};

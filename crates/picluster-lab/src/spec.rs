@@ -23,6 +23,9 @@ pub struct LabSpec {
     /// DNS names used as addresses, an API endpoint. Their addresses are never given to the hub.
     #[serde(default)]
     pub dns: Vec<(String, IpAddr)>,
+    /// Whether nodes (but for virtual machines) carry the programs of a real Kubernetes (see [`crate::kubernetes`]).
+    #[serde(default)]
+    pub kubernetes: bool,
 }
 
 /// One node.
@@ -406,6 +409,7 @@ mod tests {
             nodes,
             authorized_keys: vec![],
             dns: vec![],
+            kubernetes: false,
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Tree {
     Shared(ImageName),
     /// arm64, with a kernel.
     Vm(ImageName),
+    /// No whole tree: the programs of [`crate::kubernetes`], laid over every node's own.
+    Kubernetes,
 }
 
 impl Tree {
@@ -49,8 +51,10 @@ impl Tree {
     }
 
     pub(crate) fn suite(self) -> &'static str {
-        let (Tree::Shared(image) | Tree::Vm(image)) = self;
-        image.suite()
+        match self {
+            Tree::Shared(image) | Tree::Vm(image) => image.suite(),
+            Tree::Kubernetes => crate::kubernetes::SUITE,
+        }
     }
 }
 
@@ -60,6 +64,7 @@ impl fmt::Display for Tree {
         match self {
             Tree::Shared(image) => write!(f, "{image}"),
             Tree::Vm(image) => write!(f, "vm-{image}"),
+            Tree::Kubernetes => f.write_str("kubernetes"),
         }
     }
 }
@@ -104,6 +109,26 @@ pub fn ensure_vm_image(
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (image, options, progress);
+        Err(LabError::Missing(crate::preflight(1)))
+    }
+}
+
+/// Builds Kubernetes from Debian's source package unless the cache has it (see [`crate::kubernetes`]): several
+/// minutes of two cores, once.
+///
+/// # Errors
+/// As [`ensure_image`].
+pub fn ensure_kubernetes(
+    options: &LabOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ImageState, LabError> {
+    #[cfg(target_os = "linux")]
+    {
+        build::ensure(Tree::Kubernetes, options, progress)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (options, progress);
         Err(LabError::Missing(crate::preflight(1)))
     }
 }

@@ -191,6 +191,7 @@ const CLOUD_INIT: Package = Package {
 pub(crate) fn layers(tree: Tree) -> &'static [Layer] {
     match tree {
         Tree::Vm(image) => crate::vm::recipe::layers(image),
+        Tree::Kubernetes => &[],
         Tree::Shared(ImageName::Bookworm) => &[
             Layer {
                 name: "dphys",
@@ -242,14 +243,17 @@ pub(crate) fn layer(pi: &PiPersonality) -> Option<&'static str> {
 
 /// Digest of the recipe for one mapping of ids (whose trees are of no use to another).
 pub(crate) fn digest(tree: Tree, mapping: &str) -> String {
-    let extra = match tree {
-        Tree::Shared(_) => String::new(),
-        Tree::Vm(_) => crate::vm::recipe::fingerprint(),
+    let of_trees = || {
+        format!(
+            "{REVISION} {tree} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}",
+            layers(tree)
+        )
     };
-    let text = format!(
-        "{REVISION} {tree} {mapping} {PACKAGES:?} {MASKED:?} {FILES:?} {DIVERTED:?} {:?}{extra}",
-        layers(tree)
-    );
+    let text = match tree {
+        Tree::Shared(_) => of_trees(),
+        Tree::Vm(_) => format!("{}{}", of_trees(), crate::vm::recipe::fingerprint()),
+        Tree::Kubernetes => format!("{mapping} {}", crate::kubernetes::fingerprint()),
+    };
     Sha256::digest(text.as_bytes())
         .iter()
         .map(|b| format!("{b:02x}"))

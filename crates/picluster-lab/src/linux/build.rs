@@ -16,7 +16,7 @@ use crate::image::Tree;
 use crate::image::recipe::{self, ImageFile, Layer, Package};
 use crate::linux::tool::{self, tool};
 use crate::linux::{list_upper, mounts};
-use crate::vm;
+use crate::{kubernetes, vm};
 
 /// What to build.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +40,10 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         serde_json::from_str(&text).attempt(|| "read the build order".into())?;
     let out = Path::new(OUT);
     let root = out.join("root");
+    if order.image == Tree::Kubernetes {
+        build_kubernetes(&order, out, &root)?;
+        return finish(&order, out, &root);
+    }
     let is_vm = matches!(order.image, Tree::Vm(_));
     if is_vm {
         vm::kernel::emulate()?;
@@ -56,9 +60,14 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         vm::kernel::finish(&root, out)?;
     }
     fs::remove_dir_all(root.join("lab")).attempt(|| "remove the downloaded packages".into())?;
+    finish(&order, out, &root)
+}
+
+/// Everything that is not the image goes; the stamp says that it is complete.
+fn finish(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
     fs::remove_dir_all(out.join("tmp")).attempt(|| "remove the temporary directory".into())?;
     say("taking the checksum");
-    let stamp = serde_json::json!({ "recipe": order.recipe, "tree_sha256": checksum(&root) });
+    let stamp = serde_json::json!({ "recipe": order.recipe, "tree_sha256": checksum(root) });
     fs::write(out.join("stamp.json"), stamp.to_string()).attempt(|| "write the stamp".into())?;
     // Readable for whoever starts labs, whatever the umask.
     fs::set_permissions(out, fs::Permissions::from_mode(0o755))
@@ -92,11 +101,60 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
+fn temporary(out: &Path) -> Result<std::path::PathBuf, Trouble> {
     let tmp = out.join("tmp");
     fs::create_dir(&tmp).attempt(|| "create a temporary directory".into())?;
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
         .attempt(|| "open the temporary directory".into())?;
+    Ok(tmp)
+}
+
+/// Builds in a throw-away tree that has the compiler, and keeps the programs.
+fn build_kubernetes(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
+    let tmp = temporary(out)?;
+    let programs = root.join(kubernetes::DIRECTORY);
+    fs::create_dir_all(&programs).attempt(|| format!("create {}", programs.display()))?;
+    let script = tmp.join("build.sh");
+    fs::write(&script, kubernetes::SCRIPT).attempt(|| "write the build script".into())?;
+    let copy = kubernetes::PROGRAMS
+        .iter()
+        .map(|(from, name)| {
+            let (from, to) = (shell_word(from), programs.join(name));
+            format!(
+                "cp \"$1\"{from} {} && ",
+                shell_word(&to.display().to_string())
+            )
+        })
+        .collect::<String>();
+    let hook = format!(
+        "cp {} \"$1/build.sh\" && chroot \"$1\" sh /build.sh && {copy}true",
+        shell_word(&script.display().to_string())
+    );
+    let mut command = tool("mmdebstrap");
+    command
+        .args(["--mode=root", "--variant=minbase", "--format=null"])
+        .arg("--dpkgopt=force-unsafe-io")
+        .arg(format!("--aptopt=Acquire::http::Proxy \"{}\"", order.proxy))
+        .arg(format!("--include={}", kubernetes::PACKAGES.join(",")))
+        .arg(format!("--customize-hook={hook}"))
+        .arg(order.image.suite())
+        .arg("-");
+    mmdebstrap(command, &tmp)?;
+    for (_, name) in kubernetes::PROGRAMS {
+        let program = programs.join(name);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+            .attempt(|| format!("make {} a program", program.display()))?;
+    }
+    Ok(())
+}
+
+/// A word of a hook, which mmdebstrap hands to a shell. Its words are ours: paths and program names.
+fn shell_word(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
+    let tmp = temporary(out)?;
     // While the package lists are there, the layers' packages are put aside.
     let names: Vec<&str> = recipe::layers(order.image)
         .iter()
@@ -111,7 +169,7 @@ fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble>
     if matches!(order.image, Tree::Vm(_)) {
         vm::kernel::bootstrap_arguments(&mut command);
     }
-    let mut child = command
+    command
         .args([
             "--mode=root",
             "--variant=minbase",
@@ -122,8 +180,14 @@ fn bootstrap(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble>
         .arg(format!("--include={}", recipe::PACKAGES.join(",")))
         .arg(format!("--customize-hook={download}"))
         .arg(order.image.suite())
-        .arg(root)
-        .env("TMPDIR", &tmp)
+        .arg(root);
+    mmdebstrap(command, &tmp)
+}
+
+/// Runs it and repeats what it says.
+fn mmdebstrap(mut command: std::process::Command, tmp: &Path) -> Result<(), Trouble> {
+    let mut child = command
+        .env("TMPDIR", tmp)
         .env("HOME", "/")
         .env_remove("http_proxy")
         .current_dir("/")

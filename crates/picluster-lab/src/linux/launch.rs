@@ -43,7 +43,10 @@ pub(crate) fn start(
     if !missing.is_empty() {
         return Err(LabError::Missing(missing));
     }
-    let wanted: BTreeSet<Tree> = present.map(Tree::of).collect();
+    let mut wanted: BTreeSet<Tree> = present.map(Tree::of).collect();
+    if spec.kubernetes {
+        wanted.insert(Tree::Kubernetes);
+    }
     let mut images = Vec::new();
     for tree in wanted {
         images.push((tree, image::ensure(tree, options, progress)?.directory));

@@ -62,6 +62,7 @@ pub fn spec(dir: &Path, name: &str, nodes: Vec<NodeSpec>) -> LabSpec {
         nodes,
         authorized_keys: vec![key(dir)],
         dns: vec![],
+        kubernetes: false,
     }
 }
 
