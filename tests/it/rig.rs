@@ -125,6 +125,8 @@ impl Rig {
         let keys = lab::home::Home::of(&project, &options).unwrap();
         let made = picluster::cli::LabMade {
             os: os.iter().map(ToString::to_string).collect(),
+            // The same tests over a real API server: see docs/lab.md.
+            kubernetes: std::env::var_os("PICLUSTER_TEST_KUBERNETES").is_some(),
         };
         let mut spec = lab::specification(&project, &made, &keys).unwrap();
         tweak(&mut spec);

@@ -329,6 +329,10 @@ pub struct LabMade {
     /// rpi-os-trixie, rpi-os-bookworm, ubuntu-24.04, debian
     #[arg(long, value_name = "[NODE=]OS")]
     pub os: Vec<String>,
+    /// Put the programs of a real Kubernetes 1.20 on the nodes, for the k3s simulator to stand on; built from Debian's
+    /// source package the first time, which takes several minutes
+    #[arg(long)]
+    pub kubernetes: bool,
 }
 
 /// `lab up`.

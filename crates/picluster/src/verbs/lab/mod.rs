@@ -121,7 +121,7 @@ pub(super) fn progress(err: Style) -> impl FnMut(Progress) {
     move |event| match event {
         Progress::ImageBuilding { image } => {
             verbs::say(&format!(
-                "building the image {image} (once, about a minute)\n"
+                "building the image {image} (once; about a minute, Kubernetes several)\n"
             ));
         }
         Progress::ImageLine { line, .. } => {

@@ -47,7 +47,7 @@ pub fn specification(project: &Project, made: &LabMade, home: &Home) -> Result<L
         nodes,
         authorized_keys: home.authorized_keys(project),
         dns: names.dns,
-        kubernetes: false,
+        kubernetes: made.kubernetes,
     })
 }
 
