@@ -53,7 +53,10 @@ impl Rack {
         let mut options = LabOptions::from_environment().map_err(|e| e.to_string())?;
         options.state_root = folder.0.join("lab");
         let home = Home::of(&project, &options).map_err(|e| say(&e))?;
-        let made = picluster::cli::LabMade { os: Vec::new() };
+        let made = picluster::cli::LabMade {
+            os: Vec::new(),
+            kubernetes: false,
+        };
         let spec =
             picluster::verbs::lab::specification(&project, &made, &home).map_err(|e| say(&e))?;
         eprintln!("  booting {nodes} nodes");
