@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picluster_model::NodeName;
+use picluster_model::secret::{Secret, SecretRef, SecretValues};
 use picluster_plan::{NodePlan, NodeState, Plan, StepAddr};
+use picluster_resource::Ctx;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -34,6 +36,10 @@ struct Driver<'a> {
     context: Arc<RunContext>,
     events: mpsc::UnboundedSender<Event>,
     masker: Masker,
+    /// What else is hidden: the sudo passwords.
+    passwords: Vec<Secret<String>>,
+    /// The values of secrets, as far as they are known by now.
+    secrets: Arc<SecretValues>,
     scheduler: Scheduler,
     hands: BTreeMap<NodeName, Hand>,
     workers: JoinSet<()>,
@@ -50,7 +56,13 @@ struct Driver<'a> {
     cancel: Cancel,
 }
 
-pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn Guard>) -> Report {
+pub(crate) async fn apply(
+    engine: &Engine,
+    plan: &Plan,
+    mut run: Run,
+    guard: Box<dyn Guard>,
+) -> Report {
+    read_values(engine, plan, &mut run).await;
     let settings = &engine.shared().settings;
     let limits = Limits {
         nodes: settings.max_nodes,
@@ -58,7 +70,8 @@ pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn
     };
     let scheduler = Scheduler::new(StepSpec::of_plan(plan, settings.upload_from), limits, guard);
     let passwords = run.access.values().filter_map(|a| a.password.as_ref());
-    let masker = Masker::new(&run.secrets, passwords);
+    let passwords: Vec<_> = passwords.cloned().collect();
+    let masker = Masker::new(&run.secrets, &passwords);
     let (told, mut reports) = mpsc::unbounded_channel();
     let mut open: BTreeMap<NodeName, usize> = BTreeMap::new();
     for step in &plan.steps {
@@ -77,12 +90,13 @@ pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn
         context: Arc::new(RunContext {
             shared: Arc::clone(engine.shared()),
             owner: run.owner,
-            secrets: run.secrets,
             key: run.key,
             artifacts: run.artifacts,
         }),
         events: run.events,
         masker,
+        passwords,
+        secrets: Arc::new(run.secrets),
         scheduler,
         hands: BTreeMap::new(),
         workers: JoinSet::new(),
@@ -115,6 +129,34 @@ pub(crate) async fn apply(engine: &Engine, plan: &Plan, run: Run, guard: Box<dyn
     driver.hands.clear();
     while driver.workers.join_next().await.is_some() {}
     driver.finish()
+}
+
+/// Reads the values that were known when the plan was made and that this process does not know: the
+/// plan came from a file. What cannot be read stays unknown, and the steps that need it say so.
+async fn read_values(engine: &Engine, plan: &Plan, run: &mut Run) {
+    for source in &plan.values {
+        let reference = SecretRef::ClusterValue(source.name.clone());
+        if run.secrets.0.contains_key(&reference) {
+            continue;
+        }
+        let Ok((facts, _)) = engine.facts(&source.node).await else {
+            continue;
+        };
+        let ctx = Ctx {
+            facts: &facts,
+            secrets: &run.secrets,
+        };
+        let Ok(queries) = source.resource.queries(ctx) else {
+            continue;
+        };
+        let mut access = run.access.get(&source.node).cloned().unwrap_or_default();
+        access.root = facts.now.root;
+        if let Ok(answers) = engine.probe(&source.node, &access, queries).await
+            && let Some((_, value)) = source.resource.yields(&answers)
+        {
+            run.secrets.0.insert(reference, value);
+        }
+    }
 }
 
 impl Driver<'_> {
@@ -199,8 +241,22 @@ impl Driver<'_> {
                 self.emit(EventKind::StepUploading { addr, sent, total });
                 false
             }
+            Told::Learnt { name, value } => {
+                self.learn(name, value);
+                false
+            }
             Told::Ended(ended) => self.step_ended(node, *ended),
         }
+    }
+
+    /// A value came to be on a node: steps that begin from now on may use it, and nobody sees it.
+    fn learn(&mut self, name: String, value: Secret<String>) {
+        let reference = SecretRef::ClusterValue(name);
+        if self.secrets.0.get(&reference) == Some(&value) {
+            return;
+        }
+        Arc::make_mut(&mut self.secrets).0.insert(reference, value);
+        self.masker = Masker::new(&self.secrets, &self.passwords);
     }
 
     fn node_down(&mut self, node: &NodeName, error: NodeError) {
@@ -354,6 +410,7 @@ impl Driver<'_> {
         let context = Arc::clone(&self.context);
         let access = self.access.get(&node).cloned().unwrap_or_default();
         let out = self.told.clone();
+        let secrets = Arc::clone(&self.secrets);
         self.hands.insert(node.clone(), Hand { jobs, abort });
         self.workers.spawn(async move {
             let worker = Worker {
@@ -364,6 +421,7 @@ impl Driver<'_> {
                 facts: picluster_resource::Facts::default(),
                 out,
                 peek: None,
+                secrets,
             };
             work(worker, queue, aborted).await;
         });
@@ -380,6 +438,7 @@ impl Driver<'_> {
             next,
             fresh,
             moved,
+            secrets: Arc::clone(&self.secrets),
         };
         if let Some(hand) = self.hands.get(&addr.node) {
             let _ = hand.jobs.try_send(job);

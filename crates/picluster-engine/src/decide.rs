@@ -1,6 +1,6 @@
 //! What to do with a step, now that its pre-state has been seen: a pure function.
 
-use picluster_plan::fingerprint::{fingerprint, sealed, secrets_of};
+use picluster_plan::fingerprint::{fingerprint, later, sealed, secrets_of};
 use picluster_plan::{RecordAction, Step};
 use picluster_resource::{Change, Ctx, Diff, Observation, Operation, Resource};
 
@@ -41,6 +41,14 @@ pub fn decide(
     // What the plan could not see has no pre-state to compare with: like what was moved, it only has to
     // stay within what was shown.
     let may_differ = moved || recorded.is_none();
+    if let Some(name) = later(resource, ctx.secrets).pop_first() {
+        return Decision::Problem(Box::new(Failure {
+            what: format!(
+                "the value {name} is still not known, although everything that should bring it is done"
+            ),
+            ..Failure::default()
+        }));
+    }
     if let Some(token) = seen.not_yet() {
         return if may_differ || as_recorded {
             Decision::Problem(Box::new(Failure {
@@ -57,7 +65,7 @@ pub fn decide(
         Diff::NoOp => return Decision::Unchanged,
         Diff::Change(change) => change,
     };
-    if step.secrets != sealed(key, resource, ctx.secrets) {
+    if step.secrets != sealed(key, resource, ctx.secrets, &step.later) {
         let names: Vec<String> = secrets_of(resource)
             .iter()
             .map(ToString::to_string)

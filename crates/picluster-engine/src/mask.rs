@@ -28,6 +28,12 @@ impl Masker {
             let value = value.reveal();
             texts.push(value.clone());
             texts.push(value.trim().to_owned());
+            // A k3s token (`K10HASH::USER:PASSWORD`): its password opens the same door.
+            if let Some((_, password)) = value.trim().rsplit_once(':')
+                && value.contains("::")
+            {
+                texts.push(password.to_owned());
+            }
             texts.extend(
                 value
                     .lines()
@@ -71,7 +77,7 @@ impl Masker {
         }
         Failure {
             what: self.mask(&failure.what),
-            cure: failure.cure,
+            cure: failure.cure.map(|c| self.mask(&c)),
             command: failure.command.map(|c| self.mask(&c)),
             status: failure.status,
             output: output[from..].to_owned(),

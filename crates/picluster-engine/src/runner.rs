@@ -56,16 +56,14 @@ impl Worker {
         next: Option<&Step>,
         moved: bool,
     ) -> Result<StepEnd, NodeError> {
-        let seen = match self.peek.take().filter(|p| p.addr == step.addr) {
-            Some(peek) => {
-                let answers = self.link.answers(&peek.program, &peek.frames)?;
-                resource.observe(&answers, self.ctx())
-            }
-            None => self
-                .observe(std::slice::from_ref(resource))
-                .await?
-                .map(|mut all| all.remove(0)),
+        let answers = match self.peek.take().filter(|p| p.addr == step.addr) {
+            Some(peek) => Ok(self.link.answers(&peek.program, &peek.frames)?),
+            None => self.ask_about(std::slice::from_ref(resource)).await?,
         };
+        let seen = answers.and_then(|answers| {
+            self.learn(resource, &answers);
+            resource.observe(&answers, self.ctx())
+        });
         let seen = match seen {
             Ok(seen) => seen,
             Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
@@ -154,7 +152,12 @@ impl Worker {
             other => other?,
         };
         if frame.status != 0 {
-            return Ok(StepEnd::failed(failed(&script, &frame)));
+            let text = frame.text();
+            return Ok(match resource.explain(frame.status, &text, self.ctx()) {
+                // What was found out says more than the evidence it was found in.
+                Some(diagnosis) => StepEnd::diagnosed(diagnosis),
+                None => StepEnd::failed(failed(&script, &frame)),
+            });
         }
         let mut parts = rest.into_iter();
         let mine: Vec<Frame> = take_program(&mut parts);
@@ -163,6 +166,7 @@ impl Worker {
             ..p
         });
         let answers = self.link.answers(&check, &mine)?;
+        self.learn(resource, &answers);
         let mut end = match resource.observe(&answers, self.ctx()) {
             Err(diagnosis) => StepEnd::diagnosed(diagnosis),
             Ok(seen) => match (seen.not_yet(), resource.diff(&seen, self.ctx())) {

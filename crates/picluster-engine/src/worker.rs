@@ -8,7 +8,7 @@ use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodePlan, Step, StepAddr};
 use picluster_resource::{
-    Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Resource,
+    Answers, Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Resource,
 };
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -27,7 +27,6 @@ use crate::upload::Artifacts;
 pub(crate) struct RunContext {
     pub shared: Arc<Shared>,
     pub owner: Owner,
-    pub secrets: SecretValues,
     pub key: Secret<Vec<u8>>,
     pub artifacts: Arc<dyn Artifacts>,
 }
@@ -48,6 +47,8 @@ pub(crate) enum Job {
         fresh: bool,
         /// A step named in `moved_by` has changed something in this run.
         moved: bool,
+        /// The values of secrets, as far as they are known by now.
+        secrets: Arc<SecretValues>,
     },
 }
 
@@ -72,6 +73,8 @@ pub(crate) enum Told {
         sent: u64,
         total: u64,
     },
+    /// A value that came to be on this node and that others may need.
+    Learnt { name: String, value: Secret<String> },
     /// A step ended.
     Ended(Box<Ended>),
 }
@@ -157,6 +160,7 @@ pub(crate) struct Worker {
     pub facts: Facts,
     pub out: mpsc::UnboundedSender<(NodeName, Told)>,
     pub peek: Option<Peek>,
+    pub secrets: Arc<SecretValues>,
 }
 
 /// Takes jobs until there are no more, then lets go of the node: its lock is free when this ends.
@@ -229,7 +233,7 @@ impl Worker {
     pub(crate) fn ctx(&self) -> Ctx<'_> {
         Ctx {
             facts: &self.facts,
-            secrets: &self.run.secrets,
+            secrets: &self.secrets,
         }
     }
 
@@ -247,7 +251,9 @@ impl Worker {
                 next,
                 fresh,
                 moved,
+                secrets,
             } => {
+                self.secrets = secrets;
                 if !fresh {
                     self.peek = None;
                 }
@@ -366,6 +372,28 @@ impl Worker {
         &mut self,
         resources: &[Resource],
     ) -> Result<Result<Vec<Observation>, Diagnosis>, NodeError> {
+        let answers = match self.ask_about(resources).await? {
+            Ok(answers) => answers,
+            Err(diagnosis) => return Ok(Err(diagnosis)),
+        };
+        Ok(resources
+            .iter()
+            .map(|r| r.observe(&answers, self.ctx()))
+            .collect())
+    }
+
+    /// Tells what the answers yield for others.
+    pub(crate) fn learn(&mut self, resource: &Resource, answers: &Answers) {
+        if let Some((name, value)) = resource.yields(answers) {
+            self.tell(Told::Learnt { name, value });
+        }
+    }
+
+    /// Asks the questions of resources now.
+    pub(crate) async fn ask_about(
+        &mut self,
+        resources: &[Resource],
+    ) -> Result<Result<Answers, Diagnosis>, NodeError> {
         let mut queries = Vec::new();
         for resource in resources {
             match resource.queries(self.ctx()) {
@@ -380,11 +408,7 @@ impl Worker {
             .link
             .ask(&self.access, message, bound, "looking at it")
             .await?;
-        let answers = self.link.answers(&program, &frames)?;
-        Ok(resources
-            .iter()
-            .map(|r| r.observe(&answers, self.ctx()))
-            .collect())
+        self.link.answers(&program, &frames).map(Ok)
     }
 
     pub(crate) fn garbage(&self, what: &str) -> NodeError {

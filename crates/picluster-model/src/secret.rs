@@ -61,6 +61,9 @@ pub enum SecretRef {
     Sops(String),
     /// The first line a program of the controller prints.
     Command(Vec<String>),
+    /// A value that comes to be on a node of the cluster and is read there by a `cluster_value` of
+    /// this name, on whatever node.
+    ClusterValue(String),
 }
 
 impl fmt::Display for SecretRef {
@@ -70,6 +73,7 @@ impl fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "env {name}"),
             Self::Sops(path) => write!(f, "sops {path}"),
             Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", |a| a)),
+            Self::ClusterValue(name) => write!(f, "cluster value {name}"),
         }
     }
 }

@@ -1,17 +1,20 @@
 //! Builds the plan: evaluates every resource of every node, then lets the named transforms add
 //! what follows.
 
+mod across;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use picluster_model::secret::SecretValues;
+use picluster_model::secret::{SecretRef, SecretValues};
 use picluster_model::{ClusterName, NodeName, RoleName};
 use picluster_resource::{
-    Action, Answers, Change, Ctx, Diff, Effect, Facts, Observation, Query, Resource, Shown, Token,
+    Action, Answers, Change, ClusterToken, Ctx, Diff, Effect, Facts, Observation, Query, Resource,
+    Shown, Token,
 };
 
 use crate::addr::StepAddr;
 use crate::declare::Declared;
-use crate::fingerprint::{fingerprint, sealed};
+use crate::fingerprint::{fingerprint, later, sealed};
 use crate::graph::{Cycle, Order};
 use crate::owned::{self, Record};
 use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};
@@ -49,7 +52,9 @@ pub struct Inputs<'a> {
     pub addresses: BTreeMap<NodeName, String>,
     /// Every node of the inventory.
     pub nodes: BTreeMap<NodeName, NodeInput>,
-    /// Values behind placeholders.
+    /// The declared servers, whether they were reached or not.
+    pub servers: Vec<NodeName>,
+    /// Values behind placeholders, those of [`harvest`] among them.
     pub secrets: &'a SecretValues,
     /// The key of [`fingerprint`].
     pub key: &'a [u8],
@@ -104,11 +109,32 @@ fn orphans(declared: &[Declared], answers: &Answers) -> Vec<(Record, Resource)> 
         .collect()
 }
 
+/// The values that came to be on nodes and were told with their answers: see
+/// [`picluster_resource::Kind::yields`].
+#[must_use]
+pub fn harvest(nodes: &BTreeMap<NodeName, NodeInput>) -> SecretValues {
+    let mut values = SecretValues::default();
+    for input in nodes.values() {
+        let NodeInput::Observed(node) = input else {
+            continue;
+        };
+        for declared in &node.declared {
+            if let Some((name, value)) = declared.resource.yields(&node.answers) {
+                values
+                    .0
+                    .entry(SecretRef::ClusterValue(name))
+                    .or_insert(value);
+            }
+        }
+    }
+    values
+}
+
 /// Makes the plan.
 #[must_use]
 pub fn build(inputs: &Inputs<'_>) -> Plan {
     let mut nodes = BTreeMap::new();
-    let mut steps = Vec::new();
+    let mut benches = Vec::new();
     for (name, input) in &inputs.nodes {
         match input {
             NodeInput::Closed(state) => {
@@ -122,13 +148,29 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
                 );
             }
             NodeInput::Observed(node) => {
-                let mut work = Workbench::new(name, node, inputs);
-                let node_plan = work.run();
-                steps.append(&mut work.steps);
-                nodes.insert(name.clone(), node_plan);
+                let mut bench = Workbench::new(name, node, inputs);
+                match bench.prepare() {
+                    Ok(()) => benches.push(bench),
+                    Err(cycle) => {
+                        nodes.insert(name.clone(), bench.blocked_by(&cycle));
+                    }
+                }
             }
         }
     }
+    for bench in &mut benches {
+        bench.evaluate();
+    }
+    across::settle(&mut benches, inputs);
+    let mut steps = Vec::new();
+    for bench in &mut benches {
+        bench.emit();
+        bench.add_reboot();
+        steps.append(&mut bench.steps);
+        nodes.insert(bench.node.clone(), bench.summary());
+    }
+    let steps = across::sort(steps, &mut nodes);
+    let values = across::sources(&steps, &benches);
     Plan {
         format: FORMAT,
         cluster: inputs.cluster.clone(),
@@ -137,6 +179,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         key_id: Some(crate::fingerprint::key_id(inputs.key)),
         nodes,
         steps,
+        values,
     }
 }
 
@@ -155,7 +198,16 @@ struct Item<'a> {
     marks: BTreeMap<String, bool>,
     /// Present for what is being taken away.
     removed: bool,
+    /// What of another node it was found waiting for.
+    awaits: Option<ClusterToken>,
+    /// Steps of other nodes it comes behind.
+    foreign: BTreeSet<StepAddr>,
+    /// It comes behind the reboot of its node.
+    after_reboot: bool,
 }
+
+/// What is written in `needs` for "behind this node's reboot, if it has one".
+pub const REBOOT: &str = "reboot";
 
 struct Workbench<'a> {
     node: &'a NodeName,
@@ -186,6 +238,9 @@ impl<'a> Workbench<'a> {
                 cause: Cause::New,
                 marks: BTreeMap::new(),
                 removed: false,
+                awaits: None,
+                foreign: BTreeSet::new(),
+                after_reboot: d.needs.iter().any(|n| n == REBOOT),
             })
             .collect();
         items.extend(removals(node, observed));
@@ -205,19 +260,16 @@ impl<'a> Workbench<'a> {
         }
     }
 
-    fn run(&mut self) -> NodePlan {
+    /// Puts the resources in order.
+    fn prepare(&mut self) -> Result<(), Cycle> {
         self.add_needs();
         self.add_token_edges();
         self.add_barriers();
-        match self.order.sorted() {
-            Ok(sorted) => self.sorted = sorted,
-            Err(cycle) => return self.blocked_by(&cycle),
-        }
-        self.evaluate();
-        self.add_follow_ups();
-        self.name_causes();
-        self.emit();
-        self.add_reboot();
+        self.sorted = self.order.sorted()?;
+        Ok(())
+    }
+
+    fn summary(&self) -> NodePlan {
         let changed = self.items.iter().filter(|i| i.change.is_some()).count();
         let broken = self.items.iter().filter(|i| i.problem.is_some()).count();
         let skipped: usize = self
@@ -254,6 +306,7 @@ impl<'a> Workbench<'a> {
                     what: format!("these wait for each other: {}", names.join(" -> ")),
                     cure: Some("take one of their `needs` away".into()),
                     skipped: Vec::new(),
+                    because: None,
                 }],
             },
             unchanged: 0,
@@ -333,21 +386,23 @@ impl<'a> Workbench<'a> {
                 }
                 continue;
             }
-            match self.items[i].resource.queries(self.ctx).and_then(|_| {
-                self.items[i]
-                    .resource
-                    .observe(&self.observed.answers, self.ctx)
-            }) {
+            match self.observe(i) {
                 Err(diagnosis) => {
                     self.items[i].problem = Some(Problem {
                         addr: Some(self.items[i].addr.clone()),
                         what: diagnosis.what,
                         cure: diagnosis.cure,
                         skipped: Vec::new(),
+                        because: None,
                     });
                 }
                 Ok(seen) => {
-                    let missing = seen.not_yet().cloned();
+                    let mut missing = seen.not_yet().cloned();
+                    if let Some(Token::Cluster(token)) = &missing {
+                        // Other nodes are looked at when all have been evaluated.
+                        self.items[i].awaits = Some(token.clone());
+                        missing = None;
+                    }
                     let movers = self.movers(at, &before);
                     let brought = missing.is_none() || !movers.is_empty();
                     if missing.is_some() {
@@ -364,6 +419,7 @@ impl<'a> Workbench<'a> {
                                 "declare it in a role of this node, before this entry".into(),
                             ),
                             skipped: Vec::new(),
+                            because: None,
                         });
                     } else if let Diff::Change(change) =
                         self.items[i].resource.diff(&seen, self.ctx)
@@ -381,6 +437,16 @@ impl<'a> Workbench<'a> {
                 }
             }
         }
+    }
+
+    /// What is seen of an item. One that refers to a value nobody knows yet is not looked at.
+    fn observe(&self, i: usize) -> Result<Observation, picluster_resource::Diagnosis> {
+        let resource = &self.items[i].resource;
+        if let Some(name) = later(resource, self.ctx.secrets).pop_first() {
+            return Ok(resource.not_before(Token::Cluster(ClusterToken::Value(name))));
+        }
+        resource.queries(self.ctx)?;
+        resource.observe(&self.observed.answers, self.ctx)
     }
 
     /// Changed items that may move the pre-state of the item at position `at`: what it depends on,
@@ -410,10 +476,11 @@ impl<'a> Workbench<'a> {
                         && self.items[j].change.is_some()
                         && self.items[j].resource.provides().contains(&reaction.on)
                     {
-                        let mark = self.items[j]
-                            .marks
-                            .entry(reaction.unit.clone())
-                            .or_default();
+                        let Some(unit) = &reaction.unit else {
+                            inputs.push(reaction.on.clone());
+                            continue;
+                        };
+                        let mark = self.items[j].marks.entry(unit.clone()).or_default();
                         *mark |= reaction.restart;
                         inputs.push(reaction.on.clone());
                     }
@@ -475,6 +542,7 @@ impl<'a> Workbench<'a> {
     }
 
     fn emit(&mut self) {
+        let reboot = self.reboot_reasons().next().and(self.reboot_addr());
         for at in 0..self.sorted.len() {
             let i = self.sorted[at];
             let before = self.order.all_before(i);
@@ -482,6 +550,11 @@ impl<'a> Workbench<'a> {
             let item = &self.items[i];
             let Some(change) = &item.change else { continue };
             let addr_of = |j: &usize| self.items[*j].addr.clone();
+            let late = item.after_reboot || before.iter().any(|j| self.items[*j].after_reboot);
+            let unknown: Vec<String> = later(&item.resource, self.ctx.secrets)
+                .into_iter()
+                .collect();
+            let behind_reboot = reboot.clone().filter(|_| late);
             let record = if item.removed {
                 RecordAction::Drop {
                     name: owned::file_name(&item.addr.kind, &item.addr.key),
@@ -501,26 +574,32 @@ impl<'a> Workbench<'a> {
                     .iter()
                     .filter(|j| self.items[**j].change.is_some())
                     .map(addr_of)
+                    .chain(item.foreign.iter().cloned())
+                    .chain(behind_reboot.clone())
                     .collect(),
-                moved_by: movers.iter().map(addr_of).collect(),
+                moved_by: movers
+                    .iter()
+                    .map(addr_of)
+                    .chain(item.foreign.iter().cloned())
+                    .chain(behind_reboot)
+                    .collect(),
                 recorded: item
                     .seen
                     .as_ref()
                     .filter(|seen| seen.not_yet().is_none())
                     .map(|seen| fingerprint(self.key, seen)),
-                secrets: sealed(self.key, &item.resource, self.ctx.secrets),
+                secrets: sealed(self.key, &item.resource, self.ctx.secrets, &unknown),
+                later: unknown,
                 marks: item.marks.clone().into_iter().collect(),
                 record,
             });
         }
     }
 
-    /// Transform: one reboot a node, for everything that waits for one.
-    fn add_reboot(&mut self) {
-        let mut change = Change::new(Action::Run);
-        let mut verify = Vec::new();
-        let mut needs = Vec::new();
-        for i in &self.sorted {
+    /// What waits for a reboot, and why. An item that itself comes behind the reboot cannot bring it
+    /// about in the same run; the next plan finds it pending.
+    fn reboot_reasons(&self) -> impl Iterator<Item = (usize, String)> {
+        self.sorted.iter().filter_map(|i| {
             let item = &self.items[*i];
             let planned = item.change.as_ref().and_then(|c| {
                 c.effects.iter().find_map(|e| match e {
@@ -528,13 +607,37 @@ impl<'a> Workbench<'a> {
                     _ => None,
                 })
             });
-            let pending = item
-                .seen
-                .as_ref()
-                .and_then(|seen| item.resource.reboot_pending(seen, self.ctx));
-            let Some(why) = planned.or(pending) else {
-                continue;
+            let pending = || {
+                let seen = item.seen.as_ref()?;
+                item.resource.reboot_pending(seen, self.ctx)
             };
+            let why = planned.or_else(pending)?;
+            let late = item.after_reboot
+                || self
+                    .order
+                    .all_before(*i)
+                    .iter()
+                    .any(|j| self.items[*j].after_reboot);
+            (!late).then_some((*i, why))
+        })
+    }
+
+    fn reboot_addr(&self) -> Option<StepAddr> {
+        Some(StepAddr {
+            node: self.node.clone(),
+            role: RoleName::new(PLANNER).ok()?,
+            kind: "reboot".into(),
+            key: self.node.to_string(),
+        })
+    }
+
+    /// Transform: one reboot a node, for everything that waits for one.
+    fn add_reboot(&mut self) {
+        let mut change = Change::new(Action::Run);
+        let mut verify = Vec::new();
+        let mut needs = Vec::new();
+        for (i, why) in self.reboot_reasons() {
+            let item = &self.items[i];
             change = change
                 .field(
                     &item.addr.local(),
@@ -548,19 +651,11 @@ impl<'a> Workbench<'a> {
                 needs.push(item.addr.clone());
             }
         }
-        let Ok(role) = RoleName::new(PLANNER) else {
+        let Some(addr) = self.reboot_addr().filter(|_| !verify.is_empty()) else {
             return;
         };
-        if verify.is_empty() {
-            return;
-        }
         self.steps.push(Step {
-            addr: StepAddr {
-                node: self.node.clone(),
-                role,
-                kind: "reboot".into(),
-                key: self.node.to_string(),
-            },
+            addr,
             origin: String::new(),
             work: Work::Reboot { verify },
             change,
@@ -569,6 +664,7 @@ impl<'a> Workbench<'a> {
             needs,
             recorded: None,
             secrets: None,
+            later: Vec::new(),
             marks: Vec::new(),
             record: RecordAction::Keep,
         });
@@ -626,6 +722,9 @@ fn removals<'a>(node: &NodeName, observed: &ObservedNode) -> Vec<Item<'a>> {
             cause: Cause::Removed,
             marks: BTreeMap::new(),
             removed: true,
+            awaits: None,
+            foreign: BTreeSet::new(),
+            after_reboot: false,
         })
         .collect()
 }

@@ -38,8 +38,14 @@ pub fn secrets_of(resource: &Resource) -> BTreeSet<SecretRef> {
 
 /// The keyed digest of the values of a resource's secrets; `None` when it has none.
 #[must_use]
-pub fn sealed(key: &[u8], resource: &Resource, values: &SecretValues) -> Option<String> {
-    let references = secrets_of(resource);
+pub fn sealed(
+    key: &[u8],
+    resource: &Resource,
+    values: &SecretValues,
+    later: &[String],
+) -> Option<String> {
+    let known = |r: &SecretRef| !matches!(r, SecretRef::ClusterValue(n) if later.contains(n));
+    let references: BTreeSet<SecretRef> = secrets_of(resource).into_iter().filter(known).collect();
     if references.is_empty() {
         return None;
     }
@@ -49,6 +55,19 @@ pub fn sealed(key: &[u8], resource: &Resource, values: &SecretValues) -> Option<
         .collect();
     let json = Secret::new(serde_json::to_string(&pairs).unwrap_or_default());
     Some(keyed(key, json.reveal().as_bytes()))
+}
+
+/// The cluster values a resource refers to that nobody knows (yet).
+#[must_use]
+pub fn later(resource: &Resource, values: &SecretValues) -> BTreeSet<String> {
+    secrets_of(resource)
+        .into_iter()
+        .filter(|reference| !values.0.contains_key(reference))
+        .filter_map(|reference| match reference {
+            SecretRef::ClusterValue(name) => Some(name),
+            _ => None,
+        })
+        .collect()
 }
 
 fn mentioned(value: &Value, found: &mut BTreeSet<SecretRef>) {
@@ -90,11 +109,11 @@ mod tests {
         let values =
             |value: &str| SecretValues([(token.clone(), Secret::new(value.into()))].into());
         assert_eq!(secrets_of(&resource), BTreeSet::from([token.clone()]));
-        assert_eq!(sealed(b"k", &file("plain\n"), &values("a")), None);
-        let seal = sealed(b"k", &resource, &values("a"));
+        assert_eq!(sealed(b"k", &file("plain\n"), &values("a"), &[]), None);
+        let seal = sealed(b"k", &resource, &values("a"), &[]);
         assert!(seal.is_some());
-        assert_eq!(seal, sealed(b"k", &resource, &values("a")));
-        assert_ne!(seal, sealed(b"k", &resource, &values("b")));
-        assert_ne!(seal, sealed(b"other", &resource, &values("a")));
+        assert_eq!(seal, sealed(b"k", &resource, &values("a"), &[]));
+        assert_ne!(seal, sealed(b"k", &resource, &values("b"), &[]));
+        assert_ne!(seal, sealed(b"other", &resource, &values("a"), &[]));
     }
 }

@@ -18,6 +18,7 @@ pub fn unfit(facts: &Facts) -> Vec<Problem> {
             what,
             cure: Some(cure.to_owned()),
             skipped: Vec::new(),
+            because: None,
         });
     };
     if !matches!(facts.os.id.as_str(), "debian" | "raspbian" | "ubuntu") {

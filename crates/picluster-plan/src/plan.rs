@@ -33,6 +33,21 @@ pub struct Plan {
     pub nodes: BTreeMap<NodeName, NodePlan>,
     /// What will be done, in an order that respects every `needs`.
     pub steps: Vec<Step>,
+    /// Where the values stand that steps of this plan refer to and that were known when it was
+    /// made: read again before it is carried out. Never the values themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueSource>,
+}
+
+/// Where a value that came to be on a node is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValueSource {
+    /// Its name.
+    pub name: String,
+    /// The node.
+    pub node: NodeName,
+    /// The resource that yields it.
+    pub resource: Resource,
 }
 
 /// One node's part.
@@ -91,6 +106,9 @@ pub struct Problem {
     /// Steps that are not planned because of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<StepAddr>,
+    /// The other node in whose state it lies; nothing is wrong with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<NodeName>,
 }
 
 /// One thing to do on one node.
@@ -122,6 +140,10 @@ pub struct Step {
     /// values the step is not the one that was shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<String>,
+    /// Values it refers to that were not known when the plan was made. Once a step that it needs has
+    /// brought them about, it is compared again, within what was shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<String>,
     /// Units that must take this change up: the pending mark is set before the change begins.
     /// `(unit, restart)`; `false` means a reload is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

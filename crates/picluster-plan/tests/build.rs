@@ -115,6 +115,7 @@ fn plan_of(items: Vec<Declared>, present: &[(&str, PathKind, &str)]) -> Plan {
         })),
     );
     build(&Inputs {
+        servers: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

@@ -201,6 +201,7 @@ fn bytes(case: &Case, key: &[u8]) -> String {
         );
     }
     let plan = build(&Inputs {
+        servers: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

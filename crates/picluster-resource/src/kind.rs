@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use picluster_model::secret::{SecretValues, Unresolved};
+use picluster_model::secret::{Secret, SecretValues, Unresolved};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -159,6 +159,19 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
     /// Why the node must reboot before this resource is in effect, if it must: read from derived
     /// state (file right, effect missing), never from memory.
     fn reboot_pending(&self, _seen: &Self::Observation, _ctx: Ctx<'_>) -> Option<String> {
+        None
+    }
+
+    /// A value that came to be on this node and that resources of any node may refer to, by its
+    /// name. Read from the same answers as the observation; kept in memory only.
+    fn yields(&self, _answers: &Answers) -> Option<(String, Secret<String>)> {
+        None
+    }
+
+    /// What it means that the operation failed with this exit status and this output: a pure
+    /// function over the evidence the operation's own script collected. `None`: the output speaks
+    /// for itself.
+    fn explain(&self, _status: u32, _output: &str, _ctx: Ctx<'_>) -> Option<Diagnosis> {
         None
     }
 

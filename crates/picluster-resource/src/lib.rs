@@ -28,5 +28,5 @@ pub use path::NodePath;
 pub use program::ProbeProgram;
 pub use query::{Answer, Answers, Query};
 pub use resource::{Observation, Resource};
-pub use token::{Reaction, Token};
+pub use token::{ClusterToken, Reaction, Token};
 pub use vocabulary::Vocabulary;

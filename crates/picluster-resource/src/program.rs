@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use picluster_model::Secret;
 use sha2::{Digest, Sha256};
 
 use crate::frame::Frame;
@@ -317,6 +318,9 @@ fo="$fo$nl${{v%% *}}$nl$v$nl$h$nl"; emit; }}"#,
             words(accounts)
         );
     }
+    if queries.iter().any(|q| matches!(q, Query::Secret(_))) {
+        sh.push_str("s_x() { [ -f \"$1\" ] && cat -- \"$1\"; }\n");
+    }
     if queries.iter().any(|q| matches!(q, Query::Content { .. })) {
         let _ = writeln!(
             sh,
@@ -344,6 +348,7 @@ fo="$fo$nl${{v%% *}}$nl$v$nl$h$nl"; emit; }}"#,
             Query::Account(name) => writeln!(sh, "s_a {n} {}", quote(name)),
             // What it defines stays in the process of its frame.
             Query::Fragment(text) => writeln!(sh, "s_{n}() {{\n{text}\n}}\nframe {n} s_{n}"),
+            Query::Secret(path) => writeln!(sh, "frame {n} s_x {}", quote(path.as_str())),
             _ => Ok(()),
         };
     }
@@ -430,7 +435,9 @@ fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
                         String::new()
                     }
                 },
-                Query::Account(_) | Query::Fragment(_) => own.map(|f| f.text()).unwrap_or_default(),
+                Query::Secret(_) | Query::Account(_) | Query::Fragment(_) => {
+                    own.map(|f| f.text()).unwrap_or_default()
+                }
             };
             (
                 query.clone(),
@@ -562,6 +569,9 @@ impl Query {
             )),
             Self::Content { .. } => Ok(Answer::Content(parse_content(text)?)),
             Self::Text(_) => Ok(Answer::Text((raw.status == 0).then(|| text.to_owned()))),
+            Self::Secret(_) => Ok(Answer::Secret(
+                (raw.status == 0).then(|| Secret::new(text.to_owned())),
+            )),
             Self::Package { name, .. } => parse_package(name, text).map(Answer::Package),
             Self::Unit(_) => parse_unit(text).map(Answer::Unit),
             Self::Sysctl(_) => Ok(Answer::Sysctl(

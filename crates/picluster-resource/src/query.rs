@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use picluster_model::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::path::NodePath;
@@ -30,6 +31,8 @@ pub enum Query {
     },
     /// A small file's whole text.
     Text(NodePath),
+    /// As [`Query::Text`], of a file whose text is a secret.
+    Secret(NodePath),
     /// An apt package: installed version, hold, and (when it is missing or at another version) what
     /// apt could install.
     Package {
@@ -61,6 +64,7 @@ impl fmt::Display for Query {
             Self::Link(path) => write!(f, "link {path}"),
             Self::Content { path, .. } => write!(f, "content {path}"),
             Self::Text(path) => write!(f, "text {path}"),
+            Self::Secret(path) => write!(f, "secret {path}"),
             Self::Package { name, .. } => write!(f, "package {name}"),
             Self::Unit(name) => write!(f, "unit {name}"),
             Self::Sysctl(key) => write!(f, "sysctl {key}"),
@@ -87,6 +91,9 @@ pub enum Answer {
     Content(Option<ContentState>),
     /// To [`Query::Text`]; `None`: no such file.
     Text(Option<String>),
+    /// To [`Query::Secret`]; `None`: no such file.
+    #[serde(skip)]
+    Secret(Option<Secret<String>>),
     /// To [`Query::Package`].
     Package(PackageState),
     /// To [`Query::Unit`].
@@ -273,6 +280,8 @@ impl Answers {
         link(path: &NodePath) -> Option<&str>, Query::Link(path.clone()), Answer::Link(p) => p.as_deref());
     getter!(/// The answer to [`Query::Text`].
         text(path: &NodePath) -> Option<&str>, Query::Text(path.clone()), Answer::Text(t) => t.as_deref());
+    getter!(/// The answer to [`Query::Secret`].
+        secret(path: &NodePath) -> Option<&Secret<String>>, Query::Secret(path.clone()), Answer::Secret(t) => t.as_ref());
     getter!(/// The answer to [`Query::Unit`].
         unit(name: &str) -> &UnitState, Query::Unit(name.to_owned()), Answer::Unit(u) => u);
     getter!(/// The answer to [`Query::Sysctl`].

@@ -1,6 +1,6 @@
 //! All kinds under one roof.
 
-use picluster_model::{Diagnostic, SecretText, Yaml};
+use picluster_model::{Diagnostic, Secret, SecretText, Yaml};
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, Diff};
@@ -188,6 +188,24 @@ macro_rules! resources {
                 }
             }
 
+            /// See [`Kind::yields`].
+            #[must_use]
+            pub fn yields(&self, answers: &Answers) -> Option<(String, Secret<String>)> {
+                match self { $(Self::$variant(r) => r.yields(answers)),+ }
+            }
+
+            /// See [`Kind::explain`].
+            #[must_use]
+            pub fn explain(&self, status: u32, output: &str, ctx: Ctx<'_>) -> Option<Diagnosis> {
+                match self { $(Self::$variant(r) => r.explain(status, output, ctx)),+ }
+            }
+
+            /// The observation that it cannot be looked at before `token` exists.
+            #[must_use]
+            pub fn not_before(&self, token: Token) -> Observation {
+                match self { $(Self::$variant(_) => Observation::$variant(Seen::NotYet(token))),+ }
+            }
+
             /// See [`Kind::removal`].
             #[must_use]
             pub fn removal(&self) -> Option<Self> {
@@ -231,4 +249,5 @@ resources! {
     Sysctl(kinds::sysctl::Sysctl),
     KernelModule(kinds::kernel_module::KernelModule),
     ConfigTxt(kinds::config_txt::ConfigTxt),
+    ClusterValue(kinds::cluster_value::ClusterValue),
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use picluster_model::NodeName;
 use serde::{Deserialize, Serialize};
 
 use crate::path::NodePath;
@@ -31,6 +32,30 @@ pub enum Token {
     FirstBoot,
     /// A kernel module, named with underscores.
     Module(String),
+    /// Something of the cluster as a whole: made on one node, needed on others.
+    Cluster(ClusterToken),
+}
+
+/// What one node of a cluster makes and others wait for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterToken {
+    /// The Kubernetes API serves.
+    Api,
+    /// A node is registered with the cluster.
+    Joined(NodeName),
+    /// A value that comes to be on a node is known: see [`crate::kinds::cluster_value`].
+    Value(String),
+}
+
+impl fmt::Display for ClusterToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api => f.write_str("the Kubernetes API"),
+            Self::Joined(node) => write!(f, "node {node} of the cluster"),
+            Self::Value(name) => write!(f, "the value {name}"),
+        }
+    }
 }
 
 impl fmt::Display for Token {
@@ -46,6 +71,7 @@ impl fmt::Display for Token {
             Self::SwapOff => f.write_str("swap off"),
             Self::FirstBoot => f.write_str("the end of the first boot"),
             Self::Module(name) => write!(f, "kernel module {name}"),
+            Self::Cluster(token) => write!(f, "{token}"),
         }
     }
 }
@@ -55,8 +81,9 @@ impl fmt::Display for Token {
 pub struct Reaction {
     /// The input that changes.
     pub on: Token,
-    /// The unit that must take it up.
-    pub unit: String,
+    /// The unit that must take it up, and that is marked as owing that before the input changes.
+    /// `None`: nothing owes anything; it is only looked at again.
+    pub unit: Option<String>,
     /// `true`: restart; `false`: reload is enough.
     pub restart: bool,
 }

@@ -28,6 +28,10 @@ pub fn resolve(
     let mut values = SecretValues::default();
     let mut missing = Vec::new();
     for reference in references {
+        // Comes from a node, when one has been asked.
+        if matches!(reference, SecretRef::ClusterValue(_)) {
+            continue;
+        }
         match one(folder, reference) {
             Ok(value) => {
                 values.0.insert(reference.clone(), Secret::new(value));
@@ -53,6 +57,7 @@ fn one(folder: &Path, reference: &SecretRef) -> Result<String, String> {
         SecretRef::Secret(name) => age_file(&folder.join("secrets").join(format!("{name}.age"))),
         SecretRef::Sops(path) => sops(folder, path),
         SecretRef::Command(argv) => first_line(folder, argv),
+        SecretRef::ClusterValue(name) => Err(format!("{name} stands on a node")),
     }
 }
 

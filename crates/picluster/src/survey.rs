@@ -10,7 +10,9 @@ use picluster_model::inventory::{Expected, Node, Project};
 use picluster_model::render::ClusterContext;
 use picluster_model::secret::SecretValues;
 use picluster_model::{Diagnostic, NodeName};
-use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
+use picluster_plan::build::{
+    Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions,
+};
 use picluster_plan::fitness::unfit;
 use picluster_plan::{NodeState, Plan, Problem, declare};
 use picluster_resource::facts::RootAccess;
@@ -31,6 +33,8 @@ pub struct Survey {
     pub plan: Plan,
     /// Per node.
     pub access: BTreeMap<NodeName, Access>,
+    /// The values behind placeholders, those among them that nodes told.
+    pub secrets: SecretValues,
 }
 
 /// The state of a node that could not be looked at.
@@ -51,6 +55,7 @@ pub fn closed(error: &NodeError) -> NodeState {
                 what: without_node(&error.to_string(), error.node()),
                 cure: connect_cure(connect_error),
                 skipped: Vec::new(),
+                because: None,
             }],
         },
         other => NodeState::Blocked {
@@ -59,6 +64,7 @@ pub fn closed(error: &NodeError) -> NodeState {
                 what: without_node(&other.to_string(), other.node()),
                 cure: cure(other),
                 skipped: Vec::new(),
+                because: None,
             }],
         },
     }
@@ -178,8 +184,11 @@ pub async fn survey(
     let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
     let access = connect::access(project, secrets, &roots);
     probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
+    let mut secrets = SecretValues::clone(secrets);
+    secrets.0.extend(harvest(&inputs).0);
     Ok(Survey {
         plan: build(&Inputs {
+            servers: project.inventory.servers().collect(),
             cluster: project.inventory.cluster.clone(),
             // Absolute: a plan file is applied from any directory.
             inventory: std::path::absolute(&project.inventory.path)
@@ -188,10 +197,11 @@ pub async fn survey(
                 .to_string(),
             addresses: plan_file::addresses(project),
             nodes: inputs,
-            secrets,
+            secrets: &secrets,
             key,
         }),
         access,
+        secrets,
     })
 }
 

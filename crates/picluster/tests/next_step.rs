@@ -167,6 +167,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
             key_id: None,
             nodes,
             steps: vec![],
+            values: Vec::new(),
         };
         let shown = show::plan::plan(&plan, 0, plain());
         let (_, below) = shown

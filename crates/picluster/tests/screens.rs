@@ -29,6 +29,7 @@ fn step(at: &str, change: Change, cause: Cause) -> Step {
         moved_by: vec![],
         recorded: None,
         secrets: None,
+        later: Vec::new(),
         marks: vec![],
         record: RecordAction::Keep,
     }
@@ -134,6 +135,7 @@ fn sample() -> Plan {
                 what: "/etc/x is a directory; a file should be there".into(),
                 cure: Some("look at it and move it away: ls -la /etc/x".into()),
                 skipped: vec![addr("rpi03/base/file[/etc/y]")],
+                because: None,
             }],
         ),
     );
@@ -156,6 +158,7 @@ fn sample() -> Plan {
         },
     );
     Plan {
+        values: Vec::new(),
         format: 1,
         cluster: picluster_model::ClusterName::new("homelab").unwrap(),
         inventory: "inventory.yaml".into(),

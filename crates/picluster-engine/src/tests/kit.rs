@@ -127,6 +127,7 @@ impl Rig {
             );
         }
         build(&Inputs {
+            servers: Vec::new(),
             cluster: ClusterName::new("test").unwrap(),
             inventory: String::new(),
             addresses: BTreeMap::new(),

@@ -72,6 +72,7 @@ async fn plan(rig: &Rig) -> Plan {
         moved_by: Vec::new(),
         recorded: None,
         secrets: None,
+        later: Vec::new(),
         marks: Vec::new(),
         record: RecordAction::Keep,
     }];

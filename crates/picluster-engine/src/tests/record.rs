@@ -59,6 +59,7 @@ fn report(words: &[&str]) -> Report {
                 what: "x".into(),
                 cure: None,
                 skipped: Vec::new(),
+                because: None,
             }),
             "done" | "unreachable" | "identity" | "locked" | "broken" => one.end = end(word),
             word => one.steps.push(StepReport {

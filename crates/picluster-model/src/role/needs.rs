@@ -58,6 +58,10 @@ pub fn check(entries: &[Entry], kinds: &dyn Kinds, out: &mut Vec<Diagnostic>) {
                 }
                 continue;
             }
+            if text == "reboot" && !ids.contains_key(text) {
+                // The reboot of its node, should there be one.
+                continue;
+            }
             match ids.get(text) {
                 Some((target, _)) => edges[index].push(*target),
                 None if any_template => {}

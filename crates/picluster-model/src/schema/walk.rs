@@ -93,7 +93,12 @@ pub(crate) fn is_templated(text: &str) -> bool {
 /// A reference to a secret, when `value` has the form of one.
 pub(crate) fn secret_reference(value: &Yaml) -> Option<SecretRef> {
     match value.entries() {
-        [(key, _, _)] if matches!(key.as_str(), "secret" | "env" | "sops" | "command") => {
+        [(key, _, _)]
+            if matches!(
+                key.as_str(),
+                "secret" | "env" | "sops" | "command" | "cluster_value"
+            ) =>
+        {
             value.decode().ok()
         }
         _ => None,

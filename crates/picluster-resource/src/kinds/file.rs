@@ -91,13 +91,15 @@ pub fn parse_mode(text: &str) -> Option<u32> {
 }
 
 impl File {
-    fn content_query(&self, ctx: Ctx<'_>) -> Result<Query, Diagnosis> {
-        let text = self.content.reveal(ctx.secrets)?;
-        Ok(Query::Content {
+    /// What asks for the content. The text of a secret file is never sent, so what is hoped for
+    /// need not be known, and a value that comes to be during the run changes no question.
+    fn content_query(&self) -> Query {
+        let secret = self.content.is_sensitive();
+        Query::Content {
             path: self.path.clone(),
-            expect: Some(sha256_hex(text.reveal().as_bytes())),
-            secret: self.content.is_sensitive(),
-        })
+            expect: (!secret).then(|| sha256_hex(self.content.0.as_bytes())),
+            secret,
+        }
     }
 
     /// What file system it stands on; asked only where Raspberry Pis mount vfat.
@@ -112,7 +114,11 @@ impl File {
 
     fn creation(&self, ownerless: bool, ctx: Ctx<'_>) -> Change {
         let mut change = with_access(Change::new(Action::Create), &self.path);
-        if let Ok(text) = self.content.reveal(ctx.secrets) {
+        let revealed = self.content.reveal(ctx.secrets);
+        if revealed.is_err() {
+            change = change.field("content", Shown::Absent, Shown::Later);
+        }
+        if let Ok(text) = revealed {
             change.bytes = text.reveal().len() as u64;
             change = change.field(
                 "content",
@@ -175,10 +181,10 @@ impl Kind for File {
         wrong
     }
 
-    fn queries(&self, ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
         let mut queries = vec![Query::Path(self.path.clone())];
         if self.state == Presence::Present {
-            queries.push(self.content_query(ctx)?);
+            queries.push(self.content_query());
             queries.extend(parent_query(&self.path));
             queries.extend(owner_queries(&self.owner, &self.group));
             queries.extend(self.file_system().map(Query::Fragment));
@@ -186,7 +192,7 @@ impl Kind for File {
         Ok(queries)
     }
 
-    fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<FileSeen>, Diagnosis> {
+    fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<FileSeen>, Diagnosis> {
         let path = answers.path(&self.path)?.cloned();
         if let Some(state) = &path {
             let what = match state.kind {
@@ -227,7 +233,7 @@ impl Kind for File {
         };
         Ok(Seen::Now(FileSeen {
             path,
-            content: answers.content(&self.content_query(ctx)?)?.cloned(),
+            content: answers.content(&self.content_query())?.cloned(),
             ownerless,
         }))
     }

@@ -4,6 +4,7 @@ pub mod artifact;
 pub mod authorized_keys;
 pub mod block;
 pub mod clock;
+pub mod cluster_value;
 pub mod command;
 pub mod config_txt;
 pub mod deb_version;

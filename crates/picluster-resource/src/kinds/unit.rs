@@ -464,7 +464,7 @@ impl Kind for Unit {
         }
         let reaction = |path: NodePath, restart| Reaction {
             on: Token::Path(path),
-            unit: self.name.clone(),
+            unit: Some(self.name.clone()),
             restart,
         };
         self.own_file()

@@ -53,6 +53,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         let Ready {
             plan,
             access,
+            secrets,
             left_out,
         } = verbs::until_ctrl_c(prepare(args, &opening, from_file, out)).await?;
         let before = verbs::plan::node_codes(&plan);
@@ -67,7 +68,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         } else {
             Screen::Plain(err)
         };
-        let report = carry_out(&opening, &plan, access, owner, screen).await?;
+        let report = carry_out(&opening, &plan, access, &secrets, owner, screen).await?;
         verbs::close(&opening.engine).await;
         if !args.json {
             let recap = show::recap::recap(&report, &left_out.nodes, &again(args), out);
@@ -83,6 +84,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
 struct Ready {
     plan: Plan,
     access: BTreeMap<NodeName, Access>,
+    secrets: SecretValues,
     left_out: LeftOut,
 }
 
@@ -93,14 +95,14 @@ async fn prepare(
     from_file: Option<PlanFile>,
     out: Style,
 ) -> Result<Ready, Failure> {
-    let (mut plan, access) = match from_file {
+    let (mut plan, access, secrets) = match from_file {
         Some(file) => {
             let access = access_for(opening, &file.plan).await;
-            (file.plan, access)
+            (file.plan, access, SecretValues::clone(&opening.secrets))
         }
         None => {
             let found = opening.survey().await?;
-            (found.plan, found.access)
+            (found.plan, found.access, found.secrets)
         }
     };
     let left_out = verbs::plan::cut(&mut plan, &args.part)?;
@@ -113,6 +115,7 @@ async fn prepare(
     Ok(Ready {
         plan,
         access,
+        secrets,
         left_out,
     })
 }
@@ -146,6 +149,7 @@ async fn carry_out(
     opening: &Opening,
     plan: &Plan,
     access: BTreeMap<NodeName, Access>,
+    secrets: &SecretValues,
     owner: Owner,
     mut screen: Screen,
 ) -> Result<Report, Failure> {
@@ -188,7 +192,7 @@ async fn carry_out(
                 id: owner.run.clone(),
                 owner,
                 access,
-                secrets: SecretValues::clone(&opening.secrets),
+                secrets: secrets.clone(),
                 key: Secret::new(opening.key.clone()),
                 artifacts: Arc::new(artifacts),
                 events,

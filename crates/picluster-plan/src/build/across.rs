@@ -1,0 +1,360 @@
+//! What nodes need of each other: order between their steps, and what becomes of those whose other
+//! node cannot give what they wait for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picluster_model::NodeName;
+use picluster_model::secret::SecretRef;
+use picluster_resource::{ClusterToken, Token};
+
+use super::{Inputs, NodeInput, Workbench, records};
+use crate::addr::StepAddr;
+use crate::fingerprint::secrets_of;
+use crate::graph::{Cycle, Order};
+use crate::owned;
+use crate::plan::{NodePlan, NodeState, Problem, Step, ValueSource};
+
+/// Where something stands: the node's place among the workbenches, and the item's on it.
+type At = (usize, usize);
+
+/// Who provides what, in the order of nodes and declarations.
+struct Offers(BTreeMap<ClusterToken, Vec<At>>);
+
+impl Offers {
+    fn of(benches: &[Workbench<'_>]) -> Self {
+        let mut offers: BTreeMap<ClusterToken, Vec<At>> = BTreeMap::new();
+        for (b, bench) in benches.iter().enumerate() {
+            for (i, item) in bench.items.iter().enumerate() {
+                if item.removed {
+                    continue;
+                }
+                for token in item.resource.provides() {
+                    if let Token::Cluster(token) = token {
+                        offers.entry(token).or_default().push((b, i));
+                    }
+                }
+            }
+        }
+        Self(offers)
+    }
+
+    fn of_token(&self, token: &ClusterToken, me: At) -> impl Iterator<Item = At> {
+        self.0
+            .get(token)
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(move |at| *at != me)
+    }
+}
+
+/// What comes of a need.
+enum Answer {
+    /// It is there.
+    Given,
+    /// This step brings it.
+    Step(StepAddr),
+    /// As it was left by an earlier run; the one who could say more was not reached.
+    AsItWas,
+    /// It does not come.
+    Never(Box<Problem>),
+}
+
+/// Transform: follow-ups and causes on every node, and the edges between nodes. What cannot get what
+/// it needs from another node is a problem, and so is everything behind it, on any node.
+pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
+    let offers = Offers::of(benches);
+    // A node's failure may take away what another node waits for, so until nothing moves.
+    loop {
+        let failed = refuse(benches, &offers, inputs, false);
+        if !failed {
+            break;
+        }
+    }
+    for bench in benches.iter_mut() {
+        bench.add_follow_ups();
+        bench.name_causes();
+    }
+    // What merely follows (a restart that has to be verified) also waits for other nodes.
+    while refuse(benches, &offers, inputs, true) {}
+}
+
+/// Looks at every need once. Returns whether something became a problem.
+fn refuse(
+    benches: &mut [Workbench<'_>],
+    offers: &Offers,
+    inputs: &Inputs<'_>,
+    connect: bool,
+) -> bool {
+    let mut moved = false;
+    for b in 0..benches.len() {
+        for i in 0..benches[b].items.len() {
+            let item = &benches[b].items[i];
+            if item.change.is_none() {
+                continue;
+            }
+            let mut needs: BTreeSet<ClusterToken> = item.awaits.clone().into_iter().collect();
+            needs.extend(
+                item.resource
+                    .requires()
+                    .into_iter()
+                    .filter_map(|t| match t {
+                        Token::Cluster(token) => Some(token),
+                        _ => None,
+                    }),
+            );
+            let mut behind = BTreeSet::new();
+            for need in needs {
+                match answer(benches, offers, inputs, (b, i), &need) {
+                    Answer::Given => {}
+                    Answer::Step(addr) => {
+                        behind.insert(addr);
+                    }
+                    Answer::AsItWas => {
+                        benches[b].items[i].change = None;
+                        moved = true;
+                    }
+                    Answer::Never(problem) => {
+                        benches[b].fail(i, *problem);
+                        moved = true;
+                    }
+                }
+                if benches[b].items[i].change.is_none() {
+                    break;
+                }
+            }
+            if connect {
+                benches[b].items[i].foreign = behind;
+            }
+        }
+    }
+    moved
+}
+
+fn answer(
+    benches: &[Workbench<'_>],
+    offers: &Offers,
+    inputs: &Inputs<'_>,
+    me: At,
+    need: &ClusterToken,
+) -> Answer {
+    let item = &benches[me.0].items[me.1];
+    let awaits = item.awaits.as_ref() == Some(need);
+    let at = |(b, i): At| &benches[b].items[i];
+    let broken = |p: &At| at(*p).problem.is_some() || benches[p.0].is_skipped(p.1);
+    let settled = |p: &At| !broken(p) && at(*p).change.is_none();
+    let providers: Vec<At> = offers.of_token(need, me).collect();
+    if !awaits && providers.iter().any(settled) {
+        return Answer::Given;
+    }
+    let never = |what: String, cure: String, because: Option<NodeName>| {
+        Answer::Never(Box::new(Problem {
+            addr: Some(item.addr.clone()),
+            what,
+            cure: Some(cure),
+            skipped: Vec::new(),
+            because,
+        }))
+    };
+    let working = |p: &&At| !broken(p) && at(**p).change.is_some();
+    if let Some(p) = providers.iter().find(working) {
+        let other = at(*p).addr.clone();
+        // On one node the order of its own graph holds.
+        let circle = p.0 == me.0 && benches[me.0].order.all_before(p.1).contains(&me.1);
+        return match (circle, awaits) {
+            (false, _) => Answer::Step(other),
+            (true, false) => Answer::Given,
+            (true, true) => never(
+                format!("{need} comes with {other}, which itself waits for this"),
+                "take one of their `needs` away".into(),
+                None,
+            ),
+        };
+    }
+    if let Some(p) = providers.iter().find(|p| broken(p)) {
+        let other = at(*p);
+        let because = (p.0 != me.0).then(|| other.addr.node.clone());
+        return never(
+            format!("{need} comes with {}, which cannot be done", other.addr),
+            format!("mend what stands in the way on {} first", other.addr.node),
+            because,
+        );
+    }
+    if let Some(p) = providers.first() {
+        let other = &at(*p).addr;
+        return never(
+            format!("{need} is not there, and yet {other} finds nothing to do"),
+            format!(
+                "look at both nodes: picluster plan --only {} --only {}",
+                item.addr.node, other.node
+            ),
+            None,
+        );
+    }
+    let closed: Vec<(&NodeName, &NodeState)> = inputs
+        .nodes
+        .iter()
+        .filter(|(name, _)| match need {
+            // What was found joined stays so, whether the node is up or not.
+            ClusterToken::Joined(node) => *name == node && item.awaits.is_some(),
+            ClusterToken::Api | ClusterToken::Value(_) => inputs.servers.contains(name),
+        })
+        .filter_map(|(name, input)| match input {
+            NodeInput::Closed(state) => Some((name, state)),
+            NodeInput::Observed(_) => None,
+        })
+        .collect();
+    match closed.first() {
+        Some((node, state)) => {
+            if awaits && matches!(need, ClusterToken::Value(_)) && as_applied(&benches[me.0], me.1)
+            {
+                return Answer::AsItWas;
+            }
+            never(
+                format!("{need} depends on {node}, which {}", found(state)),
+                format!("bring {node} up, then run: picluster apply"),
+                Some((*node).clone()),
+            )
+        }
+        None if awaits => never(
+            format!("{need} does not exist, and nothing in the plan makes it"),
+            "declare what makes it, on any node".into(),
+            None,
+        ),
+        None => Answer::Given,
+    }
+}
+
+/// Whether this very resource was applied to its node before, by the node's own record.
+fn as_applied(bench: &Workbench<'_>, i: usize) -> bool {
+    let item = &bench.items[i];
+    let name = (item.addr.kind.as_str(), item.addr.key.as_str());
+    records(&bench.observed.answers).iter().any(|record| {
+        record
+            .place()
+            .is_some_and(|(_, kind, key)| (kind, key) == name)
+            && record.desired == owned::desired_digest(&item.resource)
+    })
+}
+
+fn found(state: &NodeState) -> &'static str {
+    match state {
+        NodeState::Observed { .. } => "was reached",
+        NodeState::Absent => "is declared absent",
+        NodeState::Unreachable { .. } => "was not reached",
+        NodeState::HostKeyChanged { .. } => "is not the machine that is known",
+        NodeState::Blocked { .. } => "cannot be worked on",
+    }
+}
+
+impl Workbench<'_> {
+    /// Whether something in front of an item keeps it from being planned.
+    fn is_skipped(&self, i: usize) -> bool {
+        let addr = &self.items[i].addr;
+        self.items
+            .iter()
+            .filter_map(|item| item.problem.as_ref())
+            .any(|problem| problem.skipped.contains(addr))
+    }
+
+    /// An item cannot be done after all, and nothing behind it.
+    fn fail(&mut self, i: usize, mut problem: Problem) {
+        self.items[i].change = None;
+        for j in 0..self.items.len() {
+            if j != i
+                && self.items[j].problem.is_none()
+                && !self.is_skipped(j)
+                && self.order.all_before(j).contains(&i)
+            {
+                self.items[j].change = None;
+                problem.skipped.push(self.items[j].addr.clone());
+            }
+        }
+        self.items[i].problem = Some(problem);
+    }
+}
+
+/// The steps in an order in which each stands behind what it needs, on whatever node. Steps of
+/// different nodes that wait for each other become problems of their nodes.
+pub(super) fn sort(mut steps: Vec<Step>, nodes: &mut BTreeMap<NodeName, NodePlan>) -> Vec<Step> {
+    loop {
+        let index: BTreeMap<&StepAddr, usize> = steps
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (&s.addr, i))
+            .collect();
+        let mut order = Order::new(steps.len());
+        for (i, step) in steps.iter().enumerate() {
+            for need in &step.needs {
+                if let Some(j) = index.get(need) {
+                    order.edge(*j, i);
+                }
+            }
+        }
+        match order.sorted() {
+            Ok(sorted) => {
+                let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
+                return sorted.into_iter().filter_map(|i| slots[i].take()).collect();
+            }
+            Err(Cycle(members)) => {
+                let Some(first) = members.first().map(|m| steps[*m].addr.clone()) else {
+                    return steps;
+                };
+                let names: Vec<String> =
+                    members.iter().map(|m| steps[*m].addr.to_string()).collect();
+                let mut gone: BTreeSet<usize> = members.into_iter().collect();
+                let behind = (0..steps.len())
+                    .filter(|i| order.all_before(*i).iter().any(|j| gone.contains(j)));
+                gone = behind.chain(gone.iter().copied()).collect();
+                if let Some(node) = nodes.get_mut(&first.node) {
+                    node.problems.push(Problem {
+                        what: format!("these wait for each other: {}", names.join(" -> ")),
+                        cure: Some("take one of their `needs` away".into()),
+                        skipped: gone
+                            .iter()
+                            .map(|i| steps[*i].addr.clone())
+                            .filter(|a| *a != first)
+                            .collect(),
+                        addr: Some(first),
+                        because: None,
+                    });
+                }
+                let mut i = 0;
+                steps.retain(|_| {
+                    i += 1;
+                    !gone.contains(&(i - 1))
+                });
+            }
+        }
+    }
+}
+
+/// Where the known values stand that these steps refer to.
+pub(super) fn sources(steps: &[Step], benches: &[Workbench<'_>]) -> Vec<ValueSource> {
+    let wanted: BTreeSet<String> = steps
+        .iter()
+        .flat_map(|step| match &step.work {
+            crate::plan::Work::Resource(resource) => secrets_of(resource),
+            crate::plan::Work::Reboot { .. } => BTreeSet::new(),
+        })
+        .filter_map(|reference| match reference {
+            SecretRef::ClusterValue(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let mut found: BTreeMap<String, ValueSource> = BTreeMap::new();
+    for bench in benches {
+        for item in &bench.items {
+            if let Some((name, _)) = item.resource.yields(&bench.observed.answers)
+                && wanted.contains(&name)
+            {
+                found.entry(name.clone()).or_insert_with(|| ValueSource {
+                    name,
+                    node: bench.node.clone(),
+                    resource: item.resource.clone().into_owned(),
+                });
+            }
+        }
+    }
+    found.into_values().collect()
+}
