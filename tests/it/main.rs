@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+mod k3s;
 mod rig;
 
 mod apt;

@@ -1,0 +1,389 @@
+//! The objects, their versions, and what happened to them of late.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::kinds::{self, Kind};
+use super::status::Refusal;
+use super::{controllers, validate};
+use crate::fault::{Fault, Outcome};
+use crate::{clock, files, log, text};
+
+/// Where an object is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) group: String,
+    pub(crate) plural: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(group: &str, plural: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            group: group.into(),
+            plural: plural.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    pub(crate) fn node(name: &str) -> Self {
+        Self::new("", "nodes", "", name)
+    }
+
+    pub(crate) fn secret(namespace: &str, name: &str) -> Self {
+        Self::new("", "secrets", namespace, name)
+    }
+
+    pub(crate) fn of(kind: &Kind, namespace: &str, name: &str) -> Self {
+        let namespace = if kind.namespaced { namespace } else { "" };
+        Self::new(&kind.group, &kind.plural, namespace, name)
+    }
+}
+
+/// Something happened to an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Happened {
+    pub(crate) version: u64,
+    pub(crate) verb: &'static str,
+    pub(crate) key: Key,
+    pub(crate) object: Value,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    objects: BTreeMap<Key, Value>,
+    version: u64,
+    /// Digest of the token that the cluster was founded with.
+    bootstrap: String,
+    happened: VecDeque<Happened>,
+    forgotten: u64,
+    dirty: bool,
+}
+
+/// The store. `server/db/state.db` holds it between runs; heartbeats alone are not written.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+    bell: Condvar,
+}
+
+/// How many happenings watches can go back.
+const REMEMBERED: usize = 512;
+
+impl Store {
+    /// Opens what a run before left, or an empty one.
+    pub(crate) fn open(path: PathBuf) -> Outcome<Self> {
+        let mut inner = Inner::default();
+        if path.exists() {
+            let file: Value = serde_json::from_str(&files::read(&path)?).map_err(|e| {
+                Fault(format!(
+                    "{} is no datastore of the simulator: {e}",
+                    path.display()
+                ))
+            })?;
+            inner.version = file["version"].as_u64().unwrap_or(0);
+            inner.forgotten = inner.version;
+            inner.bootstrap = file["bootstrap"].as_str().unwrap_or_default().to_owned();
+            for entry in file["objects"].as_array().into_iter().flatten() {
+                let part = |name: &str| entry[name].as_str().unwrap_or_default();
+                let key = Key::new(
+                    part("group"),
+                    part("plural"),
+                    part("namespace"),
+                    part("name"),
+                );
+                inner.objects.insert(key, entry["object"].clone());
+            }
+        }
+        Ok(Self {
+            path,
+            inner: Mutex::new(inner),
+            bell: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, inner: &mut Inner) {
+        if !std::mem::take(&mut inner.dirty) {
+            return;
+        }
+        let objects: Vec<Value> = inner
+            .objects
+            .iter()
+            .map(|(k, o)| json!({"group": k.group, "plural": k.plural, "namespace": k.namespace, "name": k.name, "object": o}))
+            .collect();
+        let file =
+            json!({"version": inner.version, "bootstrap": inner.bootstrap, "objects": objects});
+        if let Err(fault) = files::replace(&self.path, file.to_string().as_bytes(), 0o600) {
+            log::error(format!("error in txn: {fault}"));
+        }
+    }
+
+    /// Digest of the founding token; empty in a new store.
+    pub(crate) fn bootstrap(&self) -> String {
+        self.lock().bootstrap.clone()
+    }
+
+    pub(crate) fn set_bootstrap(&self, digest: &str) {
+        let mut inner = self.lock();
+        inner.bootstrap = digest.to_owned();
+        inner.dirty = true;
+        self.save(&mut inner);
+    }
+
+    /// The version of the newest object.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// All kinds, with those that definitions have added.
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        let mut all = kinds::built_in();
+        let inner = self.lock();
+        for (key, object) in &inner.objects {
+            if key.plural == "customresourcedefinitions" {
+                for kind in kinds::defined(object) {
+                    if !all.iter().any(|k| {
+                        k.group == kind.group
+                            && k.plural == kind.plural
+                            && k.version == kind.version
+                    }) {
+                        all.push(kind);
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Value> {
+        self.lock().objects.get(key).cloned()
+    }
+
+    /// Objects of a kind; an empty namespace means all.
+    pub(crate) fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<(Key, Value)> {
+        self.lock()
+            .objects
+            .iter()
+            .filter(|(k, _)| k.group == group && k.plural == plural)
+            .filter(|(k, _)| namespace.is_empty() || k.namespace == namespace)
+            .map(|(k, o)| (k.clone(), o.clone()))
+            .collect()
+    }
+
+    /// Keeps a new object.
+    pub(crate) fn create(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        mut object: Value,
+    ) -> Result<Value, Refusal> {
+        let mut inner = self.lock();
+        if inner.objects.contains_key(key) {
+            return Err(Refusal::exists(&kind.group, &kind.plural, &key.name));
+        }
+        if kind.namespaced
+            && !inner
+                .objects
+                .contains_key(&Key::new("", "namespaces", "", &key.namespace))
+        {
+            return Err(Refusal::not_found("", "namespaces", &key.namespace));
+        }
+        object["kind"] = kind.kind.clone().into();
+        object["apiVersion"] = kind.api_version().into();
+        let meta = &mut object["metadata"];
+        meta["name"] = key.name.clone().into();
+        if kind.namespaced {
+            meta["namespace"] = key.namespace.clone().into();
+        }
+        meta["uid"] = text::uuid().into();
+        meta["creationTimestamp"] = clock::stamp().into();
+        if !kind.group.is_empty() {
+            meta["generation"] = 1.into();
+        }
+        validate::object(kind, &object)?;
+        controllers::settle(kind, &mut object);
+        Ok(self.put(&mut inner, "ADDED", key.clone(), object))
+    }
+
+    /// Changes an object by a function; what it returns unchanged stays as it is, version and all.
+    pub(crate) fn update(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        change: impl FnOnce(&mut Value) -> Result<(), Refusal>,
+    ) -> Result<Value, Refusal> {
+        let mut inner = self.lock();
+        let Some(old) = inner.objects.get(key).cloned() else {
+            return Err(Refusal::not_found(&kind.group, &kind.plural, &key.name));
+        };
+        let mut new = old.clone();
+        change(&mut new)?;
+        let version = &new["metadata"]["resourceVersion"];
+        if version.as_str().is_some_and(|v| !v.is_empty())
+            && *version != old["metadata"]["resourceVersion"]
+        {
+            return Err(Refusal::conflict(&kind.group, &kind.plural, &key.name));
+        }
+        for fixed in [
+            "resourceVersion",
+            "uid",
+            "creationTimestamp",
+            "name",
+            "namespace",
+            "generation",
+        ] {
+            match &old["metadata"][fixed] {
+                Value::Null => {
+                    if let Some(meta) = new["metadata"].as_object_mut() {
+                        meta.shift_remove(fixed);
+                    }
+                }
+                value => new["metadata"][fixed] = value.clone(),
+            }
+        }
+        new["kind"] = old["kind"].clone();
+        new["apiVersion"] = old["apiVersion"].clone();
+        let can_be_fixed = kind.plural == "secrets" || kind.plural == "configmaps";
+        if can_be_fixed
+            && old["immutable"] == true
+            && (new["data"] != old["data"] || new["immutable"] != true)
+        {
+            return Err(Refusal::invalid(
+                "",
+                &kind.kind,
+                &key.name,
+                &["data: Forbidden: field is immutable when `immutable` is set".into()],
+            ));
+        }
+        validate::object(kind, &new)?;
+        controllers::settle(kind, &mut new);
+        if new == old {
+            return Ok(old);
+        }
+        if old["metadata"]["generation"].is_u64() && new["spec"] != old["spec"] {
+            new["metadata"]["generation"] =
+                (old["metadata"]["generation"].as_u64().unwrap_or(1) + 1).into();
+        }
+        Ok(self.put(&mut inner, "MODIFIED", key.clone(), new))
+    }
+
+    fn put(&self, inner: &mut Inner, verb: &'static str, key: Key, mut object: Value) -> Value {
+        inner.version += 1;
+        object["metadata"]["resourceVersion"] = inner.version.to_string().into();
+        // The order in which the API server writes an object.
+        let mut ordered = serde_json::Map::new();
+        if let Value::Object(fields) = object {
+            for first in ["kind", "apiVersion", "metadata"] {
+                if let Some(value) = fields.get(first) {
+                    ordered.insert(first.into(), value.clone());
+                }
+            }
+            for (name, value) in fields {
+                ordered.entry(name).or_insert(value);
+            }
+        }
+        let object = Value::Object(ordered);
+        let heartbeat = inner
+            .objects
+            .get(&key)
+            .is_some_and(|old| only_a_heartbeat(old, &object));
+        inner.objects.insert(key.clone(), object.clone());
+        inner.dirty |= !heartbeat;
+        self.ring(inner, verb, key, object.clone());
+        self.save(inner);
+        object
+    }
+
+    fn ring(&self, inner: &mut Inner, verb: &'static str, key: Key, object: Value) {
+        inner.happened.push_back(Happened {
+            version: inner.version,
+            verb,
+            key,
+            object,
+        });
+        while inner.happened.len() > REMEMBERED {
+            if let Some(old) = inner.happened.pop_front() {
+                inner.forgotten = old.version;
+            }
+        }
+        self.bell.notify_all();
+    }
+
+    /// Takes an object away, and what cannot be without it.
+    pub(crate) fn delete(&self, key: &Key) -> Option<Value> {
+        let mut inner = self.lock();
+        let gone = inner.objects.remove(key)?;
+        inner.version += 1;
+        inner.dirty = true;
+        self.ring(&mut inner, "DELETED", key.clone(), gone.clone());
+        let dependents: Vec<Key> = inner
+            .objects
+            .iter()
+            .filter(|(k, o)| controllers::goes_with(key, &gone, k, o))
+            .map(|(k, _)| k.clone())
+            .collect();
+        for dependent in dependents {
+            if let Some(object) = inner.objects.remove(&dependent) {
+                inner.version += 1;
+                self.ring(&mut inner, "DELETED", dependent, object);
+            }
+        }
+        self.save(&mut inner);
+        Some(gone)
+    }
+
+    /// Happenings after a version: waits for the first of them, so long.
+    pub(crate) fn since(&self, version: u64, patience: Duration) -> Result<Vec<Happened>, Refusal> {
+        let end = Instant::now() + patience;
+        let mut inner = self.lock();
+        loop {
+            if version < inner.forgotten {
+                return Err(Refusal::expired());
+            }
+            let new: Vec<Happened> = inner
+                .happened
+                .iter()
+                .filter(|h| h.version > version)
+                .cloned()
+                .collect();
+            let left = end.saturating_duration_since(Instant::now());
+            if !new.is_empty() || left.is_zero() {
+                return Ok(new);
+            }
+            inner = self
+                .bell
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// Whether two states of a node or lease differ in nothing but when it was last heard of.
+fn only_a_heartbeat(old: &Value, new: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = Value::Null;
+        object["spec"]["renewTime"] = Value::Null;
+        for condition in object["status"]["conditions"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+        {
+            condition["lastHeartbeatTime"] = Value::Null;
+        }
+        object
+    };
+    matches!(old["kind"].as_str(), Some("Node" | "Lease")) && bare(old) == bare(new)
+}

@@ -1,0 +1,458 @@
+//! Manifests that are applied by themselves (pkg/deploy/controller.go), and pods for what they ask for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::Server;
+use super::addons::is_disabled;
+use crate::api::kinds::Kind;
+use crate::api::{Key, Store, merge_patch};
+use crate::cli::Settings;
+use crate::fault::{Fault, Outcome};
+use crate::{clock, files, log, text};
+
+const OWNER: &str = "objectset.rio.cattle.io/owner-name";
+
+/// Watches `server/manifests` in a thread of its own. Upstream looks every 15 seconds; here it is every two.
+pub(super) fn watch(server: &Arc<Server>, settings: &Settings) -> Outcome {
+    let base = server.paths.server.join("manifests");
+    let disabled: Vec<String> = settings.list("disable");
+    let servicelb = !is_disabled(settings, "servicelb");
+    let store = server.store.clone();
+    let mut seen: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
+    pass(&store, &base, &disabled, &mut seen);
+    std::thread::spawn(move || {
+        loop {
+            workloads(&store, servicelb);
+            std::thread::sleep(Duration::from_secs(1));
+            workloads(&store, servicelb);
+            std::thread::sleep(Duration::from_secs(1));
+            pass(&store, &base, &disabled, &mut seen);
+        }
+    });
+    Ok(())
+}
+
+fn walk(folder: &Path, out: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.filter_map(Result::ok).map(|e| e.path()) {
+        if path.is_dir() {
+            walk(&path, out);
+        } else {
+            out.push(path);
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// `name` of `name.more.yaml`.
+fn addon_name(path: &Path) -> String {
+    file_name(path)
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn is_manifest(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    !name.starts_with('.')
+        && [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|e| lower.ends_with(e))
+}
+
+fn disables(base: &Path, path: &Path, disabled: &[String]) -> bool {
+    let relative = path.strip_prefix(base).unwrap_or(path);
+    let folders = relative
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+        .map(|c| c.as_os_str().to_string_lossy().into_owned());
+    let own = is_manifest(&file_name(path)).then(|| {
+        let name = file_name(path);
+        name.rsplit_once('.')
+            .map_or(name.clone(), |(stem, _)| stem.to_owned())
+    });
+    folders.chain(own).any(|n| disabled.contains(&n))
+}
+
+fn pass(store: &Store, base: &Path, disabled: &[String], seen: &mut BTreeMap<PathBuf, SystemTime>) {
+    let mut all = vec![];
+    walk(base, &mut all);
+    all.sort();
+    let skips: Vec<String> = all
+        .iter()
+        .filter_map(|p| file_name(p).strip_suffix(".skip").map(str::to_owned))
+        .collect();
+    for path in all {
+        let name = file_name(&path);
+        if disables(base, &path, disabled) {
+            undeploy(store, &path);
+            let _ = std::fs::remove_file(&path);
+            continue;
+        }
+        if !is_manifest(&name) || skips.contains(&name) {
+            continue;
+        }
+        let Ok(modified) = std::fs::metadata(&path).and_then(|m| m.modified()) else {
+            continue;
+        };
+        if seen.get(&path) == Some(&modified) {
+            continue;
+        }
+        match deploy(store, &path) {
+            Ok(()) => {
+                seen.insert(path, modified);
+            }
+            Err(fault) => log::error(format!(
+                "Failed to process config: {}",
+                fault.within(format!("failed to process {}", path.display()))
+            )),
+        }
+    }
+}
+
+fn addon_kind(store: &Store) -> Option<Kind> {
+    store.kinds().into_iter().find(|k| k.kind == "Addon")
+}
+
+fn deploy(store: &Store, path: &Path) -> Outcome {
+    let content = files::read(path)?;
+    let checksum = text::sha256(content.as_bytes());
+    let name = addon_name(path);
+    let kind = addon_kind(store).ok_or_else(|| Fault::new("no kind Addon"))?;
+    let key = Key::of(&kind, "kube-system", &name);
+    let spec = json!({"source": path.display().to_string(), "checksum": ""});
+    let addon = match store.get(&key) {
+        Some(addon) => addon,
+        None => store
+            .create(
+                &kind,
+                &key,
+                json!({"metadata": {"name": name, "namespace": "kube-system"}, "spec": spec}),
+            )
+            .map_err(|r| Fault(r.message))?,
+    };
+    if addon["spec"]["checksum"] == checksum.as_str() {
+        return Ok(());
+    }
+    let documents: Vec<Value> =
+        serde_yaml::from_multiple(&content).map_err(|e| Fault(e.to_string()))?;
+    let mut objects = vec![];
+    for document in documents.into_iter().filter(|d| !d.is_null()) {
+        match document["items"].as_array() {
+            Some(items)
+                if document["kind"]
+                    .as_str()
+                    .is_some_and(|k| k.ends_with("List")) =>
+            {
+                objects.extend(items.iter().cloned())
+            }
+            _ => objects.push(document),
+        }
+    }
+    let mut kept = vec![];
+    for object in objects {
+        kept.push(apply(store, &name, object)?);
+    }
+    for (kind, key) in owned(store, &name) {
+        if !kept.contains(&key) {
+            let _ = kind;
+            store.delete(&key);
+        }
+    }
+    store
+        .update(&kind, &key, |addon| {
+            addon["spec"]["checksum"] = checksum.into();
+            addon["spec"]["source"] = path.display().to_string().into();
+            Ok(())
+        })
+        .map_err(|r| Fault(r.message))?;
+    Ok(())
+}
+
+fn apply(store: &Store, addon: &str, mut object: Value) -> Outcome<Key> {
+    let missing = |what: &str| Fault(format!("Object '{what}' is missing in '{object}'"));
+    let api_version = object["apiVersion"]
+        .as_str()
+        .ok_or_else(|| missing("apiVersion"))?
+        .to_owned();
+    let kind_name = object["kind"]
+        .as_str()
+        .ok_or_else(|| missing("Kind"))?
+        .to_owned();
+    let kind = store
+        .kinds()
+        .into_iter()
+        .find(|k| k.kind == kind_name && k.api_version() == api_version)
+        .ok_or_else(|| {
+            Fault(format!(
+                "no matches for kind {kind_name:?} in version {api_version:?}"
+            ))
+        })?;
+    let meta = |f: &str| {
+        object["metadata"][f]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let namespace = if meta("namespace").is_empty() {
+        "default".into()
+    } else {
+        meta("namespace")
+    };
+    let key = Key::of(&kind, &namespace, &meta("name"));
+    for (name, value) in [
+        ("objectset.rio.cattle.io/id", ""),
+        (
+            "objectset.rio.cattle.io/owner-gvk",
+            "k3s.cattle.io/v1, Kind=Addon",
+        ),
+        (OWNER, addon),
+        ("objectset.rio.cattle.io/owner-namespace", "kube-system"),
+    ] {
+        object["metadata"]["annotations"][name] = value.into();
+    }
+    let done = match store.get(&key) {
+        None => store.create(&kind, &key, object),
+        Some(_) => store.update(&kind, &key, |old| {
+            merge_patch(old, &object);
+            Ok(())
+        }),
+    };
+    done.map_err(|r| Fault(r.message))?;
+    Ok(key)
+}
+
+fn owned(store: &Store, addon: &str) -> Vec<(Kind, Key)> {
+    let mut out = vec![];
+    for kind in store.kinds() {
+        for (key, object) in store.list(&kind.group, &kind.plural, "") {
+            if object["metadata"]["annotations"][OWNER] == addon {
+                out.push((kind.clone(), key));
+            }
+        }
+    }
+    out
+}
+
+fn undeploy(store: &Store, path: &Path) {
+    let name = addon_name(path);
+    for (_, key) in owned(store, &name) {
+        store.delete(&key);
+    }
+    if let Some(kind) = addon_kind(store) {
+        store.delete(&Key::of(&kind, "kube-system", &name));
+    }
+}
+
+/// Pods for deployments, daemon sets and the one chart that k3s brings; they run as soon as a node takes them.
+fn workloads(store: &Store, servicelb: bool) {
+    let kinds = store.kinds();
+    let find = |name: &str| kinds.iter().find(|k| k.kind == name).cloned();
+    let (Some(pods), Some(deployments), Some(daemons)) =
+        (find("Pod"), find("Deployment"), find("DaemonSet"))
+    else {
+        return;
+    };
+    if let Some(chart) = store.get(&Key::new(
+        "helm.cattle.io",
+        "helmcharts",
+        "kube-system",
+        "traefik",
+    )) {
+        let owner = json!([{"apiVersion": "helm.cattle.io/v1", "kind": "HelmChart", "name": "traefik", "uid": chart["metadata"]["uid"]}]);
+        let labels = json!({"app.kubernetes.io/name": "traefik"});
+        let spec = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
+                "containers": [{"name": "traefik", "image": "rancher/mirrored-library-traefik"}]}}});
+        let key = Key::of(&deployments, "kube-system", "traefik");
+        if store.get(&key).is_none() {
+            let _ = store.create(&deployments, &key, json!({"metadata": {"name": "traefik", "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}));
+        }
+        let name = format!("svclb-traefik-{}", text::suffix("traefik", 8));
+        let key = Key::of(&daemons, "kube-system", &name);
+        if servicelb && store.get(&key).is_none() {
+            let labels = json!({"app": name, "svccontroller.k3s.cattle.io/svcname": "traefik"});
+            let spec = json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+                "spec": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
+                    "containers": [{"name": "lb-tcp-80", "image": "rancher/klipper-lb"}, {"name": "lb-tcp-443", "image": "rancher/klipper-lb"}]}}});
+            let _ = store.create(&daemons, &key, json!({"metadata": {"name": name, "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}));
+        }
+    }
+    let nodes: Vec<Value> = store
+        .list("", "nodes", "")
+        .into_iter()
+        .map(|(_, n)| n)
+        .collect();
+    for (key, deployment) in store.list("apps", "deployments", "") {
+        let wanted =
+            usize::try_from(deployment["spec"]["replicas"].as_u64().unwrap_or(1)).unwrap_or(1);
+        let have = mine(store, &deployment);
+        for n in have.len()..wanted {
+            let seed = text::uuid();
+            let name = format!(
+                "{}-{}-{}",
+                key.name,
+                text::suffix(&key.name, 10),
+                text::suffix(&seed, 5)
+            );
+            let node = nodes
+                .iter()
+                .cycle()
+                .skip(n)
+                .take(nodes.len())
+                .find(|node| fits(node, &deployment, false));
+            make(
+                store,
+                &pods,
+                &key.namespace,
+                &name,
+                &deployment,
+                "ReplicaSet",
+                node,
+            );
+        }
+        for (key, pod) in have.iter().take(wanted) {
+            if pod["spec"]["nodeName"].is_null()
+                && let Some(node) = nodes.iter().find(|node| fits(node, &deployment, false))
+            {
+                place(store, &pods, key, node);
+            }
+        }
+        for (key, _) in have.iter().skip(wanted) {
+            store.delete(key);
+        }
+        let running = mine(store, &deployment)
+            .iter()
+            .filter(|(_, p)| p["status"]["phase"] == "Running")
+            .count();
+        let status = json!({"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": running, "availableReplicas": running,
+            "observedGeneration": deployment["metadata"]["generation"]});
+        if deployment["status"] != status {
+            let _ = store.update(&deployments, &key, |d| {
+                d["status"] = status;
+                Ok(())
+            });
+        }
+    }
+    for (key, daemon) in store.list("apps", "daemonsets", "") {
+        let have = mine(store, &daemon);
+        for node in nodes.iter().filter(|n| fits(n, &daemon, true)) {
+            if !have
+                .iter()
+                .any(|(_, p)| p["spec"]["nodeName"] == node["metadata"]["name"])
+            {
+                let seed = format!("{}{}", key.name, node["metadata"]["uid"]);
+                make(
+                    store,
+                    &pods,
+                    &key.namespace,
+                    &format!("{}-{}", key.name, text::suffix(&seed, 5)),
+                    &daemon,
+                    "DaemonSet",
+                    Some(node),
+                );
+            }
+        }
+    }
+}
+
+fn mine(store: &Store, owner: &Value) -> Vec<(Key, Value)> {
+    let namespace = owner["metadata"]["namespace"].as_str().unwrap_or_default();
+    let mut pods = store.list("", "pods", namespace);
+    pods.retain(|(_, p)| {
+        p["metadata"]["ownerReferences"]
+            .as_array()
+            .is_some_and(|o| o.iter().any(|o| o["uid"] == owner["metadata"]["uid"]))
+    });
+    pods
+}
+
+/// Whether a node takes pods of an owner: ready, not cordoned (that stops daemons not), no taint without a toleration.
+fn fits(node: &Value, owner: &Value, daemon: bool) -> bool {
+    let tolerations = owner["spec"]["template"]["spec"]["tolerations"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    node["spec"]["taints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .all(|taint| {
+            let key = taint["key"].as_str().unwrap_or_default();
+            let daemons_bear = daemon && key.starts_with("node.kubernetes.io/");
+            taint["effect"] == "PreferNoSchedule"
+                || daemons_bear
+                || tolerations.iter().any(|t| {
+                    let same_key = t["key"] == taint["key"]
+                        || (t["key"].is_null() && t["operator"] == "Exists");
+                    let same_effect = t["effect"].is_null() || t["effect"] == taint["effect"];
+                    let same_value = t["operator"] == "Exists"
+                        || t["value"].as_str().unwrap_or("")
+                            == taint["value"].as_str().unwrap_or("");
+                    same_key && same_effect && same_value
+                })
+        })
+}
+
+fn running(node: &Value, containers: &Value, name: &str) -> Value {
+    let now = clock::stamp();
+    let last = text::sha256(name.as_bytes());
+    let byte = u8::from_str_radix(&last[..2], 16).unwrap_or(2);
+    let cidr = node["spec"]["podCIDR"].as_str().unwrap_or("10.42.0.0/24");
+    let statuses: Vec<Value> = containers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| json!({"name": c["name"], "image": c["image"], "ready": true, "started": true, "restartCount": 0, "state": {"running": {"startedAt": now}}}))
+        .collect();
+    json!({"phase": "Running", "startTime": now, "podIP": super::nth(cidr, byte.max(2)), "hostIP": node["status"]["addresses"][0]["address"],
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}], "containerStatuses": statuses})
+}
+
+fn make(
+    store: &Store,
+    pods: &Kind,
+    namespace: &str,
+    name: &str,
+    owner: &Value,
+    through: &str,
+    node: Option<&Value>,
+) {
+    let template = &owner["spec"]["template"];
+    let mut spec = template["spec"].clone();
+    let status = match node {
+        Some(node) => {
+            spec["nodeName"] = node["metadata"]["name"].clone();
+            running(node, &spec["containers"], name)
+        }
+        None => {
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]})
+        }
+    };
+    let object = json!({"metadata": {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"],
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": through, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], "controller": true}]},
+        "spec": spec, "status": status});
+    let _ = store.create(pods, &Key::of(pods, namespace, name), object);
+}
+
+fn place(store: &Store, pods: &Kind, key: &Key, node: &Value) {
+    let _ = store.update(pods, key, |pod| {
+        pod["spec"]["nodeName"] = node["metadata"]["name"].clone();
+        pod["status"] = running(node, &pod["spec"]["containers"], &key.name);
+        Ok(())
+    });
+}

@@ -1,0 +1,161 @@
+//! Nodes that stop reporting (kubernetes/pkg/controller/nodelifecycle).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Server;
+use crate::api::{Key, Store, kinds};
+use crate::cli::Settings;
+use crate::clock;
+use crate::release::Release;
+
+/// What the cloud provider, the address allocator and the supervisor add to a node that has registered
+/// (pkg/cloudprovider/instances.go, kubernetes/pkg/controller/nodeipam, pkg/server/server.go).
+fn complete(store: Arc<Store>, own: Option<String>, network: String) {
+    let Some(kind) = kinds::built_in().into_iter().find(|k| k.kind == "Node") else {
+        return;
+    };
+    std::thread::spawn(move || {
+        let mut version = 0;
+        let mut role_is_set = false;
+        loop {
+            for (key, node) in store.list("", "nodes", "") {
+                let own = own
+                    .as_ref()
+                    .is_some_and(|o| key.name == *o || key.name.starts_with(&format!("{o}-")));
+                if node["spec"]["providerID"].is_string() && (!own || role_is_set) {
+                    continue;
+                }
+                let cidr = free(&store, &network);
+                let done = store.update(&kind, &key, |node| {
+                    let labels = &mut node["metadata"]["labels"];
+                    labels["beta.kubernetes.io/instance-type"] = "k3s".into();
+                    labels["node.kubernetes.io/instance-type"] = "k3s".into();
+                    labels["simulator"] = "true".into();
+                    if own {
+                        labels["node-role.kubernetes.io/control-plane"] = "true".into();
+                        if Release::ours().minor() < 35 {
+                            labels["node-role.kubernetes.io/master"] = "true".into();
+                        }
+                    }
+                    if !node["spec"]["podCIDR"].is_string() {
+                        node["spec"]["podCIDR"] = cidr.clone().into();
+                        node["spec"]["podCIDRs"] = json!([cidr]);
+                    }
+                    node["spec"]["providerID"] = format!("k3s://{}", key.name).into();
+                    node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] = "0".into();
+                    node["metadata"]["finalizers"] = json!(["wrangler.cattle.io/node"]);
+                    Ok(())
+                });
+                role_is_set |= own && done.is_ok();
+            }
+            version = match store.since(version, Duration::from_secs(5)) {
+                Ok(happened) => happened.last().map_or(version, |h| h.version),
+                Err(_) => store.version(),
+            };
+        }
+    });
+}
+
+/// The first /24 of the network of pods that no node has.
+fn free(store: &Store, network: &str) -> String {
+    let taken: Vec<String> = store
+        .list("", "nodes", "")
+        .iter()
+        .filter_map(|(_, n)| n["spec"]["podCIDR"].as_str().map(str::to_owned))
+        .collect();
+    let base: Vec<&str> = network.split('.').collect();
+    (0..256)
+        .map(|n| match base.as_slice() {
+            [a, b, ..] => format!("{a}.{b}.{n}.0/24"),
+            _ => format!("10.42.{n}.0/24"),
+        })
+        .find(|c| !taken.contains(c))
+        .unwrap_or_default()
+}
+
+/// Upstream's grace is 40 seconds (50 since 1.32); here nodes report every two, so silence is noticed sooner.
+const GRACE: i64 = 12;
+
+/// Seconds of `5s` or `1m0s`.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    let (mut total, mut number) = (0_i64, String::new());
+    for c in text.chars() {
+        match c {
+            '0'..='9' => number.push(c),
+            'h' | 'm' | 's' => {
+                let n: i64 = number.parse().ok()?;
+                total += n * if c == 'h' {
+                    3600
+                } else if c == 'm' {
+                    60
+                } else {
+                    1
+                };
+                number.clear();
+            }
+            _ => return None,
+        }
+    }
+    number.is_empty().then_some(total)
+}
+
+/// Watches in a thread of its own.
+pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
+    let asked = settings
+        .argument("kube-controller-manager-arg", "node-monitor-grace-period")
+        .or_else(|| settings.argument("kube-controller-arg", "node-monitor-grace-period"));
+    let grace = asked.and_then(|g| seconds(&g)).unwrap_or(GRACE);
+    let store = server.store.clone();
+    let started = clock::now();
+    complete(
+        store.clone(),
+        (!settings.is_on("disable-agent")).then(|| crate::agent::node_name(settings)),
+        server.config["ClusterIPRange"]
+            .as_str()
+            .unwrap_or("10.42.0.0/16")
+            .to_owned(),
+    );
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            for (key, node) in store.list("", "nodes", "") {
+                let heard = node["status"]["conditions"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|c| c["lastHeartbeatTime"].as_str().and_then(clock::parse))
+                    .max();
+                // After a restart of the server everybody gets the grace anew.
+                let last = heard.unwrap_or(started).max(started);
+                if (clock::now() - last).whole_seconds() > grace {
+                    silence(&store, &key);
+                }
+            }
+        }
+    });
+}
+
+fn silence(store: &Store, key: &Key) {
+    let Some(kind) = kinds::built_in().into_iter().find(|k| k.kind == "Node") else {
+        return;
+    };
+    let now = clock::stamp();
+    let _ = store.update(&kind, key, |node| {
+        for condition in node["status"]["conditions"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+        {
+            if condition["status"] != "Unknown" {
+                condition["status"] = "Unknown".into();
+                condition["reason"] = "NodeStatusUnknown".into();
+                condition["message"] = "Kubelet stopped posting node status.".into();
+                condition["lastTransitionTime"] = now.clone().into();
+            }
+        }
+        Ok(())
+    });
+}

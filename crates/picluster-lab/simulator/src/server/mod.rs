@@ -1,0 +1,309 @@
+//! `k3s server`: supervisor, API and datastore in one process.
+
+mod addons;
+mod auth;
+mod deploy;
+mod files;
+mod lifecycle;
+mod passwords;
+mod supervisor;
+
+use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
+use crate::api::{Key, Store};
+use crate::cli::Settings;
+use crate::fault::{Fault, Outcome, errno};
+use crate::files as disk;
+use crate::release::Release;
+use crate::{agent, http, log, machine, notify, pki, text, token};
+use files::Paths;
+
+/// What all parts of a server share.
+pub(crate) struct Server {
+    pub(crate) paths: Paths,
+    pub(crate) store: Arc<Store>,
+    pub(crate) agent_token_set: bool,
+    pub(crate) config: serde_json::Value,
+    /// The API answers once its controllers run (`Runtime.Core`).
+    pub(crate) ready: AtomicBool,
+}
+
+/// Runs until it is killed, or fails.
+pub(crate) fn run(settings: &Settings) -> Outcome {
+    refuse_what_is_not_simulated(settings)?;
+    if !settings.is_on("disable-agent")
+        && !rustix::process::getuid().is_root()
+        && !settings.is_on("rootless")
+    {
+        return Err(Fault::new(
+            "server must run as root, or with --rootless and/or --disable-agent",
+        ));
+    }
+    let token = settings.secret("token", "token-file")?;
+    let agent_token = settings.secret("agent-token", "agent-token-file")?;
+    if settings.text("cluster-reset-restore-path").is_some() && !settings.is_on("cluster-reset") {
+        return Err(Fault::new(
+            "invalid flag use; --cluster-reset required with --cluster-reset-restore-path",
+        ));
+    }
+    let https = settings.port("https-listen-port", 6443);
+    let apiserver = settings.port(
+        "apiserver-port",
+        if https == 6443 { 6444 } else { https + 1 },
+    );
+    let name = agent::node_name(settings);
+    let addresses = agent::addresses(settings)?;
+    log::info(format!("Starting k3s {} (simulator)", Release::ours()));
+
+    let paths = Paths::new(&settings.data_dir());
+    let store = prepare(settings, &paths, token.as_deref(), agent_token.as_deref())
+        .map_err(|f| f.within("starting kubernetes: preparing server"))?;
+    let sans = sans(settings, &name, &addresses);
+    paths.write_certificates(apiserver, &sans)?;
+    let server = Arc::new(Server {
+        config: control_config(settings, https),
+        agent_token_set: agent_token.is_some(),
+        ready: AtomicBool::new(false),
+        paths,
+        store,
+    });
+
+    let tls = http::config(
+        &disk::read(&server.paths.tls("serving-kube-apiserver.crt"))?,
+        &disk::read(&server.paths.tls("serving-kube-apiserver.key"))?,
+        &disk::read(&server.paths.tls("client-ca.crt"))?,
+    )?;
+    let bind = settings.text("bind-address").unwrap_or("0.0.0.0");
+    let listen = |address: &str, port: u16| {
+        TcpListener::bind((address, port)).map_err(|e| {
+            let shown = if address == "0.0.0.0" { format!(":{port}") } else { format!("{address}:{port}") };
+            Fault(format!(
+                "starting kubernetes: preparing server: init cluster datastore and https: listen tcp {shown}: bind: {}",
+                errno(&e)
+            ))
+        })
+    };
+    let handler: Arc<http::Handler> = {
+        let server = server.clone();
+        Arc::new(move |request| supervisor::answer(&server, request))
+    };
+    let (outside, inside) = (listen(bind, https)?, listen("127.0.0.1", apiserver)?);
+    log::info(format!(
+        "Running kube-apiserver --advertise-port={https} --secure-port={apiserver} --tls-cert-file={}",
+        server.paths.tls("serving-kube-apiserver.crt").display()
+    ));
+    http::serve(outside, tls.clone(), handler.clone());
+    http::serve(inside, tls, handler);
+
+    server
+        .paths
+        .write_tokens(server.agent_token_set, addresses.first().copied(), https)?;
+    server.paths.write_kubeconfig(settings, https)?;
+    addons::found(&server, settings)?;
+    deploy::watch(&server, settings)?;
+    lifecycle::watch(&server, settings);
+    server
+        .ready
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    log::info("Kube API server is now running");
+    log::info("k3s is up and running");
+    notify::ready();
+
+    if settings.is_on("disable-agent") {
+        loop {
+            std::thread::park();
+        }
+    }
+    agent::run_on_server(settings, https, &server.paths.agent_join_token()?)
+}
+
+fn refuse_what_is_not_simulated(settings: &Settings) -> Outcome {
+    for flag in ["cluster-init", "cluster-reset"] {
+        if settings.is_on(flag) {
+            return Err(Fault(format!(
+                "the simulator does not do embedded etcd yet: --{flag}"
+            )));
+        }
+    }
+    if settings.text("server").is_some() {
+        return Err(Fault::new(
+            "the simulator does not do embedded etcd yet: --server",
+        ));
+    }
+    match settings.text("datastore-endpoint") {
+        Some(endpoint) if !endpoint.starts_with("sqlite") => Err(Fault::new(
+            "the simulator has no datastore but its own: --datastore-endpoint",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Folders, authorities, passwords and the datastore, whose founding token must be the one that is given.
+fn prepare(
+    settings: &Settings,
+    paths: &Paths,
+    token: Option<&str>,
+    agent_token: Option<&str>,
+) -> Outcome<Arc<Store>> {
+    let _ = settings;
+    paths.make_folders()?;
+    let store = Arc::new(Store::open(paths.server.join("db/state.db"))?);
+    let known = passwords::read(&paths.server.join("cred/passwd"), "server");
+    let password = match (token, known) {
+        (Some(given), _) => token::normalise(given)?,
+        (None, Some(known)) => known,
+        (None, None) => text::hex(&text::random::<16>()),
+    };
+    let digest = text::sha256(format!("k3s-simulator bootstrap {password}").as_bytes());
+    match store.bootstrap().as_str() {
+        "" => store.set_bootstrap(&digest),
+        founded if founded == digest => {}
+        _ => {
+            return Err(Fault::new(
+                "bootstrap data already found and encrypted with different token",
+            ));
+        }
+    }
+    paths.make_authorities()?;
+    passwords::write(
+        &paths.server.join("cred/passwd"),
+        &password,
+        agent_token.unwrap_or(&password),
+    )?;
+    Ok(store)
+}
+
+fn sans(settings: &Settings, name: &str, addresses: &[IpAddr]) -> Vec<String> {
+    let mut sans = settings.list("tls-san");
+    sans.extend(["127.0.0.1", "::1", "localhost", name].map(str::to_owned));
+    sans.extend(addresses.iter().map(ToString::to_string));
+    sans.extend(settings.text("advertise-address").map(str::to_owned));
+    sans.push(service_address(settings));
+    sans.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
+    let domain = settings.text("cluster-domain").unwrap_or("cluster.local");
+    sans.push(format!("kubernetes.default.svc.{domain}"));
+    sans
+}
+
+/// The n-th address of a network such as `10.43.0.0/16`.
+pub(crate) fn nth(network: &str, n: u8) -> String {
+    let base = network.split('/').next().unwrap_or(network);
+    match base.parse::<std::net::Ipv4Addr>() {
+        Ok(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{a}.{b}.{c}.{}", d.saturating_add(n))
+        }
+        Err(_) => format!("{base}{n:x}"),
+    }
+}
+
+fn service_network(settings: &Settings) -> String {
+    settings
+        .list("service-cidr")
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "10.43.0.0/16".into())
+}
+
+fn service_address(settings: &Settings) -> String {
+    nth(&service_network(settings), 1)
+}
+
+/// What agents are told (`/v1-k3s/config`), as far as they use it.
+fn control_config(settings: &Settings, https: u16) -> serde_json::Value {
+    let cluster = settings
+        .list("cluster-cidr")
+        .first()
+        .cloned()
+        .unwrap_or_else(|| "10.42.0.0/16".into());
+    let dns = settings
+        .list("cluster-dns")
+        .first()
+        .cloned()
+        .unwrap_or_else(|| nth(&service_network(settings), 10));
+    json!({
+        "ClusterDomain": settings.text("cluster-domain").unwrap_or("cluster.local"),
+        "ClusterDNS": dns,
+        "ClusterIPRange": cluster,
+        "ServiceIPRange": service_network(settings),
+        "FlannelBackend": settings.text("flannel-backend").unwrap_or("vxlan"),
+        "HTTPSPort": https,
+        "SupervisorPort": https,
+        "DisableKubeProxy": settings.is_on("disable-kube-proxy"),
+        "EgressSelectorMode": settings.text("egress-selector-mode").unwrap_or("agent"),
+    })
+}
+
+/// The folder of a node's own files: `/etc/rancher/node`.
+pub(crate) fn node_folder() -> PathBuf {
+    PathBuf::from("/etc/rancher/node")
+}
+
+impl Server {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Who may talk to this cluster's own node of a name: checks the password, or remembers it.
+    pub(crate) fn ensure_node_password(&self, node: &str, password: &str) -> Outcome {
+        use base64::Engine as _;
+        let secret = format!("{node}.node-password.k3s");
+        let key = Key::secret("kube-system", &secret);
+        if let Some(object) = self.store.get(&key) {
+            let encoded = object["data"]["hash"].as_str().unwrap_or_default();
+            let hash = base64::engine::general_purpose::STANDARD
+                .decode(encoded)
+                .unwrap_or_default();
+            return passwords::verify(&String::from_utf8_lossy(&hash), password)
+                .map_err(|f| f.within(format!("unable to verify hash for node '{node}'")));
+        }
+        let hash = passwords::hash(password)?;
+        let data = base64::engine::general_purpose::STANDARD.encode(hash);
+        addons::keep(
+            &self.store,
+            "Secret",
+            json!({"metadata": {"name": secret, "namespace": "kube-system"}, "immutable": true, "type": "Opaque", "data": {"hash": data}}),
+        );
+        Ok(())
+    }
+
+    pub(crate) fn authority(&self, which: &str) -> pki::Authority {
+        pki::Authority {
+            certificate: self.paths.tls(&format!("{which}-ca.crt")),
+            key: self.paths.tls(&format!("{which}-ca.key")),
+        }
+    }
+
+    /// `IP:port` of the API servers.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let found = self
+            .store
+            .get(&Key::new("", "endpoints", "default", "kubernetes"))
+            .unwrap_or_default();
+        let subset = &found["subsets"][0];
+        let port = subset["ports"][0]["port"].as_u64().unwrap_or(6443);
+        subset["addresses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|a| Some(format!("{}:{port}", a["ip"].as_str()?)))
+            .collect()
+    }
+}
+
+/// What a kind is called in `nodeInfo`.
+pub(crate) fn runtime_version() -> String {
+    let minor = Release::ours().minor();
+    let containerd = match minor {
+        ..=31 => "1.7.27-k3s1",
+        32..=34 => "2.0.5-k3s2",
+        _ => "2.1.4-k3s2",
+    };
+    let _ = machine::architecture();
+    format!("containerd://{containerd}")
+}
