@@ -83,6 +83,8 @@ impl Desk {
         let output = Command::new(PROGRAM)
             .args(args)
             .current_dir(self.path())
+            .env("HOME", self.path().join(".home"))
+            .env_remove("SSH_AUTH_SOCK")
             .env("PICLUSTER_NO_TTY", "1")
             .env_remove("NO_COLOR")
             .stdin(Stdio::null())

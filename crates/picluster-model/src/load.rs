@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use crate::diagnostic::Diagnostic;
 use crate::document::FromYaml;
 use crate::document::inventory::InventoryDocument;
-use crate::inventory::{Inventory, Project};
+use crate::inventory::{Inventory, Node, Project};
 use crate::kinds::Kinds;
 use crate::library::RoleLibrary;
 use crate::name::{ClusterName, GroupName, NodeName};
@@ -31,6 +31,9 @@ pub(crate) use roles::check_rendered;
 pub trait Local {
     /// Whether a file (or folder) that the documents name is there. `~/` is not expanded.
     fn exists(&self, path: &Path) -> bool;
+
+    /// Whether an ssh agent may hold keys, so that none of the files has to.
+    fn has_agent(&self) -> bool;
 }
 
 /// Takes everything documents name for given: for who only wants to know what they say.
@@ -39,6 +42,10 @@ pub struct Everything;
 
 impl Local for Everything {
     fn exists(&self, _: &Path) -> bool {
+        true
+    }
+
+    fn has_agent(&self) -> bool {
         true
     }
 }
@@ -140,6 +147,8 @@ pub(crate) struct Scope<'a> {
     pub names: IndexMap<String, Span>,
     /// The files the inventory names, each with the place of its name.
     pub files: RefCell<Vec<(PathBuf, Span)>>,
+    /// Where the first key file of each node is named.
+    pub identities: RefCell<IndexMap<NodeName, Span>>,
 }
 
 /// What the loader knows beside the inventory.
@@ -160,6 +169,42 @@ impl Scope<'_> {
     /// What stands in a group, key by key.
     pub fn group(&self, name: &GroupName) -> Option<&Yaml> {
         self.root.get("groups")?.get(name.as_str())
+    }
+}
+
+/// Some key there must be. As with OpenSSH one of the files is enough, and none is needed where an
+/// agent may hold the key.
+fn keys(
+    scope: &Scope<'_>,
+    nodes: &IndexMap<NodeName, Node>,
+    local: &dyn Local,
+    out: &mut Vec<Diagnostic>,
+) {
+    if nodes.is_empty() {
+        return;
+    }
+    let agent = local.has_agent();
+    let named = scope.identities.borrow();
+    for node in nodes.values() {
+        let files = &node.ssh.identity;
+        let by_agent = match node.ssh.agent {
+            Some(named) => named,
+            None => agent,
+        };
+        if by_agent || files.iter().any(|file| local.exists(file)) {
+            continue;
+        }
+        let (Some(first), Some(span)) = (files.first(), named.get(&node.name)) else {
+            continue;
+        };
+        let name = first.display();
+        let message = match files.len() {
+            1 => format!("there is no key {name}"),
+            n => format!("none of the {n} keys is there, neither {name}"),
+        };
+        out.push(Diagnostic::new(message, span).help(format!(
+            "make it with `ssh-keygen -t ed25519 -f {name}`, name another file, or write `agent: true` when an ssh agent holds the key"
+        )));
     }
 }
 
@@ -190,6 +235,7 @@ fn project(
             .map(|draft| (draft.name.clone(), draft.span.clone()))
             .collect(),
         files: RefCell::default(),
+        identities: RefCell::default(),
     };
     groups::check(&scope, out);
     let kubernetes = kubernetes::read(&scope, out);
@@ -201,6 +247,7 @@ fn project(
     }
     node::addresses(&nodes, &drafts, out);
     jumps::check(&nodes, &drafts, out);
+    keys(&scope, &nodes, local, out);
     if let Some(kubernetes) = &kubernetes {
         kubernetes::check_nodes(kubernetes, &nodes, &drafts, out);
     }

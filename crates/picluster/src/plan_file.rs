@@ -21,6 +21,17 @@ pub struct PlanFile {
     pub plan: Plan,
 }
 
+/// The inventory a plan file was made from; `None` when the file is no plan.
+#[must_use]
+pub fn inventory_of(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let plan: Plan = serde_json::from_str(&text).ok()?;
+    Some(plan.inventory)
+}
+
 impl PlanFile {
     /// Reads a file as a plan when it is one: plans are JSON objects, inventories are not.
     ///

@@ -9,6 +9,7 @@ use picluster_plan::addr::glob;
 use picluster_resource::Vocabulary;
 
 use crate::error::Failure;
+use crate::plan_file;
 
 /// Loads an inventory with the built-in roles behind the user's.
 ///
@@ -27,6 +28,21 @@ pub fn load_as_written(path: &Path) -> Result<Project, Failure> {
 }
 
 fn load_with(path: &Path, local: &dyn Local) -> Result<Project, Failure> {
+    let file = path.display();
+    if !path.exists() {
+        return Err(Failure::usage(format!("{file} does not exist"))
+            .hint("no node was contacted; nothing was changed")
+            .hint("name the inventory on the command line, or write one; the smallest is `{ cluster: home, nodes: { pi-1: { address: 192.168.2.1 } } }`, commented ones to copy are inventories/one.yaml, three.yaml and six.yaml"));
+    }
+    if let Some(inventory) = plan_file::inventory_of(path) {
+        return Err(
+            Failure::usage(format!("{file} is a plan file, not an inventory"))
+                .hint("no node was contacted; nothing was changed")
+                .hint(format!(
+                    "carry it out: picluster apply {file}; the inventory it was made from is {inventory}"
+                )),
+        );
+    }
     let library = RoleLibrary::builtin(crate::builtin::ROLES);
     picluster_model::load::load(path, &library, &Vocabulary, local).map_err(Failure::documents)
 }
@@ -40,6 +56,15 @@ impl Local for ThisMachine {
             (Ok(rest), Some(home)) => home.join(rest).exists(),
             _ => path.exists(),
         }
+    }
+
+    /// `SSH_AUTH_SOCK`, or an `IdentityAgent` that ~/.ssh/config names for some host.
+    fn has_agent(&self) -> bool {
+        let socket = std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty());
+        socket
+            || std::env::home_dir()
+                .and_then(|home| std::fs::read_to_string(home.join(".ssh/config")).ok())
+                .is_some_and(|config| config.to_ascii_lowercase().contains("identityagent"))
     }
 }
 

@@ -127,6 +127,13 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         out,
     );
 
+    // The value may be one file or a list of them.
+    if let Some(var) = merged.get("identity") {
+        let first = var.value.items().first().unwrap_or(&var.value);
+        let mut identities = scope.identities.borrow_mut();
+        identities.insert(name.clone(), first.span.clone());
+    }
+
     let vars = merge("variable", name.as_str(), &layers("vars", true), out)
         .into_iter()
         .filter_map(|(key, var)| Some((VarName::new(key).ok()?, var)))

@@ -16,7 +16,7 @@ use crate::{project, verbs};
 /// # Errors
 /// An unknown node or variable, with the known ones.
 pub fn run(args: &ExplainArgs, style: Style) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.inventory)?;
+    let project = project::load_as_written(&args.inventory)?;
     let node = NodeName::new(args.node.as_str())
         .ok()
         .and_then(|name| project.inventory.nodes.get(&name))

@@ -14,7 +14,7 @@ use crate::{ask, project, verbs};
 /// # Errors
 /// An unknown node, a node without a pin, no consent.
 pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.inventory)?;
+    let project = project::load_as_written(&args.inventory)?;
     let name = NodeName::new(args.node.as_str())
         .ok()
         .filter(|n| project.inventory.nodes.contains_key(n))
