@@ -12,9 +12,11 @@ mod rig;
 mod apt;
 mod artifact;
 mod bad_node;
+mod cluster_files;
 mod damage;
 mod documents;
 mod examples;
+mod fetch;
 mod first_apply;
 mod identity;
 mod interrupt;
@@ -48,3 +50,7 @@ fn every_file_of_this_folder_is_a_module() {
         }
     }
 }
+// The server of the crate that fetches; not all of its bad manners are needed here.
+#[allow(dead_code, reason = "shared with another crate's tests")]
+#[path = "../../crates/picluster-artifact/tests/fetch/server.rs"]
+mod web;

@@ -122,6 +122,19 @@ fn digest(path: &Path) -> std::io::Result<String> {
 #[derive(Debug, Clone, Default)]
 pub struct Files(BTreeMap<String, PathBuf>);
 
+impl Files {
+    /// Whether the file with this SHA-256 is here.
+    #[must_use]
+    pub fn has(&self, sha256: &str) -> bool {
+        self.0.contains_key(sha256)
+    }
+
+    /// Names the file with this SHA-256.
+    pub fn add(&mut self, sha256: String, path: PathBuf) {
+        self.0.insert(sha256, path);
+    }
+}
+
 #[async_trait]
 impl Artifacts for Files {
     async fn open(&self, sha256: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {

@@ -71,6 +71,16 @@ pub enum Verb {
     /// Forget a node's pinned host key, after its card was changed on purpose
     #[command(after_help = "Example:\n  picluster forget-key rpi04")]
     ForgetKey(ForgetKeyArgs),
+    /// Have here what an apply will send, while there is a network
+    #[command(
+        after_help = "Examples:\n  picluster fetch inventory.yaml\n  picluster fetch --arch arm64 --arch amd64"
+    )]
+    Fetch(FetchArgs),
+    /// Fetch the administrator's credentials and merge them into your kubeconfig
+    #[command(
+        after_help = "Examples:\n  picluster kubeconfig\n  picluster kubeconfig --out ./homelab.yaml\n  picluster kubeconfig --remove"
+    )]
+    Kubeconfig(KubeconfigArgs),
     /// Print the plan's graph in Graphviz' DOT language
     #[command(after_help = "Example:\n  picluster graph | dot -Tsvg > plan.svg")]
     Graph(GraphArgs),
@@ -235,6 +245,41 @@ pub struct ForgetKeyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// `fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    /// For these machines (amd64, arm64, armhf); those of the nodes as they were last met when left
+    /// out
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+}
+
+/// `kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Merge into your kubeconfig: the first file of KUBECONFIG, or ~/.kube/config (the default)
+    #[arg(long, conflicts_with_all = ["print", "remove"])]
+    pub merge: bool,
+    /// Print a kubeconfig of its own on stdout
+    #[arg(long, conflicts_with_all = ["out", "remove"])]
+    pub print: bool,
+    /// Merge into this file instead
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Take out what picluster has merged; no node is contacted
+    #[arg(long)]
+    pub remove: bool,
 }
 
 /// `graph`.

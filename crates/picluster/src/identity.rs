@@ -17,6 +17,9 @@ pub struct Identity {
     pub machine_id: String,
     /// The board's serial number; empty on machines without a device tree.
     pub serial: String,
+    /// `uname -m`: what to fetch for it. No claim: it says nothing about who the node is.
+    #[serde(default)]
+    pub machine: String,
 }
 
 impl Identity {
@@ -26,6 +29,7 @@ impl Identity {
         Self {
             machine_id: facts.now.machine_id.clone(),
             serial: facts.board.serial.clone(),
+            machine: facts.arch.kernel.clone(),
         }
     }
 

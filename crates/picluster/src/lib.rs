@@ -15,6 +15,7 @@ mod opening;
 pub mod person;
 pub mod plan_file;
 pub mod project;
+pub mod releases;
 pub mod run;
 pub mod secrets;
 pub mod show;

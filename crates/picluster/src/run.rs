@@ -45,6 +45,8 @@ pub fn run() -> ProcessExit {
         Verb::Exec(args) => verbs::exec::run(&args, out, err),
         Verb::Explain(args) => verbs::explain::run(&args, out),
         Verb::ForgetKey(args) => verbs::forget_key::run(&args),
+        Verb::Fetch(args) => verbs::fetch::run(&args, out),
+        Verb::Kubeconfig(args) => verbs::kubeconfig::run(&args, out),
         Verb::Graph(args) => verbs::graph::run(&args),
         Verb::Lab(args) => verbs::lab::run(args, out, err),
     };

@@ -8,7 +8,7 @@ use picluster_engine::run::Access;
 use picluster_engine::{Engine, NodeError};
 use picluster_model::inventory::{Expected, Node, Project};
 use picluster_model::render::ClusterContext;
-use picluster_model::secret::SecretValues;
+use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::{Diagnostic, NodeName};
 use picluster_plan::build::{
     Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions,
@@ -16,15 +16,16 @@ use picluster_plan::build::{
 use picluster_plan::fitness::unfit;
 use picluster_plan::{NodeState, Plan, Problem, declare};
 use picluster_resource::facts::RootAccess;
-use picluster_resource::{Ctx, Facts};
+use picluster_resource::{Ctx, Facts, Query};
 use tokio::task::JoinSet;
 
 use crate::artifacts::{Known, Shelf};
 use crate::connect;
 use crate::error::Failure;
 use crate::identity::Identity;
-use crate::plan_file;
+use crate::kubeconfig::{Intent, intent};
 use crate::store::Store;
+use crate::{plan_file, releases};
 
 /// A plan and how root is had on the nodes in it.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Survey {
     pub access: BTreeMap<NodeName, Access>,
     /// The values behind placeholders, those among them that nodes told.
     pub secrets: SecretValues,
+    /// What servers have written of the administrator's credentials.
+    pub credentials: intent::Read,
 }
 
 /// The state of a node that could not be looked at.
@@ -100,6 +103,18 @@ fn connect_cure(error: &ConnectError) -> Option<String> {
             Some(format!("ssh-copy-id {user}@{host}, or name the right key: ssh: {{ identity: … }}"))
         }
         _ => None,
+    }
+}
+
+/// Why a node was not looked at, in a sentence that names it.
+#[must_use]
+pub fn reason(name: &NodeName, state: &NodeState) -> Option<String> {
+    match state {
+        NodeState::Unreachable { reason } | NodeState::HostKeyChanged { reason } => {
+            Some(reason.clone())
+        }
+        NodeState::Blocked { problems } => problems.first().map(|p| format!("{name}: {}", p.what)),
+        NodeState::Observed { .. } | NodeState::Absent => None,
     }
 }
 
@@ -183,7 +198,7 @@ pub async fn survey(
     store.remember(&met)?;
     let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
     let access = connect::access(project, secrets, &roots);
-    probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
+    let credentials = probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
     let mut secrets = SecretValues::clone(secrets);
     secrets.0.extend(harvest(&inputs).0);
     Ok(Survey {
@@ -202,6 +217,7 @@ pub async fn survey(
         }),
         access,
         secrets,
+        credentials,
     })
 }
 
@@ -212,10 +228,16 @@ async fn probe_all(
     access: &BTreeMap<NodeName, Access>,
     fit: Vec<(&Node, Facts, String)>,
     inputs: &mut BTreeMap<NodeName, NodeInput>,
-) -> Result<(), Failure> {
+) -> Result<intent::Read, Failure> {
     let mut wrong: Vec<Diagnostic> = Vec::new();
     let mut tasks = JoinSet::new();
-    let cluster = ClusterContext::new(project);
+    let artifacts = releases::of_nodes(project, fit.iter().map(|(n, f, _)| (*n, f))).await?;
+    let artifacts = artifacts
+        .iter()
+        .map(|(name, artifact)| (name.clone(), releases::described(artifact)));
+    let cluster = ClusterContext::new(project).with_artifacts(artifacts.collect());
+    let kubeconfig = Intent::merged(project);
+    let mut credentials = intent::Read::new();
     let (shelf, mut known) = (Shelf::of(project), Known::default());
     for (node, facts, host_key) in fit {
         let mut declared = match declare(project, &cluster, node, &facts) {
@@ -228,23 +250,33 @@ async fn probe_all(
         shelf.complete(&mut declared, &mut known);
         let (engine, name, secrets) = (Arc::clone(engine), node.name.clone(), Arc::clone(secrets));
         let access = access.get(&name).cloned().unwrap_or_default();
+        // Asked with everything else: it costs no session of its own.
+        let more = kubeconfig
+            .as_ref()
+            .filter(|intent| intent.asks(&name))
+            .and_then(|_| intent::query());
         tasks.spawn(async move {
-            let observed =
-                observe(&engine, &name, &access, &secrets, facts, host_key, declared).await;
+            let observed = observe(
+                &engine, &name, &access, &secrets, facts, host_key, declared, more,
+            )
+            .await;
             (name, observed)
         });
     }
     while let Some(joined) = tasks.join_next().await {
         if let Ok((name, observed)) = joined {
             let input = match observed {
-                Ok(node) => NodeInput::Observed(Box::new(node)),
+                Ok((node, found)) => {
+                    credentials.extend(found.map(|text| (name.clone(), text)));
+                    NodeInput::Observed(Box::new(node))
+                }
                 Err(e) => NodeInput::Closed(closed(&e)),
             };
             inputs.insert(name, input);
         }
     }
     if wrong.is_empty() {
-        Ok(())
+        Ok(credentials)
     } else {
         wrong.dedup();
         let mut failure = Failure::documents(wrong);
@@ -253,6 +285,10 @@ async fn probe_all(
     }
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "called once; a struct would only name the same things twice"
+)]
 async fn observe(
     engine: &Engine,
     name: &NodeName,
@@ -261,23 +297,31 @@ async fn observe(
     facts: Facts,
     host_key: String,
     declared: Vec<picluster_plan::Declared>,
-) -> Result<ObservedNode, NodeError> {
+    more: Option<Query>,
+) -> Result<(ObservedNode, Option<Secret<String>>), NodeError> {
     let ctx = Ctx {
         facts: &facts,
         secrets,
     };
-    let mut answers = engine
-        .probe(name, access, questions(&declared, ctx))
-        .await?;
+    let mut asked = questions(&declared, ctx);
+    let more = more.filter(|query| !asked.contains(query));
+    asked.extend(more.clone());
+    let mut answers = engine.probe(name, access, asked).await?;
+    let credentials = intent::answered(&answers);
+    // Nothing else may come across it.
+    if let Some(query) = &more {
+        answers.0.remove(query);
+    }
     let more = removal_questions(&declared, &answers, ctx);
     if !more.is_empty() {
         let others = engine.probe(name, access, more).await?;
         answers.0.extend(others.0);
     }
-    Ok(ObservedNode {
+    let node = ObservedNode {
         facts,
         host_key,
         declared,
         answers,
-    })
+    };
+    Ok((node, credentials))
 }

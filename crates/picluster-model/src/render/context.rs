@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use crate::diagnostic::Diagnostic;
 use crate::inventory::{Expected, Node, Project};
 use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, Source};
+use crate::name::NodeName;
 use crate::render::{Renderer, resolve};
 use crate::schema::secret_reference;
 use crate::secret::SecretRef;
@@ -22,6 +23,10 @@ pub struct ClusterContext {
     names: BTreeMap<&'static str, Value>,
     /// The section, when it is not the same for all nodes.
     templated: Option<Box<Kubernetes>>,
+    /// The section as all nodes see it that see nothing of their own.
+    described: Option<serde_json::Value>,
+    /// What `kubernetes.artifact` says besides, by node.
+    artifacts: BTreeMap<NodeName, serde_json::Value>,
 }
 
 impl ClusterContext {
@@ -50,7 +55,9 @@ impl ClusterContext {
                 (group.to_string(), json!(names))
             })
             .collect();
+        let described = inventory.kubernetes.as_ref().map(describe);
         Self {
+            artifacts: BTreeMap::new(),
             names: BTreeMap::from([
                 ("nodes", serde_value(&nodes)),
                 ("groups", serde_value(&members)),
@@ -58,11 +65,9 @@ impl ClusterContext {
                     "cluster",
                     serde_value(json!({ "name": inventory.cluster.as_str() })),
                 ),
-                (
-                    "kubernetes",
-                    serde_value(inventory.kubernetes.as_ref().map(describe)),
-                ),
+                ("kubernetes", serde_value(&described)),
             ]),
+            described,
             templated: inventory
                 .kubernetes
                 .as_ref()
@@ -77,13 +82,44 @@ impl ClusterContext {
         }
     }
 
+    /// Says which program each node gets, in what templates may name as `kubernetes.artifact.`:
+    /// `sha256`, `size`, `arch`. That depends on the node's architecture and is not known before
+    /// it was met.
+    #[must_use]
+    pub fn with_artifacts(mut self, artifacts: BTreeMap<NodeName, serde_json::Value>) -> Self {
+        self.artifacts = artifacts;
+        self
+    }
+
+    /// The `kubernetes` section as this node sees it, when that is not what all see.
+    fn own_section(
+        &self,
+        node: &Node,
+        names: &Names,
+        out: &mut Vec<Diagnostic>,
+    ) -> Option<serde_json::Value> {
+        let rendered = self.rendered_config(node, names, out);
+        let Some(artifact) = self.artifacts.get(&node.name) else {
+            return rendered;
+        };
+        let mut section = rendered.or_else(|| self.described.clone())?;
+        let mut all = section
+            .get("artifact")
+            .and_then(serde_json::Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        all.extend(artifact.as_object().cloned().unwrap_or_default());
+        section["artifact"] = all.into();
+        Some(section)
+    }
+
     /// The `kubernetes` section as this node sees it, when its configuration keys hold templates.
     fn rendered_config(
         &self,
         node: &Node,
         names: &Names,
         out: &mut Vec<Diagnostic>,
-    ) -> Option<Value> {
+    ) -> Option<serde_json::Value> {
         let kubernetes = self.templated.as_ref()?;
         let renderer = Renderer {
             engine: Engine::plain(),
@@ -100,7 +136,7 @@ impl ClusterContext {
                 }
             }
         }
-        Some(serde_value(describe(&rendered)))
+        Some(describe(&rendered))
     }
 
     /// Resolves the variables of `node` (which may refer to each other) against its facts.
@@ -135,8 +171,8 @@ impl ClusterContext {
             return Err(out);
         }
         names.0.insert("vars", vars);
-        if let Some(kubernetes) = self.rendered_config(node, &names, &mut out) {
-            names.0.insert("kubernetes", kubernetes);
+        if let Some(kubernetes) = self.own_section(node, &names, &mut out) {
+            names.0.insert("kubernetes", serde_value(kubernetes));
         }
         if !out.is_empty() {
             return Err(out);

@@ -1,6 +1,7 @@
 //! What people see. Every function here turns values into text; only the verbs write it out.
 
 pub mod failure;
+pub mod kubeconfig;
 pub mod live;
 pub mod names;
 pub mod plan;

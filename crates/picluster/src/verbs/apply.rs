@@ -15,16 +15,17 @@ use picluster_plan::{NodeState, Plan};
 use picluster_resource::shell;
 use tokio::sync::{mpsc, watch};
 
-use crate::artifacts::Shelf;
+use crate::artifacts::{Files, Shelf};
 use crate::cli::ApplyArgs;
 use crate::error::Failure;
+use crate::kubeconfig::Merge;
 use crate::opening::Opening;
 use crate::plan_file::PlanFile;
 use crate::show::live::{Live, Screen};
 use crate::store::Store;
 use crate::term::Style;
 use crate::verbs::plan::LeftOut;
-use crate::{ask, connect, person, show, survey as look, verbs};
+use crate::{ask, connect, person, releases, show, survey as look, verbs};
 
 /// Plans (or reads a plan), asks, and applies.
 ///
@@ -55,11 +56,16 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             access,
             secrets,
             left_out,
+            files,
+            kubeconfig,
         } = verbs::until_ctrl_c(prepare(args, &opening, from_file, out)).await?;
         let before = verbs::plan::node_codes(&plan);
         if plan.steps.is_empty() && !args.json {
+            let code = kubeconfig
+                .finish(&opening.engine, &plan, &access, err)
+                .await;
             verbs::close(&opening.engine).await;
-            return Ok(ExitCode::worst(before));
+            return Ok(with_kubeconfig(before, code));
         }
         let screen = if args.json {
             Screen::Json
@@ -68,16 +74,40 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         } else {
             Screen::Plain(err)
         };
-        let report = carry_out(&opening, &plan, access, &secrets, owner, screen).await?;
-        verbs::close(&opening.engine).await;
+        let report = carry_out(
+            &opening,
+            &plan,
+            access.clone(),
+            &secrets,
+            files,
+            owner,
+            screen,
+        )
+        .await?;
+        let mut codes = report.exit_codes();
+        let recap = show::recap::recap(&report, &left_out.nodes, &again(args), out);
         if !args.json {
-            let recap = show::recap::recap(&report, &left_out.nodes, &again(args), out);
             verbs::print(&format!("\n{recap}"));
         }
-        let mut codes = report.exit_codes();
+        let code = if codes.contains(&ExitCode::Interrupted) {
+            None
+        } else {
+            kubeconfig
+                .finish(&opening.engine, &plan, &access, err)
+                .await
+        };
+        verbs::close(&opening.engine).await;
         codes.extend(before);
-        Ok(ExitCode::worst(codes))
+        Ok(with_kubeconfig(codes, code))
     })?
+}
+
+/// What happened on nodes says more than a kubeconfig that could not be written.
+fn with_kubeconfig(codes: Vec<ExitCode>, kubeconfig: Option<ExitCode>) -> ExitCode {
+    match (ExitCode::worst(codes), kubeconfig) {
+        (ExitCode::Done, Some(code)) => code,
+        (code, _) => code,
+    }
 }
 
 /// A plan that somebody has agreed to.
@@ -86,6 +116,8 @@ struct Ready {
     access: BTreeMap<NodeName, Access>,
     secrets: SecretValues,
     left_out: LeftOut,
+    files: Files,
+    kubeconfig: Merge,
 }
 
 /// Everything before the first change: the plan, shown and agreed to.
@@ -95,28 +127,39 @@ async fn prepare(
     from_file: Option<PlanFile>,
     out: Style,
 ) -> Result<Ready, Failure> {
-    let (mut plan, access, secrets) = match from_file {
+    let (mut plan, access, secrets, read) = match from_file {
         Some(file) => {
             let access = access_for(opening, &file.plan).await;
-            (file.plan, access, SecretValues::clone(&opening.secrets))
+            let secrets = SecretValues::clone(&opening.secrets);
+            (file.plan, access, secrets, None)
         }
         None => {
             let found = opening.survey().await?;
-            (found.plan, found.access, found.secrets)
+            let read = Some(found.credentials);
+            (found.plan, found.access, found.secrets, read)
         }
     };
+    let kubeconfig = Merge::foresee(&opening.project, read, &args.part);
     let left_out = verbs::plan::cut(&mut plan, &args.part)?;
     if !args.json {
         verbs::print(&show::plan::plan(&plan, left_out.steps, out));
+        verbs::print(&kubeconfig.shown(out));
     }
-    if !plan.steps.is_empty() && !args.yes {
+    if !args.yes && (!plan.steps.is_empty() || kubeconfig.is_due()) {
         consent(args).await?;
     }
+    let mut files = Shelf::of(&opening.project).of_plan(&plan);
+    releases::stock(&opening.project, &plan, &mut files, |artifact| {
+        verbs::fetch::progress(verbs::fetch::bar(artifact))
+    })
+    .await?;
     Ok(Ready {
         plan,
         access,
         secrets,
         left_out,
+        files,
+        kubeconfig,
     })
 }
 
@@ -150,10 +193,10 @@ async fn carry_out(
     plan: &Plan,
     access: BTreeMap<NodeName, Access>,
     secrets: &SecretValues,
+    artifacts: Files,
     owner: Owner,
     mut screen: Screen,
 ) -> Result<Report, Failure> {
-    let artifacts = Shelf::of(&opening.project).of_plan(plan);
     let guard = Box::new(Quorum::of_plan(plan, opening.project.inventory.servers()));
     let runs = opening.store.runs();
     let mut journal = std::fs::create_dir_all(&runs)

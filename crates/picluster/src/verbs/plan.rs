@@ -8,6 +8,7 @@ use picluster_plan::{AddrPattern, NodeState, Plan};
 
 use crate::cli::{Part, PlanArgs};
 use crate::error::Failure;
+use crate::kubeconfig::Merge;
 use crate::opening::Opening;
 use crate::term::Style;
 use crate::{plan_file, show, verbs};
@@ -19,7 +20,9 @@ use crate::{plan_file, show, verbs};
 pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     let project = verbs::load(&args.source.inventory, err)?;
     let opening = Opening::of(project, &args.source.inventory, &args.meeting)?;
-    let mut plan = verbs::block_on(verbs::until_ctrl_c(opening.look()))??.plan;
+    let found = verbs::block_on(verbs::until_ctrl_c(opening.look()))??;
+    let mut plan = found.plan;
+    let kubeconfig = Merge::foresee(&opening.project, Some(found.credentials), &args.part);
     let left_out = cut(&mut plan, &args.part)?;
     if let Some(path) = &args.out {
         plan_file::write(path, &plan)?;
@@ -33,8 +36,13 @@ pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
         }
     } else {
         verbs::print(&show::plan::plan(&plan, left_out.steps, out));
+        verbs::print(&kubeconfig.shown(out));
     }
-    Ok(exit_code(&plan, args.detailed_exitcode))
+    let mut codes = vec![exit_code(&plan, args.detailed_exitcode)];
+    if args.detailed_exitcode && kubeconfig.is_due() {
+        codes.push(ExitCode::Changes);
+    }
+    Ok(ExitCode::worst(codes))
 }
 
 /// Why nodes are not part of a plan, one sentence each.

@@ -1,0 +1,166 @@
+//! What an inventory wants of the kubeconfig, and what has become of it.
+
+use std::collections::BTreeMap;
+
+use picluster_engine::Engine;
+use picluster_engine::run::Access;
+use picluster_model::inventory::{Expected, Node, Project};
+use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::{NodeName, Secret};
+use picluster_resource::path::NodePath;
+use picluster_resource::query::{Answer, Answers, Query};
+
+use super::credentials::{Credentials, K3S_YAML};
+use super::file::{Obstacle, Target, Written};
+use crate::releases;
+
+/// What servers have written, by name. Secret.
+pub type Read = BTreeMap<NodeName, Secret<String>>;
+
+/// Whose credentials go where.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Where they go.
+    pub target: Target,
+    /// The address of the cluster, when it has one of its own.
+    endpoint: Option<String>,
+    /// The servers that should be there, in the inventory's order, and their addresses.
+    servers: Vec<(NodeName, String)>,
+    /// Whether a server gets k3s by this inventory, so that there will be credentials.
+    installed: bool,
+}
+
+/// What the next apply does with the kubeconfig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreseen {
+    /// All is there, or nothing is wanted.
+    Nothing,
+    /// The credentials are known, and this will be done with them.
+    Known(Written),
+    /// The server has none yet.
+    Later(Target),
+    /// They cannot be written.
+    Refused(Obstacle),
+    /// What the server has makes no sense.
+    Unreadable {
+        /// The server.
+        node: NodeName,
+        /// Why.
+        why: String,
+    },
+}
+
+/// The question that a server answers with its credentials. Its answer is secret.
+#[must_use]
+pub fn query() -> Option<Query> {
+    NodePath::new(K3S_YAML).ok().map(Query::Text)
+}
+
+/// The answer to [`query`].
+#[must_use]
+pub fn answered(answers: &Answers) -> Option<Secret<String>> {
+    match answers.0.get(&query()?)? {
+        Answer::Text(Some(text)) => Some(Secret::new(text.clone())),
+        _ => None,
+    }
+}
+
+impl Intent {
+    /// What the inventory wants, whether or not it is to be merged by itself; `None` without a
+    /// cluster of k3s, or when nothing says where the user's kubeconfig is.
+    #[must_use]
+    pub fn of(project: &Project) -> Option<Self> {
+        let kubernetes = releases::k3s(project)?;
+        let path = match &kubernetes.kubeconfig.path {
+            Some(path) => releases::at_home(path),
+            None => Target::of_user()?,
+        };
+        let servers: Vec<&Node> = project
+            .inventory
+            .nodes
+            .values()
+            .filter(|n| n.kubernetes == Some(KubernetesRole::Server))
+            .filter(|n| n.expected == Expected::Present)
+            .collect();
+        Some(Self {
+            target: Target {
+                path,
+                context: kubernetes.kubeconfig.context.clone(),
+            },
+            endpoint: kubernetes.endpoint.clone(),
+            installed: servers.iter().any(|n| releases::installs(project, n)),
+            servers: servers
+                .into_iter()
+                .map(|n| (n.name.clone(), n.address.clone()))
+                .collect(),
+        })
+    }
+
+    /// The same, when it is merged without being asked for.
+    #[must_use]
+    pub fn merged(project: &Project) -> Option<Self> {
+        Self::of(project).filter(|_| releases::k3s(project).is_some_and(|k| k.kubeconfig.merge))
+    }
+
+    /// Whether this node is asked.
+    #[must_use]
+    pub fn asks(&self, node: &NodeName) -> bool {
+        self.servers.iter().any(|(name, _)| name == node)
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> impl Iterator<Item = &NodeName> {
+        self.servers.iter().map(|(name, _)| name)
+    }
+
+    /// The credentials of the first server that has any, with an address that leads there from
+    /// outside.
+    ///
+    /// # Errors
+    /// The server, and what is wrong with what it has.
+    pub fn credentials(&self, read: &Read) -> Result<Option<Credentials>, (NodeName, String)> {
+        for (name, address) in &self.servers {
+            let Some(text) = read.get(name) else { continue };
+            let found = Credentials::read(text.reveal()).map_err(|why| (name.clone(), why))?;
+            return Ok(Some(found.at(self.endpoint.as_deref().unwrap_or(address))));
+        }
+        Ok(None)
+    }
+
+    /// What an apply would do.
+    #[must_use]
+    pub fn foresee(&self, read: &Read) -> Foreseen {
+        match self.credentials(read) {
+            Err((node, why)) => Foreseen::Unreadable { node, why },
+            Ok(None) if self.installed => Foreseen::Later(self.target.clone()),
+            Ok(None) => Foreseen::Nothing,
+            Ok(Some(credentials)) => match self.target.look(&credentials) {
+                Ok(Written::Unchanged | Written::Beside { changed: false, .. }) => {
+                    Foreseen::Nothing
+                }
+                Ok(written) => Foreseen::Known(written),
+                Err(obstacle) => Foreseen::Refused(obstacle),
+            },
+        }
+    }
+
+    /// Asks the servers that can be asked.
+    pub async fn read(&self, engine: &Engine, access: &BTreeMap<NodeName, Access>) -> Read {
+        let mut read = Read::new();
+        for name in self.servers() {
+            let (Some(access), Some(query)) = (access.get(name), query()) else {
+                continue;
+            };
+            match engine.probe(name, access, vec![query]).await {
+                Ok(answers) => {
+                    if let Some(text) = answered(&answers) {
+                        read.insert(name.clone(), text);
+                        break;
+                    }
+                }
+                Err(e) => tracing::debug!("{e}"),
+            }
+        }
+        read
+    }
+}

@@ -1,0 +1,291 @@
+//! Which program every node gets: from the inventory and a node's architecture to a digest, and the
+//! bytes behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use picluster_artifact::{
+    Arch, Artifact, ArtifactError, Client, Digest, Given, K3S_RELEASES, Progress, Resolver, Store,
+    Wanted,
+};
+use picluster_model::NodeName;
+use picluster_model::inventory::{Node, Project};
+use picluster_model::kubernetes::{self, ByArch, Distribution, Kubernetes, Source};
+use picluster_plan::{NodeState, Plan, Work};
+use picluster_resource::kinds::file::Presence;
+use picluster_resource::{Facts, Resource};
+
+use crate::artifacts::Files;
+use crate::error::Failure;
+
+/// What a template writes to have the program of its node.
+const NAMED: &str = "kubernetes.artifact";
+
+/// Where releases are looked up.
+#[derive(Debug, Clone)]
+pub struct Releases(Arc<Resolver>);
+
+impl Releases {
+    /// With the user's cache, and the place releases are published at (`PICLUSTER_K3S_RELEASES`
+    /// names another one).
+    ///
+    /// # Errors
+    /// When nothing says where a cache could be.
+    pub fn of_user() -> Result<Self, Failure> {
+        let store = Store::of_user().ok_or_else(|| {
+            Failure::usage("there is no place for a cache: neither HOME nor XDG_CACHE_HOME is set")
+                .hint("nothing was changed; set XDG_CACHE_HOME=DIR")
+        })?;
+        let base = std::env::var("PICLUSTER_K3S_RELEASES")
+            .ok()
+            .filter(|base| !base.is_empty())
+            .unwrap_or_else(|| K3S_RELEASES.to_owned());
+        Ok(Self(Arc::new(Resolver::new(
+            store,
+            Client::default(),
+            base,
+        ))))
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.0.store()
+    }
+
+    /// The program for an architecture. `whose` says for which nodes, in messages.
+    ///
+    /// # Errors
+    /// What cannot be found out.
+    pub async fn resolve(
+        &self,
+        kubernetes: &Kubernetes,
+        arch: Arch,
+        whose: &str,
+    ) -> Result<Artifact, Failure> {
+        let wanted = wanted(kubernetes, arch, whose)?;
+        let resolver = Arc::clone(&self.0);
+        // It may wait for a server, and reads whole files.
+        tokio::task::spawn_blocking(move || resolver.resolve(&wanted))
+            .await
+            .map_err(|e| Failure::usage(format!("{whose}: {e}")))?
+            .map_err(|e| failure(whose, &e))
+    }
+
+    /// Brings the bytes to this machine.
+    ///
+    /// # Errors
+    /// Why they are not here.
+    pub async fn provide(
+        &self,
+        artifact: &Artifact,
+        whose: &str,
+        mut progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<(PathBuf, u64), Failure> {
+        let (resolver, artifact) = (Arc::clone(&self.0), artifact.clone());
+        tokio::task::spawn_blocking(move || resolver.provide(&artifact, &mut progress))
+            .await
+            .map_err(|e| Failure::usage(format!("{whose}: {e}")))?
+            .map_err(|e| failure(whose, &e))
+    }
+}
+
+/// The program of every node whose roles ask for it. One question for each architecture, however
+/// many nodes; none at all when nobody asks.
+///
+/// # Errors
+/// What cannot be found out, with the nodes that are concerned.
+pub async fn of_nodes<'a>(
+    project: &Project,
+    nodes: impl IntoIterator<Item = (&'a Node, &'a Facts)>,
+) -> Result<BTreeMap<NodeName, Artifact>, Failure> {
+    let machines = machines(project, nodes);
+    let (Some(kubernetes), false) = (k3s(project), machines.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
+    let releases = Releases::of_user()?;
+    let mut found = BTreeMap::new();
+    for (arch, nodes) in machines {
+        let artifact = releases.resolve(kubernetes, arch, &names(&nodes)).await?;
+        found.extend(nodes.into_iter().map(|node| (node, artifact.clone())));
+    }
+    Ok(found)
+}
+
+/// Has everything here that a plan will send, before any node is written. `shown` is told of every
+/// download.
+///
+/// # Errors
+/// Why something is not here.
+pub async fn stock<P: FnMut(Progress) + Send + 'static>(
+    project: &Project,
+    plan: &Plan,
+    files: &mut Files,
+    shown: impl Fn(&Artifact) -> P,
+) -> Result<(), Failure> {
+    let missing: BTreeSet<Digest> = sent(plan)
+        .filter(|sha256| !files.has(sha256))
+        .filter_map(Digest::parse)
+        .collect();
+    let (Some(kubernetes), false) = (k3s(project), missing.is_empty()) else {
+        return Ok(());
+    };
+    let nodes = plan.nodes.iter().filter_map(|(name, node)| {
+        let NodeState::Observed { facts, .. } = &node.state else {
+            return None;
+        };
+        Some((project.inventory.nodes.get(name)?, &**facts))
+    });
+    let releases = Releases::of_user()?;
+    for (arch, nodes) in machines(project, nodes) {
+        let whose = names(&nodes);
+        let artifact = releases.resolve(kubernetes, arch, &whose).await?;
+        if missing.contains(&artifact.sha256) {
+            let (path, _) = releases
+                .provide(&artifact, &whose, shown(&artifact))
+                .await?;
+            files.add(artifact.sha256.hex(), path);
+        }
+    }
+    Ok(())
+}
+
+/// The nodes that get the program, by what it must run on.
+fn machines<'a>(
+    project: &Project,
+    nodes: impl IntoIterator<Item = (&'a Node, &'a Facts)>,
+) -> BTreeMap<Arch, Vec<NodeName>> {
+    let mut machines: BTreeMap<Arch, Vec<NodeName>> = BTreeMap::new();
+    if k3s(project).is_none() {
+        return machines;
+    }
+    for (node, facts) in nodes {
+        // A machine k3s is not built for: its role says so, in the plan.
+        if let Some(arch) = Arch::of_kernel(&facts.arch.kernel)
+            && installs(project, node)
+        {
+            machines.entry(arch).or_default().push(node.name.clone());
+        }
+    }
+    machines
+}
+
+/// The digests of what a plan sends.
+fn sent(plan: &Plan) -> impl Iterator<Item = &str> {
+    plan.steps.iter().filter_map(|step| match &step.work {
+        Work::Resource(resource) => match resource.as_ref() {
+            Resource::Artifact(artifact) if artifact.state == Presence::Present => {
+                artifact.sha256.as_deref()
+            }
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// What templates see of a program, besides what the inventory says.
+#[must_use]
+pub fn described(artifact: &Artifact) -> serde_json::Value {
+    serde_json::json!({
+        "sha256": artifact.sha256.hex(),
+        "size": artifact.size,
+        "arch": artifact.arch.as_str(),
+    })
+}
+
+/// The section, when it is about k3s.
+#[must_use]
+pub fn k3s(project: &Project) -> Option<&Kubernetes> {
+    project
+        .inventory
+        .kubernetes
+        .as_ref()
+        .filter(|k| k.distribution == Distribution::K3s)
+}
+
+/// Whether some role of the node writes the program: its documents name it.
+#[must_use]
+pub fn installs(project: &Project, node: &Node) -> bool {
+    node.kubernetes.is_some()
+        && node.roles.iter().any(|used| {
+            project.roles.get(&used.role).is_some_and(|role| {
+                role.file.text.contains(NAMED)
+                    || role.templates.values().any(|t| t.text.contains(NAMED))
+            })
+        })
+}
+
+/// What the inventory wants for an architecture.
+fn wanted(kubernetes: &Kubernetes, arch: Arch, whose: &str) -> Result<Wanted, Failure> {
+    let key = match arch {
+        Arch::Amd64 => kubernetes::Arch::Amd64,
+        Arch::Arm64 => kubernetes::Arch::Arm64,
+        Arch::Armhf => kubernetes::Arch::Armhf,
+    };
+    let given = kubernetes.artifact.as_ref().map(|artifact| {
+        artifact.get(key).ok_or_else(|| {
+            let named = match artifact {
+                ByArch::Each(each) => each
+                    .keys()
+                    .map(|a| a.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                ByArch::All(_) => "all".into(),
+            };
+            Failure::usage(format!(
+                "{}: kubernetes.artifact has nothing for {arch}, and {whose} needs it; it names {named}",
+                kubernetes.span
+            ))
+            .hint(format!(
+                "nothing was changed on any node; add it: artifact: {{ {arch}: ./{} }}",
+                picluster_artifact::Release::binary_name(arch)
+            ))
+        })
+    });
+    let given = match given.transpose()? {
+        None => None,
+        Some(Source::Path(path)) => Some(Given::File(at_home(path))),
+        Some(Source::Url(url)) => Some(Given::Url(url.clone())),
+    };
+    Ok(Wanted {
+        version: kubernetes.version.to_string(),
+        arch,
+        given,
+        checksum: kubernetes
+            .checksum
+            .as_ref()
+            .and_then(|c| c.get(key))
+            .and_then(|text| Digest::parse(text)),
+    })
+}
+
+/// `~/` as a shell means it.
+#[must_use]
+pub fn at_home(path: &std::path::Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+        (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+/// At most three names, and how many more.
+fn names(nodes: &[NodeName]) -> String {
+    let mut text = nodes
+        .iter()
+        .take(3)
+        .map(NodeName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if nodes.len() > 3 {
+        text.push_str(&format!(" and {} more", nodes.len() - 3));
+    }
+    text
+}
+
+fn failure(whose: &str, error: &ArtifactError) -> Failure {
+    let mut failure =
+        Failure::usage(format!("{whose}: {error}")).hint("nothing was changed on any node");
+    failure.hints.extend(error.hints());
+    failure
+}

@@ -1,0 +1,136 @@
+//! `fetch`: has everything here that an apply will send, while there is a network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use picluster_artifact::{Arch, Artifact, Origin, Progress};
+use picluster_engine::ExitCode;
+use picluster_model::NodeName;
+
+use crate::cli::FetchArgs;
+use crate::error::Failure;
+use crate::releases::{self, Releases};
+use crate::store::Store;
+use crate::term::{Style, bytes};
+use crate::{project, verbs};
+
+/// Fetches what the inventory needs, for every architecture it has.
+///
+/// # Errors
+/// Documents, an architecture that is not known, or whatever cannot be fetched.
+pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
+    let project = project::load(&args.source.inventory)?;
+    let Some(kubernetes) = releases::k3s(&project) else {
+        verbs::print("Nothing to fetch: there is no kubernetes section with distribution k3s\n");
+        return Ok(ExitCode::Done);
+    };
+    let machines = machines(args, &project)?;
+    let releases = Releases::of_user()?;
+    verbs::block_on(async {
+        for (arch, whose) in machines {
+            let artifact = releases.resolve(kubernetes, arch, &whose).await?;
+            let bar = bar(&artifact);
+            let (path, size) = releases
+                .provide(&artifact, &whose, progress(bar.clone()))
+                .await?;
+            bar.finish_and_clear();
+            let from = match &artifact.origin {
+                Origin::File(_) => "given".to_owned(),
+                Origin::Url { url, .. } => format!("from {url}"),
+            };
+            verbs::print(&format!(
+                "{} k3s {} {arch}  {}  sha256:{}\n  {from}\n  checksum from {}\n  {}\n",
+                out.green("✓"),
+                artifact.version,
+                bytes(size),
+                artifact.sha256.short(),
+                artifact.checksum_from,
+                path.display()
+            ));
+        }
+        Ok(ExitCode::Done)
+    })?
+}
+
+/// For which architectures, and which nodes those are.
+fn machines(
+    args: &FetchArgs,
+    project: &picluster_model::inventory::Project,
+) -> Result<BTreeMap<Arch, String>, Failure> {
+    if !args.arch.is_empty() {
+        return args
+            .arch
+            .iter()
+            .map(|text| {
+                Arch::new(text)
+                    .map(|arch| (arch, text.clone()))
+                    .ok_or_else(|| {
+                        Failure::usage(format!("--arch {text}: there is no such architecture"))
+                            .hint("nothing was fetched; there are amd64, arm64 and armhf")
+                    })
+            })
+            .collect();
+    }
+    let store = Store::of(&args.source.inventory, &project.inventory.cluster);
+    let met = store.identities();
+    let mut known: BTreeMap<Arch, BTreeSet<NodeName>> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for node in project
+        .inventory
+        .nodes
+        .values()
+        .filter(|n| n.kubernetes.is_some())
+    {
+        match met
+            .get(&node.name)
+            .and_then(|i| Arch::of_kernel(&i.machine))
+        {
+            Some(arch) => {
+                known.entry(arch).or_default().insert(node.name.clone());
+            }
+            None => unknown.push(node.name.as_str()),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(Failure::usage(format!(
+            "the architecture of {} is not known",
+            unknown.join(", ")
+        ))
+        .hint("nothing was fetched; say --arch arm64, or let picluster meet the nodes first: picluster facts"));
+    }
+    Ok(known
+        .into_iter()
+        .map(|(arch, nodes)| {
+            let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            (arch, nodes.join(", "))
+        })
+        .collect())
+}
+
+/// A bar for a download; draws nothing when stderr is no terminal.
+pub(crate) fn bar(artifact: &Artifact) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(artifact.size.unwrap_or(0));
+    if let Ok(style) = ProgressStyle::with_template(
+        "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+    ) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(format!("k3s {} {}", artifact.version, artifact.arch));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Moves a bar.
+pub(crate) fn progress(bar: ProgressBar) -> impl FnMut(Progress) + Send + 'static {
+    move |progress| {
+        if let Some(total) = progress.total {
+            bar.set_length(total);
+        }
+        bar.set_position(progress.done);
+    }
+}

@@ -1,0 +1,118 @@
+//! `fetch`: releases come over https from where the environment says, and afterwards nobody is asked.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::rig::{Desk, PROGRAM, Ran, ran};
+use crate::web::{Page, Server};
+
+const INVENTORY: &str = "cluster: homelab
+ssh: { user: pi }
+kubernetes: { distribution: k3s, version: v1.36.3+k3s1 }
+nodes:
+  rpi01: { address: 192.168.2.1, kubernetes: server }
+";
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// The first bytes of a program for 64-bit ARM, and some more.
+fn program() -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0".to_vec();
+    bytes.extend((0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()));
+    bytes
+}
+
+fn publish(server: &Server, bytes: &[u8]) {
+    let list = format!("{}  k3s-arm64\n", hex(bytes));
+    server.page("/v1.36.3%2Bk3s1/k3s-arm64", Page::Whole(bytes.to_vec()));
+    server.page(
+        "/v1.36.3%2Bk3s1/sha256sum-arm64.txt",
+        Page::Whole(list.into_bytes()),
+    );
+}
+
+fn fetch(desk: &Desk, releases: &str, authority: Option<&Path>, args: &[&str]) -> Ran {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("fetch")
+        .args(args)
+        .current_dir(desk.path())
+        .env("PICLUSTER_K3S_RELEASES", releases)
+        .env("XDG_CACHE_HOME", desk.path().join("cache"))
+        .env("PICLUSTER_NO_TTY", "1")
+        .env_remove("SSL_CERT_FILE")
+        .stdin(Stdio::null());
+    if let Some(authority) = authority {
+        command.env("SSL_CERT_FILE", authority);
+    }
+    ran(&command.output().unwrap())
+}
+
+#[test]
+fn a_release_is_fetched_once_over_tls_and_kept() {
+    let desk = Desk::new(INVENTORY);
+    let (server, certificate) = Server::tls();
+    let bytes = program();
+    publish(&server, &bytes);
+    let authority = desk.path().join("authority.pem");
+    fs::write(&authority, certificate).unwrap();
+    // Nobody vouches for this server: nothing is taken from it.
+    let refused = fetch(&desk, &server.url(""), None, &["--arch", "arm64"]).expect(1);
+    assert!(refused.err.contains("certificate"), "{}", refused.err);
+    assert!(
+        refused.err.contains("artifact: ./k3s-arm64"),
+        "{}",
+        refused.err
+    );
+    assert!(server.asked().is_empty());
+
+    let base = server.url("");
+    let done = fetch(&desk, &base, Some(&authority), &["--arch", "arm64"]).expect(0);
+    let kept = desk
+        .path()
+        .join("cache/picluster/artifacts")
+        .join(hex(&bytes));
+    assert!(fs::read(&kept).unwrap() == bytes);
+    assert!(
+        done.out.contains(&kept.display().to_string()),
+        "{}",
+        done.out
+    );
+    assert_eq!(
+        server
+            .asked()
+            .iter()
+            .filter(|a| a.starts_with("GET"))
+            .count(),
+        2
+    );
+    drop(server);
+    let again = fetch(&desk, &base, Some(&authority), &["--arch", "arm64"]).expect(0);
+    assert_eq!(again.out, done.out);
+}
+
+#[test]
+fn what_cannot_be_known_is_said_before_anything_is_fetched() {
+    let desk = Desk::new(INVENTORY);
+    let unmet = fetch(&desk, "https://127.0.0.1:1", None, &[]).expect(1);
+    assert!(unmet.err.contains("architecture of rpi01"), "{}", unmet.err);
+    assert!(unmet.err.contains("--arch"), "{}", unmet.err);
+    let odd = fetch(&desk, "https://127.0.0.1:1", None, &["--arch", "armv6"]).expect(1);
+    assert!(odd.err.contains("amd64, arm64 and armhf"), "{}", odd.err);
+    let plain = fetch(&desk, "http://mirror.example", None, &["--arch", "arm64"]).expect(1);
+    assert!(plain.err.contains("not https"), "{}", plain.err);
+    assert!(
+        !desk
+            .path()
+            .join("cache/picluster/artifacts/index.json")
+            .exists()
+    );
+}
