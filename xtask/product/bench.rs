@@ -6,6 +6,7 @@
 mod figures;
 mod load;
 mod measure;
+mod peers;
 mod rack;
 mod work;
 
@@ -30,9 +31,15 @@ const ACTS: [(&str, Act); 5] = [
 
 type Act = fn(&Rack) -> Outcome<Spent>;
 
-/// Runs it: `--nodes 10,50`, `--runs 3`.
+/// Runs it: `--nodes 10,50`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
 pub(crate) fn run(words: &[&str]) -> Outcome {
-    let (mut sizes, mut runs) = (vec![10, 50], 3);
+    let peers = words.contains(&"--peers");
+    let (mut sizes, mut runs) = if peers {
+        (vec![10], 1)
+    } else {
+        (vec![10, 50], 3)
+    };
+    let words: Vec<&str> = words.iter().copied().filter(|w| *w != "--peers").collect();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = words
@@ -55,7 +62,11 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
                 "--nodes {nodes}: 1 to 200 of them fit into one network"
             ));
         }
-        pages.push(measure(nodes, runs)?);
+        pages.push(if peers {
+            peers::measure(nodes, runs)?
+        } else {
+            measure(nodes, runs)?
+        });
     }
     println!("\n{}", pages.join("\n"));
     Ok(())

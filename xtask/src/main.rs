@@ -35,6 +35,9 @@ cargo xtask CHORE
                              where that takes lab nodes; --table: only write the table in docs/ARCHITECTURE.md
   bench [--nodes 10,50] [--runs 3] [--yes]
                              release build, and figures from lab nodes as a table
+  bench --peers [--nodes 10] [--runs 1] [--yes]
+                             the same work by Ansible, Ansible with Mitogen, and pyinfra beside us, on the same nodes;
+                             pip installs them below target/
 
 What is to be installed is shown and asked first. --yes does not ask; nor does root without a terminal.
 ";

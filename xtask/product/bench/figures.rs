@@ -8,6 +8,9 @@ use super::measure::Spent;
 /// The name of the act that only enters the lab.
 pub(crate) const ENTRY: &str = "(entering the lab)";
 
+/// The yardstick.
+const TRUE: &str = "`ssh … true`";
+
 /// All figures of one size.
 pub(crate) struct Figures {
     nodes: usize,
@@ -47,17 +50,34 @@ impl Figures {
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
+    /// The median of an act's seconds on the clock.
+    pub(crate) fn wall(&self, act: &str) -> f64 {
+        self.median(act, |s| s.wall)
+    }
+
     /// The page.
     pub(crate) fn page(&self) -> String {
+        let mut page = self.table(TRUE);
+        page.push_str("\nConnections, sessions and round trips are per node.\n\n");
+        page.push_str(&self.budgets(self.wall(TRUE)));
+        page
+    }
+
+    /// The table; walls also as multiples of an act's.
+    pub(crate) fn table(&self, base: &str) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let mut page = format!(
             "## {} nodes, {} resources each\n\n{cores} processors for controller and nodes together, median of {} rounds, \
              load of the machine before: {}.\n\n\
-             | act | wall s (min–max) | × `true` | CPU here s | CPU nodes s | peak MB here | connections | sessions | round trips |\n\
+             | act | wall s (min–max) | × {} | CPU here s | CPU nodes s | peak MB here | connections | sessions | round trips |\n\
              | --- | --: | --: | --: | --: | --: | --: | --: | --: |\n",
-            self.nodes, self.resources, self.runs, self.load
+            self.nodes,
+            self.resources,
+            self.runs,
+            self.load,
+            if base == TRUE { "`true`" } else { "ours" }
         );
-        let base = self.median("`ssh … true`", |s| s.wall);
+        let base = self.wall(base);
         for (name, all) in &self.acts {
             let walls = || all.iter().map(|s| s.wall);
             let least = walls().fold(f64::INFINITY, f64::min);
@@ -84,8 +104,6 @@ impl Figures {
                 wire(2),
             );
         }
-        page.push_str("\nConnections, sessions and round trips are per node.\n\n");
-        page.push_str(&self.budgets(base));
         page
     }
 

@@ -124,7 +124,8 @@ impl Rack {
         each.sum::<Result<f64, _>>().map_err(|e| e.to_string())
     }
 
-    fn inside(&self, program: &Path) -> Command {
+    /// A program inside the lab, beside the inventory.
+    pub(crate) fn inside(&self, program: &Path) -> Command {
         let mut command = self.lab.controller_command(program);
         self.home.dress(&mut command, &self.project);
         command
@@ -161,6 +162,65 @@ impl Rack {
             .map_err(|e| format!("{e}\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
         spent.wire = wire(&counters);
         Ok(spent)
+    }
+
+    /// Another tool, started inside the lab beside the inventory, with what it says in a file.
+    pub(crate) fn other(&self, mut command: Command) -> Outcome<Spent> {
+        let log = self.folder.0.join("other.log");
+        let out =
+            fs::File::create(&log).map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+        let err = out.try_clone().map_err(|e| e.to_string())?;
+        command.stdout(out).stderr(err);
+        self.measured(&mut command, false)
+            .map_err(|e| format!("{e}\n{}", fs::read_to_string(&log).unwrap_or_default()))
+    }
+
+    /// What the other tool said last.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.folder.0.join("other.log")).unwrap_or_default()
+    }
+
+    /// The key all nodes let in.
+    pub(crate) fn key(&self) -> String {
+        self.home.key().display().to_string()
+    }
+
+    /// Writes a file beside the inventory.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Outcome {
+        let path = self.folder.0.join(name);
+        fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+    }
+
+    /// Name, address and user of every node.
+    pub(crate) fn targets(&self) -> Outcome<Vec<(String, String, String)>> {
+        self.names()
+            .map(|name| {
+                let (address, user) = self.lab.ssh_target(name).map_err(|e| e.to_string())?;
+                Ok((name.to_owned(), address.ip().to_string(), user))
+            })
+            .collect()
+    }
+
+    /// What every node should be, as data: lists of resources by the node's name.
+    pub(crate) fn resources(&self) -> Outcome<serde_json::Map<String, Value>> {
+        let facts = self.facts()?;
+        let mut all = serde_json::Map::new();
+        for node in self.project.inventory.nodes.values() {
+            let declared = declare(
+                &self.project,
+                &ClusterContext::new(&self.project),
+                node,
+                &facts,
+            )
+            .map_err(|d| format!("the role of the benchmark: {d:?}"))?;
+            let list: Result<Vec<Value>, _> = declared
+                .iter()
+                .map(|d| serde_json::to_value(&d.resource))
+                .collect();
+            let list = list.map_err(|e| e.to_string())?;
+            all.insert(node.name.to_string(), Value::Array(list));
+        }
+        Ok(all)
     }
 
     /// One OpenSSH client a node, all at once.
@@ -202,15 +262,14 @@ impl Rack {
         self.measured(&mut self.inside(Path::new("true")), false)
     }
 
-    /// Writes the probe program of the first node: the very questions that picluster asks.
-    pub(crate) fn ask_what_is_probed(&mut self) -> Outcome {
-        let node = self
-            .project
-            .inventory
-            .nodes
-            .values()
-            .next()
-            .ok_or("no nodes")?;
+    fn first(&self) -> Outcome<&picluster_model::inventory::Node> {
+        let mut nodes = self.project.inventory.nodes.values();
+        nodes.next().ok_or_else(|| "no nodes".to_owned())
+    }
+
+    /// The facts of the first node.
+    fn facts(&self) -> Outcome<Facts> {
+        let node = self.first()?;
         let output = self
             .inside(&self.program)
             .args(["facts", "--json", "--on", node.name.as_str()])
@@ -219,9 +278,14 @@ impl Rack {
             .map_err(|e| e.to_string())?;
         let facts: Value = serde_json::from_slice(&output.stdout)
             .map_err(|e| format!("picluster facts --json: {e}"))?;
-        let facts: Facts =
-            serde_json::from_value(facts.get(node.name.as_str()).cloned().unwrap_or_default())
-                .map_err(|e| format!("picluster facts --json: {e}"))?;
+        serde_json::from_value(facts.get(node.name.as_str()).cloned().unwrap_or_default())
+            .map_err(|e| format!("picluster facts --json: {e}"))
+    }
+
+    /// Writes the probe program of the first node: the very questions that picluster asks.
+    pub(crate) fn ask_what_is_probed(&mut self) -> Outcome {
+        let node = self.first()?;
+        let facts = self.facts()?;
         let declared = declare(
             &self.project,
             &ClusterContext::new(&self.project),

@@ -8,6 +8,25 @@ use crate::Outcome;
 /// The file of the probe program, beside the inventory.
 pub(crate) const PROBE: &str = "probe.sh";
 
+/// The file of the script that undoes the work, beside the inventory.
+pub(crate) const BLANK: &str = "blank.sh";
+
+/// Undoes what any tool did of [`ROLE`].
+pub(crate) const BLANK_SH: &str = r#"exec 2>/dev/null
+systemctl disable --now bench.service
+rm -rf /etc/systemd/system/bench.service /srv/bench /srv/settings /etc/sudoers.d/95-bench /etc/profile.d/bench.sh \
+  /etc/sysctl.d/9[123]-*.conf /var/lib/picluster
+systemctl daemon-reload
+userdel -r olga; groupdel operators; groupdel olga
+: > /etc/environment
+sed -i '/^127.0.1.1/d;/^192.0.2.9/d;/BEGIN/d;/END/d;/bench/d' /etc/hosts
+sed -i '/^SystemMaxUse=/d' /etc/systemd/journald.conf
+sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.log_martians=0
+ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime; echo Etc/UTC > /etc/timezone
+hostname raspberrypi; echo raspberrypi > /etc/hostname
+exit 0
+"#;
+
 /// Packages are those of the image: what a mirror does is not what is measured.
 const ROLE: &str = r#"doc: The work of the benchmark.
 resources:
