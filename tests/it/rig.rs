@@ -122,7 +122,7 @@ impl Rig {
         // Labs of tests that run at the same time are told apart by their state, not their names.
         let home = tempfile::Builder::new().prefix("pcl").tempdir().unwrap();
         options.state_root = state_root(&home);
-        let project = picluster::project::load(&desk.inventory())
+        let project = picluster::project::load_as_written(&desk.inventory())
             .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
         let keys = lab::home::Home::of(&project, &options).unwrap();
         let made = picluster::cli::LabMade {
@@ -139,7 +139,7 @@ impl Rig {
 
     /// The program inside the lab, ready to be started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let project = picluster::project::load(&self.desk.inventory())
+        let project = picluster::project::load_as_written(&self.desk.inventory())
             .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
         let mut options = LabOptions::from_environment().unwrap();
         options.state_root = state_root(&self.home);
@@ -174,7 +174,7 @@ impl Rig {
 
     /// The cluster's store that runs inside the lab use.
     pub fn store(&self) -> PathBuf {
-        let project = picluster::project::load(&self.desk.inventory())
+        let project = picluster::project::load_as_written(&self.desk.inventory())
             .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics));
         let lab = self.lab.name();
         state_root(&self.home)
