@@ -1,0 +1,79 @@
+//! Every refusal, provoked by a plain shell script: `refusals/<name>.sh`. Each names the upstream file that it follows.
+//!
+//! A script runs as root of namespaces of its own, so it needs no privileges and touches nothing of the machine. Set
+//! `PICLUSTER_K3S_DIR` and `K3S_RELEASE` to run what a real k3s can do in such a place against the real one.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals")
+}
+
+fn k3s() -> PathBuf {
+    match (std::env::var_os("PICLUSTER_K3S_DIR"), std::env::var_os("K3S_RELEASE")) {
+        (Some(folder), Some(release)) => Path::new(&folder).join(release).join("k3s"),
+        _ => env!("CARGO_BIN_EXE_k3s-simulator").into(),
+    }
+}
+
+fn run(name: &str) {
+    let work = tempfile::tempdir().unwrap();
+    let binary = work.path().join("k3s");
+    std::os::unix::fs::symlink(k3s(), &binary).unwrap();
+    let script = format!(". {0}/lib.sh; . {0}/{name}.sh", scripts().display());
+    // Nothing of a script outlives it: its namespace of processes ends with it, and it ends by itself.
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", "100", "unshare", "--user", "--map-root-user", "--mount", "--net", "--cgroup"])
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", &script])
+        .env("W", work.path())
+        .env_remove("KUBECONFIG")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{name}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+macro_rules! scripts {
+    ($($name:ident $file:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            run($file);
+        })*
+
+        #[test]
+        fn every_script_is_run() {
+            let mut found: Vec<String> = std::fs::read_dir(scripts())
+                .unwrap()
+                .map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+                .filter(|n| n != "lib")
+                .collect();
+            found.sort();
+            let mut named = vec![$($file),*];
+            named.sort_unstable();
+            assert_eq!(found, named);
+        }
+    };
+}
+
+scripts! {
+    flags "flags",
+    config_file "config-file",
+    tokens "tokens",
+    server_away "server-away",
+    node_password "node-password",
+    different_token "different-token",
+    kubelet_flags "kubelet-flags",
+    registration "registration",
+    cgroup "cgroup",
+    clock "clock",
+    kubectl "kubectl",
+    manifests "manifests",
+    restart "restart",
+}

@@ -1,0 +1,46 @@
+# kubernetes/kubectl: pkg/cmd/{label,annotate,taint,drain,delete,patch,apply}; kubernetes: pkg/apis/core/validation
+server n1
+agent a1 "$(token)"
+ready n1; ready a1
+gives 0 'node/a1 labeled' k label node a1 disk=nvme
+gives 0 'node/a1 not labeled' k label node a1 disk=nvme
+gives 1 "error: 'disk' already has a value (nvme), and --overwrite is false" k label node a1 disk=ssd
+gives 0 'node/a1 labeled' k label node a1 disk=ssd --overwrite
+gives 0 'node/a1 labeled' k label node a1 node-role.kubernetes.io/worker=
+gives 0 'node/a1 unlabeled' k label node a1 disk-
+gives 0 'label "disk" not found.' k label node a1 disk-
+gives 1 'error: invalid label value: "x=a b": a valid label must be' k label node a1 'x=a b'
+gives 1 'The Node "a1" is invalid: metadata.labels: Invalid value: "-x": name part must consist of' k label node a1 -- -x=1
+gives 1 'Error from server (NotFound): nodes "none" not found' k label node none a=b
+gives 0 'node/a1 tainted' k taint node a1 k=v:NoSchedule
+gives 1 'error: node a1 already has k taint(s) with same effect(s) and --overwrite is false' k taint node a1 k=w:NoSchedule
+gives 0 'node/a1 modified' k taint node a1 k=w:NoSchedule --overwrite
+gives 0 'node/a1 untainted' k taint node a1 k:NoSchedule-
+gives 1 'error: taint "k:NoSchedule" not found' k taint node a1 k:NoSchedule-
+gives 1 'error: invalid taint effect: Never, unsupported taint effect' k taint node a1 k=v:Never
+gives 0 'node/a1 annotated' k annotate node a1 note='some text'
+gives 1 "found the following declared annotation(s): 'note' already has a value (some text)" k annotate node a1 note=x
+gives 0 'node/a1 cordoned' k cordon a1
+gives 0 'node/a1 already cordoned' k cordon a1
+k get nodes | grep -q 'Ready,SchedulingDisabled' || die SchedulingDisabled
+[ "$(k get node a1 -o 'jsonpath={.spec.taints[*].key}')" = node.kubernetes.io/unschedulable ] || die taint
+gives 0 'node/a1 uncordoned' k uncordon a1
+gives 1 'cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): kube-system/svclb-traefik-' k drain a1
+gives 0 'node/a1 drained' k drain a1 --ignore-daemonsets --delete-emptydir-data --force --timeout=20s
+printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: "1", b: "2"}\n' >"$W/c.yaml"
+gives 0 'configmap/c created' k apply -f "$W/c.yaml"
+gives 0 'configmap/c unchanged' k apply -f "$W/c.yaml"
+sed -i 's/, b: "2"//' "$W/c.yaml"
+gives 0 'configmap/c configured' k apply -f "$W/c.yaml"
+[ "$(k get cm c -o 'jsonpath={.data}')" = '{"a":"1"}' ] || die data
+gives 1 'Error from server (AlreadyExists): configmaps "c" already exists' k create -f "$W/c.yaml"
+gives 0 'configmap/c patched' k patch cm c --type=json -p '[{"op":"replace","path":"/data/a","value":"9"}]'
+gives 1 'the object has been modified; please apply your changes to the latest version and try again' k patch cm c -p '{"metadata":{"resourceVersion":"1"},"data":{"a":"3"}}'
+gives 0 'configmap "c" deleted' k delete cm c
+[ -z "$(k get cm c --ignore-not-found 2>&1)" ] || die ignore-not-found
+gives 0 ok k get --raw /readyz
+gives 1 'error: unknown flag: --nonsense' k get nodes --nonsense
+k get node a1 -o json | sed -n 2p | grep -qx '    "apiVersion": "v1",' || die json
+k get nodes -o name | tr '\n' ' ' | grep -qx 'node/a1 node/n1 ' || die name
+stop n1
+gives 1 'The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?' k get nodes

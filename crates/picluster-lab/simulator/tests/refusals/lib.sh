@@ -1,0 +1,82 @@
+# Nodes of one machine: each has its own /etc and /var/lib, all share the loopback address.
+# shellcheck shell=sh
+ip link set lo up
+
+# at NODE COMMAND...: on that node
+at() {
+    n=$1; shift
+    if [ ! -d "$W/$n" ]; then
+        mkdir -p "$W/$n/etc/rancher/k3s" "$W/$n/lib" "$W/$n/sys"
+        echo "$n" | md5sum | cut -c1-32 >"$W/$n/etc/machine-id"
+        printf '127.0.0.1 localhost\n' >"$W/$n/etc/hosts"
+    fi
+    ${EXEC-} unshare --mount sh -ec '
+        w=$1; shift
+        mount --bind "$w/etc" /etc; mount --bind "$w/lib" /var/lib
+        if [ -e "$w/sys/controllers" ]; then
+            mount -t cgroup2 none /sys/fs/cgroup; mount --bind "$w/sys/controllers" /sys/fs/cgroup/cgroup.controllers
+        else
+            mkdir -p /sys/fs/cgroup
+            mount -t cgroup2 none /sys/fs/cgroup
+            echo cpuset cpu io memory pids >"$w/sys/all"
+            mount --bind "$w/sys/all" /sys/fs/cgroup/cgroup.controllers
+        fi
+        exec "$@"' at "$W/$n" "$@"
+}
+
+say() { echo "$*" >&2; }
+die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; tail -n 30 "$l" >&2; done; exit 1; }
+
+# has FILE TEXT: waits up to 20 s for a line
+has() {
+    i=0
+    while ! grep -qF -- "$2" "$1" 2>/dev/null; do
+        i=$((i + 1)); [ $i -lt 400 ] || die "no '$2' in $1"
+        sleep 0.05
+    done
+}
+
+# server NODE FLAGS...: in the background; waits until it is up
+server() {
+    n=$1; shift
+    (EXEC=exec; at "$n" "$W/k3s" server --node-name "$n" --node-ip 127.0.0.1 "$@") >"$W/$n.log" 2>&1 &
+    eval "pid_$n=$!"
+    has "$W/$n.log" 'k3s is up and running'
+}
+
+# agent NODE TOKEN FLAGS...: in the background
+agent() {
+    n=$1 t=$2; shift 2
+    at "$n" sh -c 'umask 077; echo "$1" >/etc/token' sh "$t"
+    (EXEC=exec; at "$n" "$W/k3s" agent --node-name "$n" --node-ip 127.0.0.1 --token-file /etc/token \
+        --server https://127.0.0.1:6443 --lb-server-port "${PORT:-7444}" "$@") >"$W/$n.log" 2>&1 &
+    eval "pid_$n=$!"
+}
+
+# stop NODE: its daemon
+stop() { eval "kill \$pid_$1; wait \$pid_$1 2>/dev/null || :"; }
+
+# gives CODE TEXT COMMAND...: ends with that code and says that
+gives() {
+    code=$1 text=$2; shift 2
+    ("$@") >"$W/out" 2>&1 &
+    p=$!
+    (sleep 30; kill -9 $p) 2>/dev/null &
+    watchdog=$!
+    rc=0; wait $p || rc=$?
+    kill $watchdog 2>/dev/null || :
+    [ "$rc" = "$code" ] || die "exit $rc, not $code: $* : $(cat "$W/out")"
+    grep -qF -- "$text" "$W/out" || die "no '$text' from $* : $(cat "$W/out")"
+}
+
+# ready NODE: waits until it has registered and is ready
+ready() {
+    i=0
+    until at n1 "$W/k3s" kubectl get node "$1" >/dev/null 2>&1; do
+        i=$((i + 1)); [ $i -lt 200 ] || die "$1 has not registered"
+        sleep 0.1
+    done
+    at n1 "$W/k3s" kubectl wait --for=condition=Ready "node/$1" --timeout=20s >/dev/null || die "$1 is not ready"
+}
+k() { at n1 "$W/k3s" kubectl "$@"; }
+token() { at n1 cat /var/lib/rancher/k3s/server/token; }
