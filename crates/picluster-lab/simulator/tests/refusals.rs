@@ -12,7 +12,10 @@ fn scripts() -> PathBuf {
 }
 
 fn k3s() -> PathBuf {
-    match (std::env::var_os("PICLUSTER_K3S_DIR"), std::env::var_os("K3S_RELEASE")) {
+    match (
+        std::env::var_os("PICLUSTER_K3S_DIR"),
+        std::env::var_os("K3S_RELEASE"),
+    ) {
         (Some(folder), Some(release)) => Path::new(&folder).join(release).join("k3s"),
         _ => env!("CARGO_BIN_EXE_k3s-simulator").into(),
     }
@@ -25,8 +28,25 @@ fn run(name: &str) {
     let script = format!(". {0}/lib.sh; . {0}/{name}.sh", scripts().display());
     // Nothing of a script outlives it: its namespace of processes ends with it, and it ends by itself.
     let output = Command::new("timeout")
-        .args(["--kill-after=5", "100", "unshare", "--user", "--map-root-user", "--mount", "--net", "--cgroup"])
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", &script])
+        .args([
+            "--kill-after=5",
+            "100",
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--net",
+            "--cgroup",
+        ])
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-euc",
+            &script,
+        ])
         .env("W", work.path())
         .env_remove("KUBECONFIG")
         .output()
