@@ -182,7 +182,7 @@ fn taint_words(words: &[String]) -> Done<Taints> {
             let (rest, effect) = spec.split_once(':').unwrap_or((spec, ""));
             if !effect.is_empty() && !known(effect) {
                 return Err(Failure::Plain(format!(
-                    "invalid taint effect: {effect}, unsupported taint effect"
+                    "invalid taint effect: {effect}, unsupported taint effect\nSee 'kubectl taint -h' for help and examples"
                 )));
             }
             let key = rest.split('=').next().unwrap_or(rest);
@@ -196,7 +196,7 @@ fn taint_words(words: &[String]) -> Done<Taints> {
         let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
         if !known(effect) {
             return Err(Failure::Plain(format!(
-                "invalid taint effect: {effect}, unsupported taint effect"
+                "invalid taint effect: {effect}, unsupported taint effect\nSee 'kubectl taint -h' for help and examples"
             )));
         }
         if let Some(why) = qualified_name_problem(key) {

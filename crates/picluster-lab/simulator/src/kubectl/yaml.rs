@@ -25,11 +25,14 @@ fn scalar(text: &str) -> String {
         || text.ends_with(':')
         || text.chars().any(char::is_control)
         || crate::clock::parse(text).is_some();
-    if special {
-        Value::String(text.to_owned()).to_string()
-    } else {
-        text.to_owned()
+    if !special {
+        return text.to_owned();
     }
+    // As sigs.k8s.io/yaml: apostrophes where quotation marks would have to be escaped.
+    if text.contains('"') && !text.chars().any(char::is_control) {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    Value::String(text.to_owned()).to_string()
 }
 
 fn inline(value: &Value) -> Option<String> {
