@@ -25,6 +25,7 @@ mod locks;
 mod prepare;
 mod real_home;
 mod roles;
+mod schema;
 mod secrets;
 mod stale;
 mod sudo_password;

@@ -17,16 +17,20 @@ fn facts_exec_graph_and_parts_of_plans() {
     // DNS names are resolved inside the lab; addresses of any network live side by side.
     let facts = rig.run(&["facts", "--json"]).expect(0);
     let facts: serde_json::Value = serde_json::from_str(&facts.out).unwrap();
-    assert_eq!(facts["rpi01"]["os"]["raspberry_pi_os"], true);
-    assert_eq!(facts["rpi02"]["os"]["id"], "ubuntu");
-    assert_eq!(facts["rpi02"]["os"]["cloud_init"], true);
+    assert_eq!(
+        facts["nodes"]["rpi01"]["observed"]["facts"]["os"]["raspberry_pi_os"],
+        true
+    );
+    let second = &facts["nodes"]["rpi02"]["observed"]["facts"];
+    assert_eq!(second["os"]["id"], "ubuntu");
+    assert_eq!(second["os"]["cloud_init"], true);
     assert!(
-        facts["rpi01"]["board"]["model"]
+        facts["nodes"]["rpi01"]["observed"]["facts"]["board"]["model"]
             .as_str()
             .unwrap()
             .starts_with("Raspberry Pi")
     );
-    assert_eq!(facts["rpi03"]["error"], "declared absent");
+    assert_eq!(facts["nodes"]["rpi03"], "absent");
 
     let ran = rig.run(&["exec", "--", "echo", "a  b", "$HOME"]).expect(0);
     let mut lines: Vec<&str> = ran.out.lines().collect();

@@ -47,7 +47,7 @@ fn all() -> Outcome<Vec<(String, String)>> {
             )
         })
         .collect();
-    for (name, schema) in schemas {
+    for (name, schema) in schemas.into_iter().chain(picluster::schema::all()) {
         let text = serde_json::to_string_pretty(&schema).map_err(|e| e.to_string())?;
         files.push((format!("docs/schema/{name}.schema.json"), text + "\n"));
     }

@@ -7,6 +7,7 @@
 use picluster_model::{ClusterName, NodeName};
 use picluster_plan::StepAddr;
 use picluster_resource::Change;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit_code::ExitCode;
@@ -16,7 +17,7 @@ use crate::report::{Counts, NodeEnd, Outcome};
 pub const VERSION: u32 = 1;
 
 /// One event: one line of JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// See [`VERSION`].
     pub v: u32,
@@ -27,7 +28,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A run begins.

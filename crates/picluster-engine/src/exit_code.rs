@@ -1,9 +1,10 @@
 //! Exit codes: stable, documented, one type.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the process tells its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum ExitCode {

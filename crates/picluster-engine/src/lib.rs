@@ -20,7 +20,7 @@ pub mod host;
 pub mod journal;
 mod link;
 pub mod lock;
-mod mask;
+pub mod mask;
 mod reboot;
 pub mod report;
 pub mod run;

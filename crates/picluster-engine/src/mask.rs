@@ -14,12 +14,13 @@ const OUTPUT: usize = 8 * 1024;
 
 /// Knows all secrets of a run by value.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Masker {
+pub struct Masker {
     values: Vec<Secret<String>>,
 }
 
 impl Masker {
-    pub(crate) fn new<'a>(
+    /// For these secrets, and others that no document mentions (a password that was typed).
+    pub fn new<'a>(
         secrets: &'a SecretValues,
         others: impl IntoIterator<Item = &'a Secret<String>>,
     ) -> Self {
@@ -55,7 +56,8 @@ impl Masker {
     }
 
     /// The text without secrets.
-    pub(crate) fn mask(&self, text: &str) -> String {
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
         let mut out = text.to_owned();
         for value in &self.values {
             if out.contains(value.reveal().as_str()) {

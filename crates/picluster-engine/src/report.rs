@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use picluster_model::NodeName;
 use picluster_plan::{Problem, StepAddr};
 use picluster_resource::Change;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit_code::ExitCode;
 use crate::lock::Owner;
 
 /// How one step ended. Every step of a plan ends with exactly one of these.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was already as desired; nothing was written.
@@ -35,7 +36,7 @@ pub enum Outcome {
 }
 
 /// Why a step was not started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// This step, which it needs, was not done. Always the first cause, itself not skipped
@@ -50,7 +51,7 @@ pub enum SkipReason {
 }
 
 /// What went wrong in a step.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// In one sentence.
     pub what: String,
@@ -91,7 +92,7 @@ impl Outcome {
 }
 
 /// How work on one node ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeEnd {
     /// There was nothing to do on it; it was not dialled.
@@ -165,7 +166,7 @@ pub struct Report {
 }
 
 /// How many steps ended how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// See [`Outcome::Unchanged`].
     pub unchanged: u32,

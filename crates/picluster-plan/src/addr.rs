@@ -4,13 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use picluster_model::{NodeName, RoleName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The address of one resource on one node, `pi-2/k3s/file[/etc/rancher/k3s/config.yaml]`.
 ///
 /// Parses back from what it prints; [`AddrPattern`] matches it with globs.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct StepAddr {
     /// The node.
     pub node: NodeName,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use picluster_model::{ClusterName, NodeName};
 use picluster_resource::{Change, Facts, Resource};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::StepAddr;
@@ -13,7 +14,7 @@ pub const FORMAT: u32 = 1;
 
 /// Everything apply needs to know. Holds no secret: resources carry placeholders, observations are
 /// kept as keyed digests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// See [`FORMAT`].
     pub format: u32,
@@ -40,7 +41,7 @@ pub struct Plan {
 }
 
 /// Where a value that came to be on a node is read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValueSource {
     /// Its name.
     pub name: String,
@@ -51,7 +52,7 @@ pub struct ValueSource {
 }
 
 /// One node's part.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodePlan {
     /// How it was found.
     pub state: NodeState,
@@ -63,7 +64,7 @@ pub struct NodePlan {
 }
 
 /// How a node was found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// Reached and probed.
@@ -93,7 +94,7 @@ pub enum NodeState {
 }
 
 /// Something a person has to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The resource, where it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,7 +113,7 @@ pub struct Problem {
 }
 
 /// One thing to do on one node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Its address.
     pub addr: StepAddr,
@@ -153,7 +154,7 @@ pub struct Step {
 }
 
 /// The work of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// Bring one resource to its desired state.
@@ -166,7 +167,9 @@ pub enum Work {
 }
 
 /// Why a resource differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// picluster has not applied it to this node before.
@@ -183,7 +186,7 @@ pub enum Cause {
 
 /// What happens to the ownership record of a step's resource: a small file below
 /// [`crate::owned::DIR`] on the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordAction {
     /// Nothing.

@@ -42,7 +42,7 @@ fn misplaced_secrets(body: &Yaml, allowed: &[&str]) -> Vec<Diagnostic> {
 macro_rules! resources {
     ($($variant:ident($kind:ty)),+ $(,)?) => {
         /// A resource of any kind: what should be.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Resource { $(
             #[doc = concat!("See [`", stringify!($kind), "`].")]

@@ -51,7 +51,7 @@ pub enum Verb {
     Validate(ValidateArgs),
     /// Show what differs between the nodes and the inventory, and why
     #[command(
-        after_help = "Examples:\n  picluster plan\n  picluster plan --only 'rpi0*/base' --out today.plan\n  picluster plan --json | jq .steps[].addr"
+        after_help = "Examples:\n  picluster plan\n  picluster plan --only 'rpi0*/base' --out today.plan\n  picluster plan --json | jq '.steps[].addr'"
     )]
     Plan(PlanArgs),
     /// Make it so: on all nodes in parallel
@@ -60,10 +60,14 @@ pub enum Verb {
     )]
     Apply(ApplyArgs),
     /// Ask the nodes who they are
-    #[command(after_help = "Example:\n  picluster facts --on 'rpi*'")]
+    #[command(
+        after_help = "Examples:\n  picluster facts --on 'rpi*'\n  picluster facts --json | jq '.nodes[].observed.facts.board.model'"
+    )]
     Facts(FactsArgs),
     /// Run a command on all nodes at once
-    #[command(after_help = "Example:\n  picluster exec --on 'rpi0*' -- uptime")]
+    #[command(
+        after_help = "Examples:\n  picluster exec --on 'rpi0*' -- uptime\n  picluster exec --root -- 'systemctl is-system-running; df -h /'"
+    )]
     Exec(ExecArgs),
     /// Say where a variable's value comes from, with file and line
     #[command(after_help = "Example:\n  picluster explain rpi01 data_mount")]
@@ -207,6 +211,9 @@ pub struct ExecArgs {
     /// Run as root
     #[arg(long)]
     pub root: bool,
+    /// Show the values of the inventory's secrets where the command prints them, instead of `(sensitive)`
+    #[arg(long)]
+    pub show_secrets: bool,
     /// The command; one argument is given to the node's shell, several are quoted
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,

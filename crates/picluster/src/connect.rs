@@ -42,6 +42,13 @@ pub fn connector(
     for node in project.inventory.nodes.values() {
         seed_pin(node, &pins)?;
     }
+    // Whoever is met for the first time is pinned: better no contact at all than one that cannot be.
+    if targets
+        .keys()
+        .any(|n| pins.get(&PinName::node(n)).is_empty())
+    {
+        store.must_be_writable()?;
+    }
     let policy: Arc<dyn HostKeyPolicy> = if meeting.accept_new {
         Arc::new(AcceptNew)
     } else if ask::somebody_is_there() {

@@ -17,6 +17,7 @@ pub mod plan_file;
 pub mod project;
 pub mod releases;
 pub mod run;
+pub mod schema;
 pub mod secrets;
 pub mod show;
 pub mod store;

@@ -19,6 +19,24 @@ pub fn resolve(
     project: &Project,
     references: &BTreeSet<SecretRef>,
 ) -> Result<SecretValues, Failure> {
+    let (values, missing) = resolve_some(project, references);
+    if missing.is_empty() {
+        Ok(values)
+    } else {
+        Err(Failure::usage(format!(
+            "these secrets have no value:\n  {}",
+            missing.join("\n  ")
+        ))
+        .hint("nothing was sent to any node; docs/secrets.md shows each way to give one"))
+    }
+}
+
+/// Resolves what can be resolved, and says why the rest has no value.
+#[must_use]
+pub fn resolve_some(
+    project: &Project,
+    references: &BTreeSet<SecretRef>,
+) -> (SecretValues, Vec<String>) {
     let folder = project
         .inventory
         .path
@@ -39,15 +57,7 @@ pub fn resolve(
             Err(why) => missing.push(format!("{reference}: {why}")),
         }
     }
-    if missing.is_empty() {
-        Ok(values)
-    } else {
-        Err(Failure::usage(format!(
-            "these secrets have no value:\n  {}",
-            missing.join("\n  ")
-        ))
-        .hint("nothing was sent to any node; docs/secrets.md shows each way to give one"))
-    }
+    (values, missing)
 }
 
 fn one(folder: &Path, reference: &SecretRef) -> Result<String, String> {

@@ -121,6 +121,32 @@ impl Store {
         write().map_err(|e: io::Error| Self::cannot("write", &path, &e))
     }
 
+    /// Whether something can be written here. Writes nothing, so a folder that is still to be made is
+    /// judged by the one it will stand in.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn must_be_writable(&self) -> Result<(), Failure> {
+        use rustix::fs::Access;
+        let there = self
+            .root
+            .ancestors()
+            .map(|p| {
+                if p.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    p
+                }
+            })
+            .find(|p| p.symlink_metadata().is_ok())
+            .unwrap_or(Path::new("."));
+        let cannot = |e: io::Error| Self::cannot("write to", there, &e);
+        if !there.is_dir() {
+            return Err(cannot(io::ErrorKind::NotADirectory.into()));
+        }
+        rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(|e| cannot(e.into()))
+    }
+
     /// Makes the directory, private to its owner.
     ///
     /// # Errors

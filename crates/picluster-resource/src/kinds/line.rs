@@ -19,6 +19,10 @@ use crate::token::Token;
 /// With `match`, the first line it finds becomes `line` and further ones it finds go, so that
 /// exactly one remains; when it finds none, `line` is added at the end. With `state: absent` every
 /// line it finds goes.
+///
+/// When it leaves the documents, a line without `match` goes. One with `match` stays: it has taken
+/// the place of a line that nobody knows any more, and without either the file would say less than
+/// it did before (`/etc/hosts` without the node's own name, say).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
@@ -194,11 +198,28 @@ impl Kind for Line {
     }
 
     fn removal(&self) -> Option<Self> {
-        (self.state == Presence::Present).then(|| Self {
+        let added = self.state == Presence::Present && self.pattern.is_none();
+        added.then(|| Self {
             state: Presence::Absent,
-            // What `match` found before is not known any more; only our own line goes.
-            pattern: None,
             ..self.clone()
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_that_took_no_others_place_goes_with_the_documents() {
+        let line = |json: serde_json::Value| serde_json::from_value::<Line>(json).unwrap();
+        let added = line(serde_json::json!({"path": "/etc/environment", "line": "EDITOR=vi"}));
+        let gone = added.removal().unwrap();
+        assert_eq!((gone.state, gone.line), (Presence::Absent, added.line));
+        let replaced = line(
+            serde_json::json!({"path": "/etc/hosts", "match": "^127\\.0\\.1\\.1\\s", "line": "127.0.1.1\tpi"}),
+        );
+        assert_eq!(replaced.removal(), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What people see. Every function here turns values into text; only the verbs write it out.
 
+pub mod closed;
 pub mod failure;
 pub mod kubeconfig;
 pub mod live;

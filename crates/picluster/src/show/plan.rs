@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use picluster_model::NodeName;
-use picluster_plan::{Cause, NodeState, Plan, Problem, Step};
+use picluster_plan::{Cause, NodeState, Plan, Step};
 use picluster_resource::{Action, Effect, FieldChange, Shown};
 
+use crate::show::closed::{closed, problem};
 use crate::show::names::names;
 use crate::term::{Style, bytes, count};
 
@@ -235,68 +236,10 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
     out.push('\n');
 }
 
-fn problem(out: &mut String, node: &NodeName, problem: &Problem, style: Style) {
-    let about = problem
-        .addr
-        .as_ref()
-        .map(|a| format!("{}: ", a.local()))
-        .unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "  {} {about}{}",
-        style.red(node.as_str()),
-        problem.what
-    );
-    if !problem.skipped.is_empty() {
-        let _ = writeln!(
-            out,
-            "    not planned because of it: {}",
-            count(problem.skipped.len(), "step")
-        );
-    }
-    if let Some(cure) = &problem.cure {
-        let _ = writeln!(out, "    {} {cure}", style.cyan("next:"));
-    }
-}
-
-/// What to do about a host key that is not the pinned one.
-#[must_use]
-pub fn changed_key(node: &NodeName) -> String {
-    format!(
-        "if its card or board was changed on purpose: picluster forget-key {node}; else somebody else answers at its address"
-    )
-}
-
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {
     let mut body = String::new();
     for (name, node) in &plan.nodes {
-        match &node.state {
-            NodeState::Observed { .. } => {}
-            NodeState::Absent => {
-                let _ = writeln!(
-                    body,
-                    "  {} is declared absent: not dialled",
-                    style.dim(name.as_str())
-                );
-            }
-            NodeState::Unreachable { reason } => {
-                let _ = writeln!(body, "  {}", style.red(reason));
-                let _ = writeln!(
-                    body,
-                    "    {} look at its power and cable, then run the same command again; `expected: absent` if it is to stay off",
-                    style.cyan("next:")
-                );
-            }
-            NodeState::HostKeyChanged { reason } => {
-                let _ = writeln!(body, "  {}", style.red(reason));
-                let _ = writeln!(body, "    {} {}", style.cyan("next:"), changed_key(name));
-            }
-            NodeState::Blocked { problems } => {
-                for p in problems {
-                    problem(&mut body, name, p, style);
-                }
-            }
-        }
+        body.push_str(&closed(name, &node.state, style));
         for p in &node.problems {
             problem(&mut body, name, p, style);
         }

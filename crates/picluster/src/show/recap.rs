@@ -246,7 +246,7 @@ fn node_failure(node: &NodeName, end: &NodeReport, again: &str, style: Style) ->
                 .into(),
         ),
         NodeEnd::IdentityChanged { reason, .. } => {
-            (reason.clone(), crate::show::plan::changed_key(node))
+            (reason.clone(), crate::show::closed::changed_key(node))
         }
         NodeEnd::Idle | NodeEnd::Done | NodeEnd::Incomplete | NodeEnd::Interrupted => return None,
     };

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use picluster_engine::host::Exit;
-use picluster_engine::{Access, ExitCode, Line, NodeError, Stream};
+use picluster_engine::mask::Masker;
+use picluster_engine::{Access, ExitCode, Line, Stream};
+use picluster_model::inventory::Project;
+use picluster_model::secret::SecretValues;
 use picluster_resource::facts::RootAccess;
 use picluster_resource::shell;
 use tokio::task::JoinSet;
 
 use crate::cli::ExecArgs;
 use crate::error::Failure;
+use crate::show::closed::{closed, exit_code};
 use crate::store::Store;
 use crate::survey;
 use crate::term::{Style, count};
@@ -33,16 +37,17 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
         .map(|n| n.name.as_str().len())
         .max()
         .unwrap_or(0);
+    let secrets = known(&project, args, err)?;
     verbs::block_on(async {
         let mut access = std::collections::BTreeMap::new();
         let mut codes = Vec::new();
+        let mut failed = 0;
         let mut targets: Vec<_> = nodes
             .iter()
             .filter(|n| n.expected == picluster_model::inventory::Expected::Present)
             .map(|n| n.name.clone())
             .collect();
         if args.root {
-            let secrets = secrets::resolve(&project, &project.secrets())?;
             let found = survey::facts(&engine, nodes.iter().copied(), false).await;
             let roots: Vec<_> = nodes
                 .iter()
@@ -57,33 +62,44 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
                     Some(Ok((facts, _))) if facts.now.root != RootAccess::None => {}
                     Some(Ok(_)) => {
                         verbs::say(&format!(
-                            "{} {name}: the login user cannot become root; not run there\n",
-                            err.red("error:")
+                            "  {} the login user cannot become root; not run there\n    {} make it one of group sudo on the node (adduser USER sudo), or leave out --root\n",
+                            err.red(name.as_str()),
+                            err.cyan("next:")
                         ));
                         codes.push(ExitCode::NodeFailed);
                     }
-                    _ => {
-                        verbs::say(&format!(
-                            "{} {name}: unreachable; not run there\n",
-                            err.red("error:")
-                        ));
-                        codes.push(ExitCode::Unreachable);
+                    Some(Err(state)) => {
+                        verbs::say(&closed(name, state, err));
+                        codes.extend(exit_code(state));
                     }
+                    None => {}
                 }
             }
+            failed = codes.len();
             targets.retain(
                 |n| matches!(found.get(n), Some(Ok((f, _))) if f.now.root != RootAccess::None),
             );
         }
+        // A password that was typed is no less a secret than one of a file.
+        let typed = access.values().filter_map(|a: &Access| a.password.as_ref());
+        let masker = Arc::new(if args.show_secrets {
+            Masker::default()
+        } else {
+            Masker::new(&secrets, typed)
+        });
         let mut tasks = JoinSet::new();
         for name in targets {
             let (engine, command, as_root) = (Arc::clone(&engine), command.clone(), args.root);
+            let masker = Arc::clone(&masker);
             let access = access.get(&name).cloned().unwrap_or_else(Access::default);
             tasks.spawn(async move {
                 let label = format!("{:widest$}", name.as_str());
-                let mut sink = |line: Line| match line.stream {
-                    Stream::Out => verbs::print(&format!("{} {}\n", out.bold(&label), line.text)),
-                    Stream::Err => verbs::say(&format!("{} {}\n", err.bold(&label), line.text)),
+                let mut sink = |line: Line| {
+                    let text = masker.mask(&line.text);
+                    match line.stream {
+                        Stream::Out => verbs::print(&format!("{} {text}\n", out.bold(&label))),
+                        Stream::Err => verbs::say(&format!("{} {text}\n", err.bold(&label))),
+                    }
                 };
                 let exit = engine
                     .exec(&name, &access, &command, as_root, &mut sink)
@@ -91,7 +107,6 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
                 (name, exit)
             });
         }
-        let mut failed = 0;
         while let Some(joined) = tasks.join_next().await {
             let Ok((name, exit)) = joined else { continue };
             let (text, code) = match exit {
@@ -105,7 +120,13 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
                     format!("{name}: connection lost; it is not known how the command ended"),
                     ExitCode::NodeFailed,
                 ),
-                Err(e) => (e.to_string(), code_of(&e)),
+                Err(e) => {
+                    let state = survey::closed(&e);
+                    failed += 1;
+                    codes.extend(exit_code(&state));
+                    verbs::say(&closed(&name, &state, err));
+                    continue;
+                }
             };
             failed += 1;
             codes.push(code);
@@ -119,10 +140,21 @@ pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure>
     })?
 }
 
-fn code_of(error: &NodeError) -> ExitCode {
-    match survey::closed(error) {
-        picluster_plan::NodeState::Unreachable { .. } => ExitCode::Unreachable,
-        picluster_plan::NodeState::HostKeyChanged { .. } => ExitCode::IdentityChanged,
-        _ => ExitCode::NodeFailed,
+/// The secrets whose values must not be printed, and the passwords sudo may want. Without a sudo
+/// password to find, a secret that has no value here keeps nobody from an `uptime`.
+fn known(project: &Project, args: &ExecArgs, err: Style) -> Result<SecretValues, Failure> {
+    if args.root {
+        return secrets::resolve(project, &project.secrets());
     }
+    if args.show_secrets {
+        return Ok(SecretValues::default());
+    }
+    let (values, missing) = secrets::resolve_some(project, &project.secrets());
+    for why in missing {
+        verbs::say(&format!(
+            "{} a secret without a value cannot be masked in what is printed: {why}\n",
+            err.yellow("note:")
+        ));
+    }
+    Ok(values)
 }

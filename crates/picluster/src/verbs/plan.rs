@@ -10,6 +10,7 @@ use crate::cli::{Part, PlanArgs};
 use crate::error::Failure;
 use crate::kubeconfig::Merge;
 use crate::opening::Opening;
+use crate::show::closed::exit_code as exit_code_of;
 use crate::term::Style;
 use crate::{plan_file, show, verbs};
 
@@ -123,14 +124,9 @@ pub fn exit_code(plan: &Plan, detailed: bool) -> ExitCode {
 pub fn node_codes(plan: &Plan) -> Vec<ExitCode> {
     let mut codes = Vec::new();
     for node in plan.nodes.values() {
-        match &node.state {
-            NodeState::Observed { .. } if node.problems.is_empty() => {}
-            NodeState::Absent => {}
-            NodeState::Observed { .. } | NodeState::Blocked { .. } => {
-                codes.push(ExitCode::NodeFailed)
-            }
-            NodeState::Unreachable { .. } => codes.push(ExitCode::Unreachable),
-            NodeState::HostKeyChanged { .. } => codes.push(ExitCode::IdentityChanged),
+        codes.extend(exit_code_of(&node.state));
+        if !node.problems.is_empty() {
+            codes.push(ExitCode::NodeFailed);
         }
     }
     codes
