@@ -295,3 +295,49 @@ fn every_apply_has_the_guard_of_the_declared_servers() {
     .len();
     assert_eq!((applies, guards), (1, 1));
 }
+
+/// A number names one decision: other texts refer to it by the number alone.
+#[test]
+fn every_decision_has_a_number_of_its_own() {
+    let mut numbers = std::collections::BTreeMap::<String, Vec<String>>::new();
+    let folder = root().join("docs/decisions");
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        texts.push((name.clone(), fs::read_to_string(&path).unwrap()));
+        if name == "README.md" {
+            continue;
+        }
+        let (number, rest) = name.split_once('-').unwrap_or((&name, ""));
+        assert!(
+            number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit()) && !rest.is_empty(),
+            "docs/decisions/{name} is not named NNNN-what-it-is-about.md"
+        );
+        numbers.entry(number.to_owned()).or_default().push(name);
+    }
+    assert!(numbers.len() > 10, "{numbers:?}");
+    let twice: Vec<String> = numbers
+        .values()
+        .filter(|names| names.len() > 1)
+        .map(|names| names.join(" and "))
+        .collect();
+    assert!(twice.is_empty(), "one number, two decisions: {twice:?}");
+    // Four digits that begin with a zero are such a reference, unless a quotation mark makes them a
+    // file mode.
+    let dangling: Vec<String> = texts
+        .iter()
+        .flat_map(|(name, text)| {
+            text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '"' | '`' | '.')))
+                .map(|word| word.trim_end_matches('.'))
+                .filter(|word| {
+                    word.len() == 4
+                        && word.starts_with('0')
+                        && word.bytes().all(|b| b.is_ascii_digit())
+                        && !numbers.contains_key(*word)
+                })
+                .map(move |word| format!("{name}: there is no decision {word}"))
+        })
+        .collect();
+    assert!(dangling.is_empty(), "{}", dangling.join("\n"));
+}
