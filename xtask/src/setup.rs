@@ -34,11 +34,15 @@ const NEEDS: &[Need] = &[
 const OF_MACHINES: &[Need] = include!("machines.rs.in");
 
 /// What tests start beside labs.
-const OF_TESTS: &[Need] = &[(
-    "sshd",
-    "openssh-server",
-    "a server for tests of the transport",
-)];
+const OF_TESTS: &[Need] = &[
+    (
+        "sshd",
+        "openssh-server",
+        "a server for tests of the transport",
+    ),
+    ("sfdisk", "fdisk", "partitions on images of disks"),
+    ("mkfs.ext4", "e2fsprogs", "file systems on images of disks"),
+];
 
 /// What is to be made possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

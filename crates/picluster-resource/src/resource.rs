@@ -250,4 +250,7 @@ resources! {
     KernelModule(kinds::kernel_module::KernelModule),
     ConfigTxt(kinds::config_txt::ConfigTxt),
     ClusterValue(kinds::cluster_value::ClusterValue),
+    Mount(kinds::mount::Mount),
+    Partition(kinds::partition::Partition),
+    Network(kinds::network::Network),
 }

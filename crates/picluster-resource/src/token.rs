@@ -32,6 +32,8 @@ pub enum Token {
     FirstBoot,
     /// A kernel module, named with underscores.
     Module(String),
+    /// A file system, by a name that stays: `LABEL=data`, `UUID=…`.
+    FileSystem(String),
     /// Something of the cluster as a whole: made on one node, needed on others.
     Cluster(ClusterToken),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Token {
             Self::FirstBoot => f.write_str("the end of the first boot"),
             Self::Module(name) => write!(f, "kernel module {name}"),
             Self::Cluster(token) => write!(f, "{token}"),
+            Self::FileSystem(name) => write!(f, "file system {name}"),
         }
     }
 }

@@ -279,6 +279,10 @@ const LIBRARIES: &[(&str, &str)] = &[
         include_str!("../src/kinds/clock/probe.sh"),
     ),
     ("clock/wait.sh", include_str!("../src/kinds/clock/wait.sh")),
+    (
+        "partition/create.sh",
+        include_str!("../src/kinds/partition/create.sh"),
+    ),
 ];
 
 fn operation_json(out: &mut Value, operation: &Operation) {

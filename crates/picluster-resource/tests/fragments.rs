@@ -529,3 +529,104 @@ fn config_txt_with_includes_that_include() {
          mount /boot/firmware vfat rw,relatime\nfstab /boot/firmware\npages 16384\nend\n"
     );
 }
+
+#[test]
+fn mounts() {
+    let data = fragment("mount", "{ path: '/mnt/my data', source: LABEL=data }");
+    let mounts = (
+        "/proc/mounts",
+        "/dev/mmcblk0p2 / ext4 rw,noatime 0 0\n/dev/sda1 /mnt/my\\040data ext4 rw,relatime 0 0\n",
+    );
+    let none = ("/bin/findfs", "#!/bin/sh\nexit 1\n");
+    assert_eq!(
+        ask(&data, &[mounts, none, ("/mnt/my data/", "")]),
+        "mounted /dev/sda1 ext4 rw,relatime\nkind directory\nend\n"
+    );
+    let found = (
+        "/bin/findfs",
+        "#!/bin/sh\n[ \"$1\" = LABEL=data ] && echo /dev/sdb1\n",
+    );
+    assert_eq!(
+        ask(&data, &[MOUNTED, found, ("/mnt/my data/.hidden", "")]),
+        "kind directory\nfull\ndevice /dev/sdb1\nend\n"
+    );
+    assert_eq!(
+        ask(&data, &[MOUNTED, none, ("/mnt/my data", "")]),
+        "kind other\nend\n"
+    );
+    let bind = fragment("mount", "{ path: /var/lib/rancher, source: /mnt/rancher }");
+    assert_eq!(ask(&bind, &[MOUNTED]), "end\n");
+    assert_eq!(
+        ask(
+            &bind,
+            &[
+                MOUNTED,
+                ("/mnt/rancher/", ""),
+                ("/var/lib/rancher", "-> ../../mnt/rancher")
+            ]
+        ),
+        "kind directory\ndirectory\nsame\nend\n"
+    );
+}
+
+#[test]
+fn networks() {
+    let eth0 = fragment(
+        "network",
+        "{ interface: eth0, addresses: [192.168.2.1/24] }",
+    );
+    let there = ("/sys/class/net/eth0/mtu", "1500\n");
+    let ip = (
+        "/bin/ip",
+        "#!/bin/sh\ncase \"$*\" in '-o addr show dev eth0 scope global') echo '2: eth0    inet 192.168.2.57/24 brd 192.168.2.255 scope global dynamic eth0';; '-4 route show default dev eth0') echo 'default via 192.168.2.254 proto dhcp metric 100';; esac\n",
+    );
+    let runs = |unit: &'static str| -> String {
+        format!("#!/bin/sh\n[ \"$*\" = 'is-active --quiet {unit}' ]\n")
+    };
+    let nothing = runs("nothing");
+    let end = "address 192.168.2.57/24\ngateway 192.168.2.254\nend\n";
+    let with = |files: &[(&str, &str)]| ask(&eth0, &[&[there, ip][..], files].concat());
+    assert_eq!(ask(&eth0, &[ip]), "no-interface\nend\n");
+    assert_eq!(with(&[("/bin/systemctl", &nothing)]), end);
+    let netplan = ("/bin/netplan", "#!/bin/sh\n");
+    let cloud = ("/etc/netplan/50-cloud-init.yaml", "network: {}\n");
+    assert_eq!(
+        with(&[
+            ("/bin/systemctl", &nothing),
+            netplan,
+            cloud,
+            ("/etc/netplan/90-picluster-eth0.yaml", "a\nb")
+        ]),
+        format!("manager netplan\nfile 644 /etc/netplan/90-picluster-eth0.yaml\n|a\n+b\n{end}")
+    );
+    let nm = runs("NetworkManager");
+    let connected = ("/bin/nmcli", "#!/bin/sh\necho '100 (connected)'\n");
+    assert_eq!(
+        with(&[("/bin/systemctl", &nm), netplan, connected]),
+        format!("manager NetworkManager\n{end}")
+    );
+    // An interface that NetworkManager leaves to others.
+    let unmanaged = ("/bin/nmcli", "#!/bin/sh\necho '10 (unmanaged)'\n");
+    assert_eq!(with(&[("/bin/systemctl", &nm), unmanaged]), end);
+    let dhcpcd = runs("dhcpcd");
+    assert_eq!(
+        with(&[
+            ("/bin/systemctl", &dhcpcd),
+            ("/etc/dhcpcd.conf", "hostname\n")
+        ]),
+        format!("manager dhcpcd\nfile 644 /etc/dhcpcd.conf\n|hostname\n{end}")
+    );
+    let networkd = runs("systemd-networkd");
+    assert_eq!(
+        with(&[("/bin/systemctl", &networkd)]),
+        format!("manager networkd\n{end}")
+    );
+    let old = (
+        "/etc/network/interfaces",
+        "auto eth0\niface eth0 inet dhcp\n",
+    );
+    assert_eq!(
+        with(&[("/bin/systemctl", &nothing), old]),
+        format!("manager ifupdown\n{end}")
+    );
+}

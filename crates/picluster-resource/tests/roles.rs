@@ -178,6 +178,27 @@ fn storage_client() {
 }
 
 #[test]
+fn data_disk() {
+    insta::assert_snapshot!(role(
+        "data-disk: { disks: [{ label: data, path: /mnt/data, disk: /dev/nvme0n1 }, { source: PARTUUID=4d8097e2-03, path: /mnt/old, options: [ro] }] }"
+    ));
+}
+
+#[test]
+fn sd_care() {
+    insta::assert_snapshot!(role(
+        "sd-care: { journal: volatile, tmp_in_ram: true, apt_daily_off: true, data_dirs: [{ path: /var/lib/rancher, source: /mnt/data/rancher }] }"
+    ));
+}
+
+#[test]
+fn network() {
+    insta::assert_snapshot!(role(
+        "network: { avahi: true, avahi_interfaces: [eth0], interfaces: [{ interface: eth0, addresses: [\"{{ node.address }}/24\"], gateway: 192.168.2.254, dns: [192.168.2.254] }, { interface: eth1, addresses: [10.9.0.1/24] }] }"
+    ));
+}
+
+#[test]
 fn every_role_says_what_it_does() {
     for entry in fs::read_dir(repository().join("roles")).unwrap() {
         let folder = entry.unwrap().path();

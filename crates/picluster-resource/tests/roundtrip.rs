@@ -761,3 +761,215 @@ fn frames_carry_any_text() {
             .unwrap();
     }
 }
+
+/// An image of a disk, sparse, with a table by sfdisk(8) (or none).
+fn disk(world: &World, mib: u64, table: &str) -> PathBuf {
+    let image = world.path("disk.img");
+    fs::File::create(&image)
+        .unwrap()
+        .set_len(mib << 20)
+        .unwrap();
+    if !table.is_empty() {
+        tool(&format!("sfdisk -q {}", image.display()), table);
+    }
+    image
+}
+
+#[track_caller]
+fn tool(command: &str, stdin: &str) -> String {
+    let (good, out, err) = sh(
+        &["sh"],
+        &format!("PATH=$PATH:/usr/sbin:/sbin\n{command}"),
+        stdin.as_bytes(),
+    );
+    assert!(good, "{command}: {err}");
+    String::from_utf8(out).unwrap()
+}
+
+/// Partitions as `START SIZE`, whatever else the table says of them.
+fn partitions(image: &Path) -> Vec<String> {
+    tool(&format!("sfdisk -d {}", image.display()), "")
+        .lines()
+        .filter_map(|line| line.split_once("start="))
+        .map(|(_, rest)| {
+            let numbers: Vec<&str> = rest
+                .split([' ', ',', '='])
+                .filter(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_digit()))
+                .collect();
+            numbers[..2].join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn partitions_are_made_where_nobody_is() {
+    for shell in shells() {
+        let world = World::new(shell);
+        // A card whose root was kept small: MBR, vfat and ext4 in front.
+        let image = disk(
+            &world,
+            4096,
+            "label: dos\nstart=8192,size=204800,type=c\nstart=212992,size=2097152,type=83\n",
+        );
+        tool(
+            &format!(
+                "mkfs.ext4 -q -F -L rootfs -E offset=$((212992*512)) {} 1048576k",
+                image.display()
+            ),
+            "",
+        );
+        let root_before = tool(
+            &format!(
+                "dd if={} bs=1M skip=104 count=8 status=none | sha256sum",
+                image.display()
+            ),
+            "",
+        );
+        let data = world.resource("partition", "{ disk: @/disk.img, label: data }");
+        world.settle(&data);
+        assert_eq!(
+            partitions(&image),
+            ["8192 204800", "212992 2097152", "2310144 6078464"]
+        );
+        let label = format!(
+            "blkid -p -o value -s LABEL -O $((2310144*512)) {}",
+            image.display()
+        );
+        assert_eq!(tool(&label, ""), "data\n");
+        // The root's file system is whole.
+        let root_after = tool(
+            &format!(
+                "dd if={} bs=1M skip=104 count=8 status=none | sha256sum",
+                image.display()
+            ),
+            "",
+        );
+        assert_eq!(root_before, root_after);
+        // The file system's beginning is lost: it is made again, in the same place.
+        tool(
+            &format!(
+                "dd if=/dev/zero of={} bs=1M seek=1128 count=1 conv=notrunc status=none",
+                image.display()
+            ),
+            "",
+        );
+        assert!(matches!(world.diff(&data), Diff::Change(_)));
+        world.settle(&data);
+        assert_eq!(partitions(&image).len(), 3);
+    }
+}
+
+#[test]
+fn partitions_of_a_gpt_and_of_a_blank_disk() {
+    for shell in shells() {
+        let world = World::new(shell);
+        let image = disk(&world, 8192, "");
+        let small = world.resource(
+            "partition",
+            "{ disk: @/disk.img, label: logs, size: 512MiB }",
+        );
+        world.settle(&small);
+        world.settle(&world.resource("partition", "{ disk: @/disk.img, label: data }"));
+        assert_eq!(partitions(&image), ["2048 1048576", "1050624 15724544"]);
+        let names = tool(&format!("sfdisk -d {}", image.display()), "");
+        assert!(
+            names.contains("name=\"logs\"") && names.contains("name=\"data\""),
+            "{names}"
+        );
+        assert_eq!(world.diff(&small), Diff::NoOp);
+    }
+}
+
+#[test]
+fn an_image_on_a_larger_disk_gets_its_second_header_moved() {
+    let world = World::new(vec!["sh"]);
+    let image = disk(
+        &world,
+        1024,
+        "label: gpt\nstart=2048,size=1048576,type=L,name=writable\n",
+    );
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&image)
+        .unwrap()
+        .set_len(4096 << 20)
+        .unwrap();
+    world.settle(&world.resource("partition", "{ disk: @/disk.img, label: data, size: 2GiB }"));
+    assert_eq!(partitions(&image), ["2048 1048576", "1050624 4194304"]);
+    tool(&format!("sfdisk --verify {}", image.display()), "");
+}
+
+#[test]
+fn nothing_that_holds_anything_is_formatted() {
+    let world = World::new(vec!["sh"]);
+    let refused = |body: &str, words: &str| {
+        let before = fs::read(world.path("disk.img")).unwrap();
+        let why = world.look(&world.resource("partition", body)).unwrap_err();
+        assert!(why.what.contains(words), "{}", why.what);
+        assert!(why.cure.is_some());
+        assert!(fs::read(world.path("disk.img")).unwrap() == before);
+    };
+    let data = "{ disk: @/disk.img, label: data, size: 64MiB }";
+    // A file system on the bare disk.
+    let image = disk(&world, 256, "");
+    tool(&format!("mkfs.ext4 -q -F {}", image.display()), "");
+    refused(data, "no partition table but holds ext4");
+    // Somebody's swap in a partition that has our name.
+    let image = disk(
+        &world,
+        256,
+        "label: gpt\nstart=2048,size=204800,type=L,name=data\n",
+    );
+    tool(
+        &format!(
+            "dd if={0} of={0}.p bs=512 skip=2048 count=204800 status=none && mkswap -q {0}.p && dd if={0}.p of={0} bs=512 seek=2048 conv=notrunc status=none; rm {0}.p",
+            image.display()
+        ),
+        "",
+    );
+    refused(data, "holds swap");
+    // What stood in a partition that was deleted.
+    let image = disk(&world, 256, "label: gpt\n");
+    tool(
+        &format!(
+            "mkfs.ext4 -q -F -E offset=$((2048*512)) {} 65536k",
+            image.display()
+        ),
+        "",
+    );
+    refused(data, "of a partition that was deleted");
+    // No room.
+    disk(&world, 256, "label: gpt\nstart=2048,size=+,type=L\n");
+    refused(data, "unallocated in one piece");
+    // Four are all an MBR holds.
+    disk(
+        &world,
+        256,
+        "label: dos\nsize=16M\nsize=16M\nsize=16M\nsize=16M\n",
+    );
+    refused(data, "four partitions");
+}
+
+#[test]
+fn a_power_cut_between_partition_and_file_system_is_made_good() {
+    let world = World::new(vec!["sh"]);
+    let image = disk(&world, 256, "label: dos\nstart=2048,size=20480,type=83\n");
+    let data = world.resource(
+        "partition",
+        "{ disk: @/disk.img, label: data, size: 64MiB }",
+    );
+    // An MBR has no names: what was claimed is ours, the empty partition beside it is not.
+    fs::create_dir(world.path("disk.claims")).unwrap();
+    fs::write(world.path("disk.claims/data"), "22528 131072\n").unwrap();
+    tool(
+        &format!("sfdisk -q --append {}", image.display()),
+        "start=22528,size=131072,type=83\n",
+    );
+    world.settle(&data);
+    assert_eq!(partitions(&image), ["2048 20480", "22528 131072"]);
+    let label = format!(
+        "blkid -p -o value -s LABEL -O $((22528*512)) {}",
+        image.display()
+    );
+    assert_eq!(tool(&label, ""), "data\n");
+}

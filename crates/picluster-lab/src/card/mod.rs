@@ -29,6 +29,11 @@ pub(crate) fn flash(
             0o644,
             &crate::pi::kernel::modules_builtin(),
         )?;
+        c.put(
+            "etc/systemd/system/fstrim.timer.d/lab.conf",
+            0o644,
+            "# The unit leaves itself out in containers; fstrim.service still does.\n[Unit]\nConditionVirtualization=\n",
+        )?;
         // Debian's unit leaves itself out in a user namespace, where no kernel would talk to it.
         c.put(
             "etc/systemd/system/iscsid.service.d/lab.conf",

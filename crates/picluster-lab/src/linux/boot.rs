@@ -76,6 +76,11 @@ fn assemble(config: &BootConfig) -> Result<(), Trouble> {
         config.work.display()
     );
     mounts::mount("overlay", r, MountFlags::empty(), &options)?;
+    let fstab = fs::read_to_string(r.join("etc/fstab")).unwrap_or_default();
+    if pi::root_options(&fstab).any(|option| option == "noatime") {
+        // What systemd-remount-fs does on a Pi; it knows no overlay.
+        mounts::noatime(r)?;
+    }
     kernel_file_systems(r)?;
     devices(r)?;
     mounts::tmpfs(&r.join("run"), "mode=755")?;

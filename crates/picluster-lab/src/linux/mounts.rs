@@ -41,6 +41,12 @@ pub(crate) fn read_only(target: &Path) -> Result<(), Trouble> {
         .attempt(|| format!("make {} read-only", target.display()))
 }
 
+/// Reading below the mount at `target` writes no times.
+pub(crate) fn noatime(target: &Path) -> Result<(), Trouble> {
+    mount_remount(target, MountFlags::BIND | MountFlags::NOATIME, "")
+        .attempt(|| format!("set noatime on {}", target.display()))
+}
+
 /// Stops mounts from spreading between this namespace and any other.
 pub(crate) fn all_private() -> Result<(), Trouble> {
     mount_change(

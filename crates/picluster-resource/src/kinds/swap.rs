@@ -225,7 +225,9 @@ impl Kind for Swap {
     }
 
     fn provides(&self) -> Vec<Token> {
-        vec![Token::SwapOff]
+        // Whoever edits fstab too does so before or after, not in between.
+        let fstab = fstab_path().ok().map(Token::Path);
+        fstab.into_iter().chain([Token::SwapOff]).collect()
     }
 
     fn requires(&self) -> Vec<Token> {
