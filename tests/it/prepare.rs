@@ -160,8 +160,14 @@ fn boot_settings_take_one_reboot_and_come_back_when_damaged() {
 #[test]
 fn wifi_stays_on_while_ssh_comes_by_it() {
     let rig = Rig::up(&inventory("  - boot-config: { wifi_off: true }\n"), &[]);
-    rig.on("rpi01", "ip link set eth0 down; ip link set eth0 name wlan0; ip link set wlan0 up; ip route add default via 192.168.2.254 2>/dev/null; true")
+    rig.on("rpi01", "ip link set eth0 down; ip link set eth0 name wlan0; ip link set wlan0 up; ip route add default via 192.168.2.254 2>/dev/null; ip -o addr show dev wlan0")
         .expect(0);
+    let facts = rig.run(&["facts", "--json"]).expect(0);
+    assert!(
+        facts.out.contains("\"ssh_wifi\": \"wlan0\""),
+        "{}",
+        facts.out
+    );
     let before = say(&rig, "sha256sum /boot/firmware/config.txt");
     let ran = rig.run(&["apply", "--yes"]).expect(3);
     let said = format!("{}{}", ran.out, ran.err);

@@ -53,11 +53,11 @@ pub(crate) fn command() -> String {
 /// is had and to have it. What is left over when root's agent ends must never reach the login
 /// user's: root's tells it, first of all, to end with it.
 pub(crate) fn try_root() -> String {
-    let inner = format!("kill -USR1 $0 || exit 3; w=sudo; {OPENING}{LOOP}");
+    let inner = format!("kill -USR1 $0 || exit 3; w=sudo SSH_CONNECTION=$1; {OPENING}{LOOP}");
     format!(
         "while read -r k _ u _; do [ \"$k\" != Uid: ] || break; done < /proc/self/status; \
          [ \"$u\" = 0 ] || ! command -v sudo >/dev/null 2>&1 || \
-         {{ trap exit USR1; sudo -n -- /bin/sh -c {} $$; trap - USR1; }}\n",
+         {{ trap exit USR1; sudo -n -- /bin/sh -c {} $$ \"${{SSH_CONNECTION-}}\"; trap - USR1; }}\n",
         quote(&inner)
     )
 }
