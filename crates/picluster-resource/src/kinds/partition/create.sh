@@ -36,8 +36,10 @@ format() { # NAME
   if [ -b "$d" ]; then
     node
     # Once more, on what is about to be written to.
+    # Of a partition blkid also tells its entry in the table.
     r=0; w=$(blkid -p -o export "$n" 2>&1) || r=$?
-    [ $r = 2 ] || die "$n holds something; it was not formatted:" "$w"
+    w=$(printf '%s\n' "$w" | sed '/^PART_ENTRY_/d; /^DEVNAME=/d; /^$/d')
+    case $r:$w in 2:*|0:) ;; *) die "$n holds something; it was not formatted:" "$w";; esac
     mkfs.ext4 -q -m 1 -L "$1" "$n" </dev/null
     sync "$n"
     command -v udevadm >/dev/null && { udevadm trigger --settle "$n" 2>/dev/null || udevadm settle -t 10 || :; }
