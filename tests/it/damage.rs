@@ -101,7 +101,7 @@ fn every_damage_is_seen_and_healed_and_nothing_else() {
         let named = |s: &picluster_plan::Step| match s.cause {
             Cause::Drift | Cause::Follows => true,
             Cause::New => found(s),
-            Cause::Intent | Cause::Removed => false,
+            Cause::Intent | Cause::Unfinished | Cause::Removed => false,
         };
         if let Some(step) = seen.steps.iter().find(|s| !named(s)) {
             wrong.push(format!(

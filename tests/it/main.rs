@@ -18,6 +18,7 @@ mod documents;
 mod examples;
 mod fetch;
 mod first_apply;
+mod guarded;
 mod identity;
 mod interrupt;
 mod labs;
@@ -33,6 +34,7 @@ mod sweep;
 mod tier2;
 mod truth;
 mod unchanged;
+mod unfinished;
 mod unreachable;
 mod verbs;
 

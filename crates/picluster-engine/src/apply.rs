@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::event::{Event, EventKind};
 use crate::guard::Guard;
+use crate::guarded::Verdict;
 use crate::host::ConnectError;
 use crate::mask::Masker;
 use crate::report::{Counts, NodeEnd, NodeReport, Outcome, Report, SkipReason, StepReport};
@@ -26,6 +27,14 @@ use crate::worker::{Ended, Job, RunContext, Told, Worker, work};
 struct Hand {
     jobs: mpsc::Sender<Job>,
     abort: watch::Sender<bool>,
+}
+
+/// A step that was done under a guard.
+struct Held {
+    addr: StepAddr,
+    outcome: Outcome,
+    seconds: f64,
+    change: Option<picluster_resource::Change>,
 }
 
 struct Driver<'a> {
@@ -48,6 +57,8 @@ struct Driver<'a> {
     changed: BTreeSet<StepAddr>,
     started: BTreeMap<StepAddr, Duration>,
     outcomes: BTreeMap<StepAddr, (Outcome, f64)>,
+    /// Steps of each node that were done and whose guard is not closed yet.
+    held: BTreeMap<NodeName, Vec<Held>>,
     /// Steps of each node that have not ended.
     open: BTreeMap<NodeName, usize>,
     down: BTreeMap<NodeName, NodeError>,
@@ -104,6 +115,7 @@ pub(crate) async fn apply(
         changed: BTreeSet::new(),
         started: BTreeMap::new(),
         outcomes: BTreeMap::new(),
+        held: BTreeMap::new(),
         open,
         down: BTreeMap::new(),
         ends: BTreeMap::new(),
@@ -128,6 +140,11 @@ pub(crate) async fn apply(
     }
     driver.hands.clear();
     while driver.workers.join_next().await.is_some() {}
+    // Guards that were closed last.
+    while let Ok((node, told)) = reports.try_recv() {
+        driver.told(&node, told);
+    }
+    driver.unheld();
     driver.finish()
 }
 
@@ -237,6 +254,17 @@ impl Driver<'_> {
                 });
                 false
             }
+            Told::TakingBack { seconds } => {
+                self.emit(EventKind::NodeTakingBack {
+                    node: node.clone(),
+                    seconds,
+                });
+                false
+            }
+            Told::Guard(verdict) => {
+                self.guard_closed(node, &verdict);
+                false
+            }
             Told::Uploading { addr, sent, total } => {
                 self.emit(EventKind::StepUploading { addr, sent, total });
                 false
@@ -276,6 +304,7 @@ impl Driver<'_> {
             change,
             after,
             error,
+            held,
         } = ended;
         let done = outcome.is_done();
         if outcome == Outcome::Changed {
@@ -291,7 +320,16 @@ impl Driver<'_> {
         if let Some(error) = error {
             self.node_down(node, error);
         }
-        self.end_step(addr.clone(), outcome, rounded(seconds), change);
+        if held {
+            self.held.entry(node.clone()).or_default().push(Held {
+                addr: addr.clone(),
+                outcome,
+                seconds: rounded(seconds),
+                change,
+            });
+        } else {
+            self.end_step(addr.clone(), outcome, rounded(seconds), change);
+        }
         self.feed(
             Input::StepFinished {
                 addr,
@@ -300,6 +338,30 @@ impl Driver<'_> {
             },
             Some(node),
         )
+    }
+
+    /// What a guard's steps have come to.
+    fn guard_closed(&mut self, node: &NodeName, verdict: &Verdict) {
+        for held in self.held.remove(node).unwrap_or_default() {
+            let outcome = verdict.judge(held.outcome);
+            if outcome != Outcome::Changed {
+                self.changed.remove(&held.addr);
+            }
+            self.end_step(held.addr, outcome, held.seconds, held.change);
+        }
+        self.finish_nodes();
+    }
+
+    /// Guards that nobody could close: the connection was lost, or cut on request.
+    fn unheld(&mut self) {
+        for held in std::mem::take(&mut self.held).into_values().flatten() {
+            let outcome = Outcome::Lost {
+                what: "it was done and could not be confirmed; the node takes it back by itself"
+                    .into(),
+            };
+            self.end_step(held.addr, outcome, held.seconds, held.change);
+        }
+        self.finish_nodes();
     }
 
     /// A step has its end: the one place where that is said and written down.
@@ -330,6 +392,9 @@ impl Driver<'_> {
                 what: self.masker.mask(&what),
             },
             Outcome::Stale { what } => Outcome::Stale {
+                what: self.masker.mask(&what),
+            },
+            Outcome::RolledBack { what } => Outcome::RolledBack {
                 what: self.masker.mask(&what),
             },
             Outcome::Unchanged | Outcome::Changed | Outcome::Skipped(_) => outcome,
@@ -392,6 +457,7 @@ impl Driver<'_> {
                 state: NodeState::Absent,
                 unchanged: 0,
                 problems: Vec::new(),
+                rolled_back: None,
             },
         };
         let first = self
@@ -422,6 +488,7 @@ impl Driver<'_> {
                 out,
                 peek: None,
                 secrets,
+                guard: None,
             };
             work(worker, queue, aborted).await;
         });

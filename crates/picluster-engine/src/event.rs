@@ -1,7 +1,8 @@
 //! What people and programs are told while a run goes on.
 //!
 //! The stream's promise: everything that starts ends. Each `StepStarted` is followed by exactly
-//! one `StepFinished` of the same address; every step of the plan gets a `StepFinished` whether it
+//! one `StepFinished` of the same address (that of a guarded step comes when its group is confirmed
+//! or rolled back); every step of the plan gets a `StepFinished` whether it
 //! started or not; each node of the plan gets one `NodeFinished`; the last event is `RunFinished`.
 
 use picluster_model::{ClusterName, NodeName};
@@ -72,6 +73,13 @@ pub enum EventKind {
     StepStarted {
         /// Its address.
         addr: StepAddr,
+    },
+    /// A guarded change has left no way in; the node is waited for, which takes it back by itself.
+    NodeTakingBack {
+        /// The node.
+        node: NodeName,
+        /// How long that may take.
+        seconds: u64,
     },
     /// A step sends a large file: once before its first byte, then now and then, and at the last.
     StepUploading {

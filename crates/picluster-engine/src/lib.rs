@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod exit_code;
 pub mod guard;
+mod guarded;
 pub mod host;
 pub mod journal;
 mod link;

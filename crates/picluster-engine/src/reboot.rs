@@ -27,6 +27,10 @@ impl Worker {
         if pending.is_empty() {
             return Ok(StepEnd::new(Outcome::Unchanged));
         }
+        if let Some(end) = self.rolled_back_meanwhile().await? {
+            return Ok(end);
+        }
+        self.arm_for_boot().await?;
         let old = self.link.boot_id();
         let sent = self
             .operate("", Operation::script(REBOOT), "", "", None)
@@ -70,6 +74,9 @@ impl Worker {
                 ..StepEnd::broken(&error)
             }
             .with_error(error));
+        }
+        if let Some(end) = self.rolled_back_meanwhile().await? {
+            return Ok(end);
         }
         let end = match self.pending(verify).await? {
             Err(failure) => StepEnd::failed(*failure),

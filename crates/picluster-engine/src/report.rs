@@ -28,6 +28,11 @@ pub enum Outcome {
         /// What is known.
         what: String,
     },
+    /// It was done, and the node took it back by itself, because there was no way in any more.
+    RolledBack {
+        /// Why, and what was restored.
+        what: String,
+    },
     /// What stands on the node is not what the plan was made from; nothing was written.
     Stale {
         /// What differs.
@@ -180,6 +185,9 @@ pub struct Counts {
     pub lost: u32,
     /// See [`Outcome::Stale`].
     pub stale: u32,
+    /// See [`Outcome::RolledBack`].
+    #[serde(default)]
+    pub rolled_back: u32,
 }
 
 impl Counts {
@@ -194,6 +202,7 @@ impl Counts {
                 Outcome::Skipped(_) => &mut counts.skipped,
                 Outcome::Lost { .. } => &mut counts.lost,
                 Outcome::Stale { .. } => &mut counts.stale,
+                Outcome::RolledBack { .. } => &mut counts.rolled_back,
             } += 1;
         }
         counts
@@ -245,6 +254,7 @@ impl Report {
                     Outcome::Lost { .. } if self.interrupted => {}
                     Outcome::Lost { .. } => codes.push(ExitCode::NodeFailed),
                     Outcome::Stale { .. } => codes.push(ExitCode::Stale),
+                    Outcome::RolledBack { .. } => codes.push(ExitCode::RolledBack),
                     Outcome::Unchanged | Outcome::Changed | Outcome::Skipped(_) => {}
                 }
             }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use picluster_plan::{RecordAction, Step, Work};
+use picluster_plan::owned::Begun;
+use picluster_plan::{Guarded, RecordAction, Step, Work};
 use picluster_resource::shell::quote;
-use picluster_resource::{Change, Diff, Effect, Frame, Operation, ProbeProgram, Resource};
+use picluster_resource::{Change, Diff, Effect, Frame, Operation, ProbeProgram, Resource, Undo};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
 
@@ -23,7 +24,7 @@ const LOOK_BOUND: Duration = Duration::from_secs(10);
 
 /// How long nobody may answer after a change to the way in. sshd closes its door for a moment at
 /// every reload, and an address that moves takes the neighbours a while to learn.
-const ACCESS_BOUND: Duration = Duration::from_secs(20);
+pub(crate) const ACCESS_BOUND: Duration = Duration::from_secs(20);
 const ACCESS_POLL: Duration = Duration::from_millis(100);
 
 impl Worker {
@@ -80,7 +81,11 @@ impl Worker {
             Decision::Stale(what) => Ok(StepEnd::new(Outcome::Stale { what })),
             Decision::Problem(failure) => Ok(StepEnd::failed(*failure)),
             Decision::Go { operation, change } => {
-                self.act(step, resource, *operation, *change, next).await
+                let undo = step
+                    .guard
+                    .and_then(|guard| Some((guard, resource.undo(Some(&seen), &change)?)));
+                self.act(step, resource, *operation, *change, undo, next)
+                    .await
             }
         }
     }
@@ -107,6 +112,7 @@ impl Worker {
         resource: &Resource,
         operation: Operation,
         change: Change,
+        undo: Option<(Guarded, Undo)>,
         next: Option<&Step>,
     ) -> Result<StepEnd, NodeError> {
         // The way in is about to be touched: what follows has to come through a new connection,
@@ -115,17 +121,27 @@ impl Worker {
             .effects
             .iter()
             .chain(&step.change.effects)
-            .any(|e| matches!(e, Effect::Access(_)));
+            .any(|e| matches!(e, Effect::Access(_)))
+            // The guard's own proof comes at the end of the group.
+            && undo.is_none();
+        let last = undo.as_ref().is_some_and(|(guard, _)| guard.last);
         let queries = match resource.queries(self.ctx()) {
             Ok(queries) => queries,
             Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
         };
         let check = ProbeProgram::new(queries);
-        let peek = next.filter(|_| !access).and_then(|n| self.question(n));
-        let before = self.before(step);
+        let peek = next
+            .filter(|_| !access && !last)
+            .and_then(|n| self.question(n));
+        let mut before = match &undo {
+            Some((guard, undo)) => self.open_guard(step, *guard, undo),
+            None => String::new(),
+        };
+        before.push_str(&self.before(step));
         let after = match &step.record {
             RecordAction::Drop { name } => self.drop_record(name),
-            RecordAction::Keep | RecordAction::Write { .. } => String::new(),
+            RecordAction::Write { name, .. } => self.drop_mark(name),
+            RecordAction::Keep => String::new(),
         };
         let (script, timeout) = (operation.script.clone(), operation.timeout);
         let mut operation = operation;
@@ -148,6 +164,9 @@ impl Worker {
             .operate(&before, operation, &after, &check.script, peek.as_ref())
             .await;
         let (frame, rest) = match done {
+            Err(error @ (NodeError::Lost { .. } | NodeError::Host { .. })) if undo.is_some() => {
+                return self.after_cut(resource, change, error).await;
+            }
             Err(NodeError::Timeout { .. }) => return Ok(self.stuck(&script, timeout, pid).await),
             other => other?,
         };
@@ -187,6 +206,15 @@ impl Worker {
                 (None, _) => StepEnd::new(Outcome::Changed),
             },
         };
+        if let (Outcome::Failed(_), RecordAction::Write { name, text }) =
+            (&end.outcome, &step.record)
+        {
+            // It ended well and did not bring about what was wanted: not finished after all. That
+            // this could not be written down is not what has to be told.
+            let again = Operation::script(self.write_record(name, text));
+            let _ = self.operate("", again, "", "", None).await;
+            self.peek = None;
+        }
         end.change = Some(change);
         if access && end.outcome.is_done() {
             end = self.prove_access(end).await;
@@ -269,21 +297,41 @@ impl Worker {
             let _ = writeln!(sh, "pend {} {how}", quote(unit));
         }
         if let RecordAction::Write { name, text } = &step.record {
-            let dir = &self.run.shared.settings.paths.owned;
-            let _ = writeln!(
-                sh,
-                "mkdir -p {}\nprintf '%s\\n' {} | put {} 0600 \"$(id -u)\" \"$(id -g)\"",
-                quote(dir),
-                quote(text),
-                quote(&format!("{dir}/{name}"))
-            );
+            sh.push_str(&self.write_record(name, text));
         }
         sh
     }
 
+    /// The record, and beside it the mark that it is not finished: first, so that there is no moment
+    /// at which a record stands for something that was not done.
+    fn write_record(&self, name: &str, text: &str) -> String {
+        let dir = &self.run.shared.settings.paths.owned;
+        let mark = Begun {
+            begun: name.to_owned(),
+            at: self.run.shared.settings.clock.epoch_ms().div_euclid(1000),
+        };
+        let mark = serde_json::to_string(&mark).unwrap_or_default();
+        format!(
+            "mkdir -p {}\nprintf '%s\\n' {} > {}\nprintf '%s\\n' {} | put {} 0600 \"$(id -u)\" \"$(id -g)\"\n",
+            quote(dir),
+            quote(&mark),
+            quote(&format!("{dir}/{}", Begun::file_name(name))),
+            quote(text),
+            quote(&format!("{dir}/{name}"))
+        )
+    }
+
+    fn drop_mark(&self, name: &str) -> String {
+        let dir = &self.run.shared.settings.paths.owned;
+        let mark = format!("{dir}/{}", Begun::file_name(name));
+        format!("rm -f -- {}\n", quote(&mark))
+    }
+
     fn drop_record(&self, name: &str) -> String {
         let dir = &self.run.shared.settings.paths.owned;
-        format!("rm -f -- {}\n", quote(&format!("{dir}/{name}")))
+        let record = format!("{dir}/{name}");
+        let mark = format!("{dir}/{}", Begun::file_name(name));
+        format!("rm -f -- {} {}\n", quote(&record), quote(&mark))
     }
 
     /// A step that takes longer than it may. It is not killed: half an apt is worse than a slow

@@ -22,6 +22,10 @@ pub struct Settings {
     pub reboot_poll: Duration,
     /// The longest such pause.
     pub reboot_poll_max: Duration,
+    /// How long a node waits for the confirmation of a guarded change before it takes it back.
+    pub guard_window: Duration,
+    /// The same after a boot, from the moment systemd starts services.
+    pub guard_boot_window: Duration,
     /// How long an orphan of our own that holds a node's lock is waited for.
     pub lock_wait: Duration,
     /// The pause between two looks at a node's lock.
@@ -44,6 +48,8 @@ impl Settings {
             reboot_timeout: Duration::from_secs(600),
             reboot_poll: Duration::from_secs(1),
             reboot_poll_max: Duration::from_secs(5),
+            guard_window: Duration::from_secs(90),
+            guard_boot_window: Duration::from_secs(300),
             lock_wait: Duration::from_secs(300),
             lock_poll: Duration::from_secs(1),
             paths: NodePaths::default(),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::agent;
 use crate::error::NodeError;
+use crate::guarded::{OpenGuard, Verdict};
 use crate::link::{Link, Shared};
 use crate::lock::Owner;
 use crate::report::{Failure, Outcome};
@@ -67,6 +68,10 @@ pub(crate) enum Told {
     Rebooting,
     /// It is back.
     Back { seconds: f64 },
+    /// There is no way in; the node is waited for, which takes its guarded change back.
+    TakingBack { seconds: u64 },
+    /// What became of the steps of a guard that had ended before.
+    Guard(Verdict),
     /// A step sends a file.
     Uploading {
         addr: StepAddr,
@@ -88,6 +93,8 @@ pub(crate) struct Ended {
     pub after: After,
     /// Why the node is given up, if it is.
     pub error: Option<NodeError>,
+    /// A guard stands: whether it stays so is told later.
+    pub held: bool,
 }
 
 /// What a step's function returns; the address is added by its caller.
@@ -161,6 +168,8 @@ pub(crate) struct Worker {
     pub out: mpsc::UnboundedSender<(NodeName, Told)>,
     pub peek: Option<Peek>,
     pub secrets: Arc<SecretValues>,
+    /// The guard that stands on the node because of this run.
+    pub guard: Option<OpenGuard>,
 }
 
 /// Takes jobs until there are no more, then lets go of the node: its lock is free when this ends.
@@ -176,6 +185,7 @@ pub(crate) async fn work(
             job = jobs.recv() => job,
         };
         let Some(job) = job else {
+            worker.settle_guard().await;
             break worker.link.end_session().await;
         };
         let addr = match &job {
@@ -222,6 +232,7 @@ impl Worker {
                 change: None,
                 after: After::Away,
                 error: None,
+                held: false,
             })),
         }
     }
@@ -257,16 +268,24 @@ impl Worker {
                 if !fresh {
                     self.peek = None;
                 }
-                let end = self.run_step(&step, next.as_deref(), moved).await;
+                if self.guards_others(&step) {
+                    self.settle_guard().await;
+                }
+                let mut end = self.run_step(&step, next.as_deref(), moved).await;
+                if step.guard.is_some_and(|g| g.last) && end.after == After::Up {
+                    end = self.settle_last(end).await;
+                }
                 if end.after != After::Up {
                     self.link.drop_connection().await;
                 }
+                let held = self.guard.is_some() && end.outcome == Outcome::Changed;
                 Told::Ended(Box::new(Ended {
                     addr: step.addr,
                     outcome: end.outcome,
                     change: end.change,
                     after: end.after,
                     error: end.error,
+                    held,
                 }))
             }
         }

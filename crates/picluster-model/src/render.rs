@@ -47,6 +47,8 @@ pub struct RenderedEntry {
     pub needs: Vec<String>,
     /// Whether everything behind it waits for everything before it.
     pub barrier: bool,
+    /// Whether the node takes its change back unless it is confirmed.
+    pub guarded: bool,
     /// Why it is there.
     pub doc: Option<String>,
     /// The place of the entry in `role.yaml`.
@@ -226,6 +228,7 @@ impl Renderer<'_> {
                     .filter_map(|need| need.as_str().map(str::to_owned))
                     .collect(),
                 barrier: entry.barrier,
+                guarded: entry.guarded,
                 doc: entry.doc.clone(),
                 span: entry.span.clone(),
             }),

@@ -81,6 +81,8 @@ pub struct Entry {
     pub needs: Vec<Yaml>,
     /// Whether everything behind it waits for everything before it.
     pub barrier: bool,
+    /// Whether the node takes its change back unless it is confirmed.
+    pub guarded: bool,
     /// Why it is there.
     pub doc: Option<String>,
     /// The place of the whole entry.

@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::secret::{SecretRef, SecretValues};
 use picluster_model::{ClusterName, NodeName, RoleName};
+use picluster_resource::kinds::unit::Unit;
 use picluster_resource::{
-    Action, Answers, Change, ClusterToken, Ctx, Diff, Effect, Facts, Observation, Query, Resource,
-    Shown, Token,
+    Action, Answers, Change, ClusterToken, Ctx, Diff, Effect, Facts, NodePath, Observation, Query,
+    Resource, Shown, Token,
 };
 
 use crate::addr::StepAddr;
 use crate::declare::Declared;
 use crate::fingerprint::{fingerprint, later, sealed};
 use crate::graph::{Cycle, Order};
-use crate::owned::{self, Record};
-use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};
+use crate::owned::{self, Begun, Open, Owed, Record, Sealed};
+use crate::plan::{
+    Cause, FORMAT, Guarded, NodePlan, NodeState, Plan, Problem, RecordAction, RolledBack, Step,
+    Work,
+};
 
 /// What is known of one node.
 #[derive(Debug, Clone)]
@@ -60,6 +64,37 @@ pub struct Inputs<'a> {
     pub key: &'a [u8],
 }
 
+/// What a step can shut us out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Danger {
+    /// The running node.
+    Access,
+    /// The node as it is after its next boot.
+    Boot,
+}
+
+/// A node with a change that waits for its end one way or the other: what is looked at now may be
+/// gone in a moment.
+fn waiting(open: &Open) -> NodePlan {
+    NodePlan {
+        state: NodeState::Blocked {
+            problems: vec![Problem {
+                addr: None,
+                what: format!(
+                    "an earlier run broke off in the middle of a guarded change; the node takes it back by itself within {} s",
+                    open.guard_open
+                ),
+                cure: Some("wait that long, then run the same command again; if it stays so, reboot the node: it takes the change back after its start".into()),
+                skipped: Vec::new(),
+                because: None,
+            }],
+        },
+        unchanged: 0,
+        problems: Vec::new(),
+        rolled_back: None,
+    }
+}
+
 /// The role name of what the planner adds by itself.
 const PLANNER: &str = "picluster";
 
@@ -79,18 +114,69 @@ pub fn questions(declared: &[Declared], ctx: Ctx<'_>) -> Vec<Query> {
 /// for a node from which nothing has to go: then the first probe was the only one.
 #[must_use]
 pub fn removal_questions(declared: &[Declared], answers: &Answers, ctx: Ctx<'_>) -> Vec<Query> {
-    orphans(declared, answers)
+    let orphans = orphans(declared, answers);
+    let readers = readers(declared, answers, &orphans);
+    orphans
         .iter()
-        .filter_map(|(_, resource)| resource.queries(ctx).ok())
+        .map(|(_, resource)| resource)
+        .chain(&readers)
+        .filter_map(|resource| resource.queries(ctx).ok())
         .flatten()
         .collect()
 }
 
 fn records(answers: &Answers) -> Vec<Record> {
-    match answers.fragment(owned::PROBE) {
-        Ok((_, text)) => Record::parse_all(text),
-        Err(_) => Vec::new(),
+    Record::parse_all(notes(answers))
+}
+
+/// What picluster wrote down on the node.
+fn notes(answers: &Answers) -> &str {
+    answers.fragment(owned::PROBE).map_or("", |(_, text)| text)
+}
+
+/// Units that nobody declares to react any more and that have to take something up all the same:
+/// what they read is being removed, or was by a run that died before they could.
+fn readers(
+    declared: &[Declared],
+    answers: &Answers,
+    orphans: &[(Record, Resource)],
+) -> Vec<Resource> {
+    let mut units: BTreeMap<String, Unit> = BTreeMap::new();
+    let reads = |unit: &str, token: &Token| {
+        let reactions = declared.iter().flat_map(|d| d.resource.reactions());
+        reactions
+            .into_iter()
+            .any(|r| r.unit.as_deref() == Some(unit) && r.on == *token)
+    };
+    for (record, removal) in orphans {
+        for (name, restart) in &record.readers {
+            for token in removal.provides() {
+                let Token::Path(path) = &token else { continue };
+                if reads(name, &token) {
+                    continue;
+                }
+                let unit = units
+                    .entry(name.clone())
+                    .or_insert_with(|| Unit::named(name));
+                if *restart {
+                    unit.restart_on.push(path.clone());
+                } else {
+                    unit.reload_on.push(path.clone());
+                }
+            }
+        }
     }
+    for Owed { owed } in Owed::parse_all(notes(answers)) {
+        let known = declared
+            .iter()
+            .any(|d| matches!(&d.resource, Resource::Unit(unit) if unit.name == owed));
+        if !known {
+            units
+                .entry(owed.clone())
+                .or_insert_with(|| Unit::named(&owed));
+        }
+    }
+    units.into_values().map(Resource::Unit).collect()
 }
 
 /// Records whose resource is no longer declared, with what has to be brought about.
@@ -99,7 +185,7 @@ fn orphans(declared: &[Declared], answers: &Answers) -> Vec<(Record, Resource)> 
         .iter()
         .map(|d| owned::file_name(&d.addr.kind, &d.addr.key))
         .collect();
-    records(answers)
+    Record::parse_all(notes(answers))
         .into_iter()
         .filter_map(|record| {
             let resource = record.removal.clone()?;
@@ -144,10 +230,15 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
                         state: state.clone(),
                         unchanged: 0,
                         problems: Vec::new(),
+                        rolled_back: None,
                     },
                 );
             }
             NodeInput::Observed(node) => {
+                if let Some(open) = Open::parse(notes(&node.answers)) {
+                    nodes.insert(name.clone(), waiting(&open));
+                    continue;
+                }
                 let mut bench = Workbench::new(name, node, inputs);
                 match bench.prepare() {
                     Ok(()) => benches.push(bench),
@@ -164,12 +255,14 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     across::settle(&mut benches, inputs);
     let mut steps = Vec::new();
     for bench in &mut benches {
+        bench.gather_guarded();
         bench.emit();
         bench.add_reboot();
         steps.append(&mut bench.steps);
         nodes.insert(bench.node.clone(), bench.summary());
     }
-    let steps = across::sort(steps, &mut nodes);
+    let mut steps = across::sort(steps, &mut nodes);
+    add_guards(&mut steps);
     let values = across::sources(&steps, &benches);
     Plan {
         format: FORMAT,
@@ -189,12 +282,14 @@ struct Item<'a> {
     resource: std::borrow::Cow<'a, Resource>,
     origin: String,
     barrier: bool,
+    guarded: bool,
     needs: &'a [String],
     id: Option<&'a str>,
     seen: Option<Observation>,
     problem: Option<Problem>,
     change: Option<Change>,
     cause: Cause,
+    begun: Option<i64>,
     marks: BTreeMap<String, bool>,
     /// Present for what is being taken away.
     removed: bool,
@@ -204,6 +299,8 @@ struct Item<'a> {
     foreign: BTreeSet<StepAddr>,
     /// It comes behind the reboot of its node.
     after_reboot: bool,
+    /// Nobody declares it: a unit that has to take up what is removed.
+    reader: bool,
 }
 
 /// What is written in `needs` for "behind this node's reboot, if it has one".
@@ -230,17 +327,20 @@ impl<'a> Workbench<'a> {
                 resource: std::borrow::Cow::Borrowed(&d.resource),
                 origin: d.span.as_ref().map(ToString::to_string).unwrap_or_default(),
                 barrier: d.barrier,
+                guarded: d.guarded,
                 needs: &d.needs,
                 id: d.id.as_deref(),
                 seen: None,
                 problem: None,
                 change: None,
                 cause: Cause::New,
+                begun: None,
                 marks: BTreeMap::new(),
                 removed: false,
                 awaits: None,
                 foreign: BTreeSet::new(),
                 after_reboot: d.needs.iter().any(|n| n == REBOOT),
+                reader: false,
             })
             .collect();
         items.extend(removals(node, observed));
@@ -278,7 +378,9 @@ impl<'a> Workbench<'a> {
             .filter_map(|i| i.problem.as_ref())
             .map(|p| p.skipped.len())
             .sum();
-        let settled = self.items.len() - changed - broken - skipped;
+        let idle = |i: &&Item<'_>| i.reader && i.change.is_none() && i.problem.is_none();
+        let idle = self.items.iter().filter(idle).count();
+        let settled = self.items.len() - changed - broken - skipped - idle;
         NodePlan {
             state: NodeState::Observed {
                 facts: Box::new(self.observed.facts.clone()),
@@ -290,6 +392,7 @@ impl<'a> Workbench<'a> {
                 .iter()
                 .filter_map(|i| i.problem.clone())
                 .collect(),
+            rolled_back: RolledBack::parse(notes(&self.observed.answers)),
         }
     }
 
@@ -311,6 +414,7 @@ impl<'a> Workbench<'a> {
             },
             unchanged: 0,
             problems: Vec::new(),
+            rolled_back: None,
         }
     }
 
@@ -510,12 +614,17 @@ impl<'a> Workbench<'a> {
 
     /// Tells drift from intent by the node's own records.
     fn name_causes(&mut self) {
-        let known: BTreeMap<String, String> = records(&self.observed.answers)
+        let text = notes(&self.observed.answers);
+        let known: BTreeMap<String, Record> = Record::parse_all(text)
             .into_iter()
             .filter_map(|r| {
                 let (_, kind, key) = r.place()?;
-                Some((format!("{kind}[{key}]"), r.desired.clone()))
+                Some((owned::file_name(kind, key), r))
             })
+            .collect();
+        let begun: BTreeMap<String, i64> = Begun::parse_all(text)
+            .into_iter()
+            .map(|b| (b.begun, b.at))
             .collect();
         for item in &mut self.items {
             // A restart that is still owed from an earlier run follows from that run's change.
@@ -529,15 +638,81 @@ impl<'a> Workbench<'a> {
             } else if owed {
                 item.cause = Cause::Follows;
             } else if item.cause != Cause::Follows {
-                let name = format!("{}[{}]", item.addr.kind, item.addr.key);
+                let name = owned::file_name(&item.addr.kind, &item.addr.key);
+                let seal = Sealed::of(self.key, &item.resource, self.ctx.secrets);
                 item.cause = match known.get(&name) {
                     None => Cause::New,
-                    Some(desired) if *desired == owned::desired_digest(&item.resource) => {
-                        Cause::Drift
+                    Some(record) if !record.is_of(&item.resource, seal.as_ref()) => Cause::Intent,
+                    Some(_) if begun.contains_key(&name) => {
+                        item.begun = begun.get(&name).copied();
+                        Cause::Unfinished
                     }
-                    Some(_) => Cause::Intent,
+                    Some(_) => Cause::Drift,
                 };
             }
+        }
+    }
+
+    /// The units of this plan that read what a resource makes.
+    fn readers_of(&self, resource: &Resource) -> Vec<(String, bool)> {
+        let provided = resource.provides();
+        let mut readers: BTreeMap<String, bool> = BTreeMap::new();
+        for reaction in self.items.iter().flat_map(|i| i.resource.reactions()) {
+            if let Some(unit) = reaction.unit.filter(|_| provided.contains(&reaction.on)) {
+                *readers.entry(unit).or_default() |= reaction.restart;
+            }
+        }
+        readers.into_iter().collect()
+    }
+
+    /// Whether a changed item's step is guarded: it touches the way in, boot files, or its author
+    /// says so; and the node knows how to take it back.
+    fn danger(&self, i: usize) -> Option<Danger> {
+        let item = &self.items[i];
+        let change = item.change.as_ref()?;
+        let undo = item.resource.undo(item.seen.as_ref(), change)?;
+        let boots = |path: &NodePath| path.as_str().starts_with("/boot/");
+        if item.addr.kind == "kernel_cmdline" || undo.files.iter().any(boots) {
+            return Some(Danger::Boot);
+        }
+        let access = |e: &Effect| matches!(e, Effect::Access(_));
+        (item.guarded || change.effects.iter().any(access)).then_some(Danger::Access)
+    }
+
+    /// Transform: what is guarded comes late and together, as far as the order allows, so that
+    /// nothing slow happens between a change and its confirmation; boot files come last.
+    fn gather_guarded(&mut self) {
+        let danger: Vec<Option<Danger>> = (0..self.items.len()).map(|i| self.danger(i)).collect();
+        if danger.iter().all(Option::is_none) {
+            return;
+        }
+        let mut left = std::mem::take(&mut self.sorted);
+        let mut open: Vec<BTreeSet<usize>> = (0..self.items.len())
+            .map(|i| self.order.all_before(i))
+            .collect();
+        let mut current = None;
+        while !left.is_empty() {
+            let ready = |i: &usize| open[*i].is_empty();
+            // A group is not left before it is whole; then the harmless things come first.
+            let same = current
+                .is_some()
+                .then(|| left.iter().position(|i| ready(i) && danger[*i] == current));
+            let least = || {
+                (0..left.len())
+                    .filter(|at| ready(&left[*at]))
+                    .min_by_key(|at| danger[left[*at]])
+            };
+            let Some(at) = same.flatten().or_else(least) else {
+                // Never: the order has no circle. What is left keeps its order.
+                self.sorted.append(&mut left);
+                return;
+            };
+            let i = left.remove(at);
+            current = danger[i];
+            open.iter_mut().for_each(|before| {
+                before.remove(&i);
+            });
+            self.sorted.push(i);
         }
     }
 
@@ -562,7 +737,10 @@ impl<'a> Workbench<'a> {
             } else if item.cause == Cause::Follows {
                 RecordAction::Keep
             } else {
-                Record::of(&item.addr.local(), &item.resource).write(&item.resource)
+                Record::of(&item.addr.local(), &item.resource)
+                    .sealed(Sealed::of(self.key, &item.resource, self.ctx.secrets))
+                    .read_by(self.readers_of(&item.resource))
+                    .write(&item.resource)
             };
             self.steps.push(Step {
                 addr: item.addr.clone(),
@@ -570,6 +748,7 @@ impl<'a> Workbench<'a> {
                 work: Work::Resource(Box::new(item.resource.clone().into_owned())),
                 change: change.clone(),
                 cause: item.cause,
+                begun: item.begun,
                 needs: before
                     .iter()
                     .filter(|j| self.items[**j].change.is_some())
@@ -592,6 +771,11 @@ impl<'a> Workbench<'a> {
                 later: unknown,
                 marks: item.marks.clone().into_iter().collect(),
                 record,
+                guard: self.danger(i).map(|danger| Guarded {
+                    group: 0,
+                    last: false,
+                    boot: danger == Danger::Boot,
+                }),
             });
         }
     }
@@ -660,6 +844,7 @@ impl<'a> Workbench<'a> {
             work: Work::Reboot { verify },
             change,
             cause: Cause::Follows,
+            begun: None,
             moved_by: needs.clone(),
             needs,
             recorded: None,
@@ -667,7 +852,71 @@ impl<'a> Workbench<'a> {
             later: Vec::new(),
             marks: Vec::new(),
             record: RecordAction::Keep,
+            guard: None,
         });
+    }
+}
+
+/// Transform: guarded steps of a node in a row are one group. What needs one of them on the same node
+/// needs the whole group, and a reboot for boot files belongs to theirs.
+fn add_guards(steps: &mut [Step]) {
+    let mut nodes: BTreeMap<NodeName, Vec<usize>> = BTreeMap::new();
+    for (i, step) in steps.iter().enumerate() {
+        nodes.entry(step.addr.node.clone()).or_default().push(i);
+    }
+    for mine in nodes.into_values() {
+        guard_node(steps, &mine);
+    }
+}
+
+fn guard_node(steps: &mut [Step], mine: &[usize]) {
+    let mut group = 0;
+    let mut groups: BTreeMap<StepAddr, u32> = BTreeMap::new();
+    let mut before: Option<Guarded> = None;
+    for (at, &i) in mine.iter().enumerate() {
+        if matches!(steps[i].work, Work::Reboot { .. }) {
+            steps[i].guard = before.filter(|guard| guard.boot);
+        }
+        let Some(mut guard) = steps[i].guard else {
+            before = None;
+            continue;
+        };
+        if before.is_none_or(|before| before.boot != guard.boot) {
+            group += 1;
+        }
+        guard.group = group;
+        let next = mine.get(at + 1).map(|n| &steps[*n]);
+        guard.last = match next.map(|n| (&n.work, n.guard)) {
+            Some((Work::Reboot { .. }, _)) => !guard.boot,
+            Some((_, Some(next))) => next.boot != guard.boot,
+            Some((_, None)) | None => true,
+        };
+        groups.insert(steps[i].addr.clone(), group);
+        steps[i].guard = Some(guard);
+        steps[i].change.effects.insert(Effect::Guarded);
+        before = Some(guard);
+    }
+    let lasts: BTreeMap<u32, StepAddr> = mine
+        .iter()
+        .filter_map(|i| {
+            let guard = steps[*i].guard.filter(|g| g.last)?;
+            Some((guard.group, steps[*i].addr.clone()))
+        })
+        .collect();
+    for &i in mine {
+        let step = &mut steps[i];
+        let own = step.guard.map(|g| g.group);
+        let others: BTreeSet<u32> = step
+            .needs
+            .iter()
+            .filter_map(|need| groups.get(need).copied())
+            .filter(|group| Some(*group) != own)
+            .collect();
+        for last in others.iter().filter_map(|group| lasts.get(group)) {
+            if !step.needs.contains(last) {
+                step.needs.push(last.clone());
+            }
+        }
     }
 }
 
@@ -697,34 +946,49 @@ fn provider(provided: &[Vec<Token>], need: &Token, me: usize) -> Option<usize> {
 }
 
 fn removals<'a>(node: &NodeName, observed: &ObservedNode) -> Vec<Item<'a>> {
-    orphans(&observed.declared, &observed.answers)
-        .into_iter()
-        .filter_map(|(record, resource)| {
-            let (role, kind, key) = record.place()?;
-            let addr = StepAddr {
+    let orphans = orphans(&observed.declared, &observed.answers);
+    let readers = readers(&observed.declared, &observed.answers, &orphans);
+    let item = |role: &str, kind: &str, key: &str, resource: Resource, reader: bool| {
+        Some(Item {
+            addr: StepAddr {
                 node: node.clone(),
                 role: RoleName::new(role).ok()?,
                 kind: kind.to_owned(),
                 key: key.to_owned(),
-            };
-            Some((addr, resource))
-        })
-        .map(|(addr, resource)| Item {
-            addr,
+            },
             resource: std::borrow::Cow::Owned(resource),
             origin: String::new(),
             barrier: false,
+            guarded: false,
             needs: &[],
             id: None,
             seen: None,
             problem: None,
             change: None,
-            cause: Cause::Removed,
+            cause: if reader {
+                Cause::Follows
+            } else {
+                Cause::Removed
+            },
+            begun: None,
             marks: BTreeMap::new(),
-            removed: true,
+            removed: !reader,
+            reader,
             awaits: None,
             foreign: BTreeSet::new(),
             after_reboot: false,
         })
+    };
+    let gone = orphans.into_iter().filter_map(|(record, resource)| {
+        let (role, kind, key) = record.place()?;
+        item(role, kind, key, resource, false)
+    });
+    let readers = readers.into_iter().filter_map(|resource| {
+        let (kind, key) = (resource.kind(), resource.key());
+        item(PLANNER, kind, &key, resource, true)
+    });
+    gone.collect::<Vec<_>>()
+        .into_iter()
+        .chain(readers)
         .collect()
 }

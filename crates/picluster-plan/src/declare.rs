@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use picluster_model::inventory::{Node, Project};
 use picluster_model::render::{ClusterContext, render_role};
 use picluster_model::{Diagnostic, Span};
-use picluster_resource::{Facts, Resource};
+use picluster_resource::{Action, Change, Facts, Resource};
 
 use crate::addr::StepAddr;
 
@@ -22,6 +22,8 @@ pub struct Declared {
     pub needs: Vec<String>,
     /// Everything behind it waits for everything before it.
     pub barrier: bool,
+    /// The node takes its change back unless it is confirmed.
+    pub guarded: bool,
     /// The place of the entry.
     pub span: Option<Span>,
 }
@@ -54,6 +56,19 @@ pub fn declare(
         };
         for entry in entries {
             match Resource::from_yaml(&entry.kind, &entry.body) {
+                Ok(resource)
+                    if entry.guarded
+                        && resource.undo(None, &Change::new(Action::Run)).is_none() =>
+                {
+                    let kind = resource.kind();
+                    wrong.push(
+                        Diagnostic::new(
+                            format!("a {kind} cannot be guarded: nobody knows how to take it back"),
+                            &entry.span,
+                        )
+                        .help("files, links, lines, units and boot files can; so can a command that says how: `undo`"),
+                    );
+                }
                 Ok(resource) => declared.push(Declared {
                     addr: StepAddr {
                         node: node.name.clone(),
@@ -65,6 +80,7 @@ pub fn declare(
                     id: entry.id,
                     needs: entry.needs,
                     barrier: entry.barrier,
+                    guarded: entry.guarded,
                     span: Some(entry.span),
                 }),
                 Err(diagnostics) => wrong.extend(diagnostics),

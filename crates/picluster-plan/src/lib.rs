@@ -18,4 +18,6 @@ pub mod select;
 
 pub use addr::{AddrPattern, StepAddr};
 pub use declare::{Declared, declare};
-pub use plan::{Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, Work};
+pub use plan::{
+    Cause, Guarded, NodePlan, NodeState, Plan, Problem, RecordAction, RolledBack, Step, Work,
+};

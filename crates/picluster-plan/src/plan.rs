@@ -61,6 +61,9 @@ pub struct NodePlan {
     /// What stands in the way of single resources; their dependents are not planned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// What an earlier run changed and the node took back, until a guarded change succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
 }
 
 /// How a node was found.
@@ -125,6 +128,10 @@ pub struct Step {
     pub change: Change,
     /// Why it differs.
     pub cause: Cause,
+    /// With [`Cause::Unfinished`]: when it was begun, in seconds since the epoch by the clock of the
+    /// controller that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<i64>,
     /// Steps of this plan that must be done (changed or found unchanged) before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<StepAddr>,
@@ -151,6 +158,32 @@ pub struct Step {
     pub marks: Vec<(String, bool)>,
     /// What happens to the node's ownership record.
     pub record: RecordAction,
+    /// The node takes it back by itself unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guarded>,
+}
+
+/// A step's place among the steps of its node that are confirmed, or taken back, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Guarded {
+    /// The group's number on its node.
+    pub group: u32,
+    /// Its last step: after it the change is confirmed over a new connection.
+    pub last: bool,
+    /// It is about boot files, which count at the next boot.
+    pub boot: bool,
+}
+
+/// A guarded change that a node took back because nobody confirmed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolledBack {
+    /// The steps, `role/kind[key]`.
+    pub rolled_back: Vec<String>,
+    /// When, in seconds since the epoch by the node's clock.
+    pub at: i64,
+    /// For how many seconds it had waited.
+    pub within: u64,
 }
 
 /// The work of a step.
@@ -178,6 +211,8 @@ pub enum Cause {
     Intent,
     /// The documents say what they said; somebody or something changed the node.
     Drift,
+    /// The documents say what they said; an earlier run began it and did not bring it to an end.
+    Unfinished,
     /// It follows from another step of this plan.
     Follows,
     /// It left the documents and is taken away.

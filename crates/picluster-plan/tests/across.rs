@@ -35,6 +35,7 @@ fn declared(node: &str, value: serde_json::Value) -> Declared {
         id: None,
         needs: Vec::new(),
         barrier: false,
+        guarded: false,
         span: None,
     }
 }

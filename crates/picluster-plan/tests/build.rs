@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use picluster_model::secret::SecretValues;
+use picluster_model::secret::{Secret, SecretRef, SecretValues};
 use picluster_model::{ClusterName, NodeName};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
-use picluster_plan::owned::{self, Record};
+use picluster_plan::owned::{self, Record, Sealed};
 use picluster_plan::{Cause, Declared, NodeState, Plan, RecordAction, StepAddr};
 use picluster_resource::query::{Answer, ContentState, PathKind, PathState, UnitState};
 use picluster_resource::{Answers, Ctx, Effect, Facts, Query, Resource};
@@ -33,6 +33,7 @@ fn declared(resource: Resource) -> Declared {
         id: None,
         needs: Vec::new(),
         barrier: false,
+        guarded: false,
         span: None,
     }
 }
@@ -81,9 +82,17 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
                     "not-found"
                 }
                 .into(),
-                active: "active".into(),
+                active: if find(name).is_some() {
+                    "active"
+                } else {
+                    "inactive"
+                }
+                .into(),
                 sub: "running".into(),
                 file: "enabled".into(),
+                pending: find(name)
+                    .map(|(_, _, how)| (*how).to_owned())
+                    .filter(|how| !how.is_empty()),
                 ..UnitState::default()
             }),
             other => panic!("no answer prepared for {other}"),
@@ -94,11 +103,18 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
 }
 
 fn plan_of(items: Vec<Declared>, present: &[(&str, PathKind, &str)]) -> Plan {
+    plan_with(items, present, &SecretValues::default())
+}
+
+fn plan_with(
+    items: Vec<Declared>,
+    present: &[(&str, PathKind, &str)],
+    secrets: &SecretValues,
+) -> Plan {
     let facts = Facts::default();
-    let secrets = SecretValues::default();
     let ctx = Ctx {
         facts: &facts,
-        secrets: &secrets,
+        secrets,
     };
     let mut all = questions(&items, ctx);
     let first = answer(&all, present);
@@ -120,7 +136,7 @@ fn plan_of(items: Vec<Declared>, present: &[(&str, PathKind, &str)]) -> Plan {
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),
         nodes,
-        secrets: &secrets,
+        secrets,
         key: KEY,
     })
 }
@@ -197,6 +213,108 @@ fn drift_intent_and_news_are_told_apart_by_the_record() {
     assert_eq!(present(""), Cause::New);
     assert_eq!(present(&line(&wanted)), Cause::Drift);
     assert_eq!(present(&line(&file("/etc/a", "old\n"))), Cause::Intent);
+    // An operation that was begun and never ended well: nobody changed anything.
+    let begun = format!(
+        "{{\"begun\":\"{}\",\"at\":1795255779}}\n",
+        owned::file_name("file", "/etc/a")
+    );
+    assert_eq!(present(&(line(&wanted) + &begun)), Cause::Unfinished);
+    assert_eq!(
+        present(&(line(&file("/etc/a", "old\n")) + &begun)),
+        Cause::Intent
+    );
+    let other = "{\"begun\":\"0123.json\",\"at\":1795255779}\n";
+    assert_eq!(present(&(line(&wanted) + other)), Cause::Drift);
+}
+
+#[test]
+fn another_value_of_a_secret_is_intent_and_another_key_says_nothing() {
+    let token = SecretRef::Env("TOKEN".into());
+    let wanted = file("/etc/a", &token.placeholder());
+    let values = |value: &str| SecretValues([(token.clone(), Secret::new(value.into()))].into());
+    let cause = |key: &[u8], recorded: Option<&str>| {
+        let seal = recorded.and_then(|v| Sealed::of(key, &wanted, &values(v)));
+        let record = Record::of("base/file[/etc/a]", &wanted).sealed(seal);
+        let line = format!("{}\n", serde_json::to_string(&record).unwrap());
+        let present = [
+            ("/etc", PathKind::Directory, ""),
+            ("/etc/a", PathKind::File, "something"),
+            ("records", PathKind::File, line.as_str()),
+        ];
+        let now = values("now");
+        plan_with(vec![declared(wanted.clone())], &present, &now).steps[0].cause
+    };
+    assert_eq!(cause(KEY, Some("before")), Cause::Intent);
+    assert_eq!(cause(KEY, Some("now")), Cause::Drift);
+    // Written by another controller, or by one that kept no digest.
+    assert_eq!(cause(b"another key", Some("before")), Cause::Drift);
+    assert_eq!(cause(KEY, None), Cause::Drift);
+}
+
+#[test]
+fn a_unit_takes_up_the_removal_of_what_it_reads_also_when_it_left_with_it() {
+    let gone = file("/etc/ssh/x.conf", "x\n");
+    let record = Record::of("ways/file[/etc/ssh/x.conf]", &gone)
+        .read_by(vec![("ssh.service".into(), false)]);
+    let record = format!("{}\n", serde_json::to_string(&record).unwrap());
+    let present = [
+        ("/etc/ssh/x.conf", PathKind::File, "x\n"),
+        ("ssh.service", PathKind::File, ""),
+        ("records", PathKind::File, record.as_str()),
+    ];
+    let reload = |plan: &Plan| {
+        let step = plan.steps.last().unwrap();
+        assert_eq!(step.cause, Cause::Follows);
+        assert!(
+            step.change
+                .effects
+                .contains(&Effect::Reload("ssh.service".into()))
+        );
+        assert_eq!(step.record, RecordAction::Keep);
+    };
+    let plan = plan_of(vec![], &present);
+    assert_eq!(
+        addrs(&plan),
+        ["ways/file[/etc/ssh/x.conf]", "picluster/unit[ssh.service]"]
+    );
+    assert_eq!(plan.steps[0].marks, [("ssh.service".to_owned(), false)]);
+    assert_eq!(plan.steps[1].needs, [plan.steps[0].addr.clone()]);
+    reload(&plan);
+    // Declared, but not as a reader of that file.
+    let unit = |body: serde_json::Value| declared(resource(serde_json::json!({ "unit": body })));
+    let still = unit(serde_json::json!({"name": "ssh.service", "active": true}));
+    let plan = plan_of(vec![still], &present);
+    assert_eq!(
+        addrs(&plan),
+        ["ways/file[/etc/ssh/x.conf]", "picluster/unit[ssh.service]"]
+    );
+    // Declared as its reader: one reload, its own.
+    let reader = unit(serde_json::json!({
+        "name": "ssh.service", "active": true, "reload_on": ["/etc/ssh/x.conf"]
+    }));
+    let plan = plan_of(vec![reader], &present);
+    assert_eq!(
+        addrs(&plan),
+        ["ways/file[/etc/ssh/x.conf]", "base/unit[ssh.service]"]
+    );
+    reload(&plan);
+    // A unit that does not run has nothing to take up.
+    let plan = plan_of(vec![], &[present[0], present[2]]);
+    assert_eq!(addrs(&plan), ["ways/file[/etc/ssh/x.conf]"]);
+    let node = plan.nodes.values().next().unwrap();
+    assert_eq!(node.unchanged, 0, "what nobody declares is not counted");
+}
+
+#[test]
+fn a_reload_that_is_owed_is_not_lost_with_the_documents() {
+    let owed = "{\"owed\":\"ssh.service\"}\n";
+    let present = [
+        ("ssh.service", PathKind::File, "reload"),
+        ("records", PathKind::File, owed),
+    ];
+    let plan = plan_of(vec![], &present);
+    assert_eq!(addrs(&plan), ["picluster/unit[ssh.service]"]);
+    assert_eq!(plan.steps[0].cause, Cause::Follows);
 }
 
 #[test]
@@ -314,4 +432,106 @@ fn a_unit_takes_up_what_changes_beneath_it() {
             .effects
             .contains(&Effect::Restart("ssh.service".into()))
     );
+}
+
+/// Group, last, boot of a step; `None` where it is not guarded.
+type Guard = Option<(u32, bool, bool)>;
+
+fn guards(plan: &Plan) -> Vec<(String, Guard)> {
+    let of = |s: &picluster_plan::Step| s.guard.map(|g| (g.group, g.last, g.boot));
+    plan.steps.iter().map(|s| (s.addr.local(), of(s))).collect()
+}
+
+#[test]
+fn what_is_guarded_comes_late_and_together_and_boot_files_last() {
+    let mut own = declared(file("/srv/own", "x\n"));
+    own.guarded = true;
+    let mut behind = declared(file("/srv/behind", "x\n"));
+    behind.needs = vec!["file[/etc/sudoers.d/x]".into()];
+    let unit = resource(
+        serde_json::json!({"unit": {"name": "ssh.service", "reload_on": ["/etc/ssh/x.conf"]}}),
+    );
+    let plan = plan_of(
+        vec![
+            declared(file("/boot/firmware/config.txt", "[all]\n")),
+            declared(file("/etc/ssh/x.conf", "x\n")),
+            declared(file("/srv/a", "x\n")),
+            declared(file("/etc/sudoers.d/x", "x\n")),
+            behind,
+            own,
+            declared(unit),
+            declared(file("/srv/z", "x\n")),
+        ],
+        &[
+            ("/boot/firmware", PathKind::Directory, ""),
+            ("/etc/ssh", PathKind::Directory, ""),
+            ("/etc/sudoers.d", PathKind::Directory, ""),
+            ("/srv", PathKind::Directory, ""),
+            ("ssh.service", PathKind::File, ""),
+        ],
+    );
+    let access = |last| Some((1, last, false));
+    let expected = [
+        ("base/file[/srv/a]", None),
+        ("base/file[/srv/z]", None),
+        ("base/file[/etc/ssh/x.conf]", access(false)),
+        ("base/file[/etc/sudoers.d/x]", access(false)),
+        ("base/file[/srv/own]", access(false)),
+        ("base/unit[ssh.service]", access(true)),
+        ("base/file[/srv/behind]", None),
+        (
+            "base/file[/boot/firmware/config.txt]",
+            Some((2, true, true)),
+        ),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(a, g)| ((*a).to_owned(), *g))
+        .collect();
+    assert_eq!(guards(&plan), expected);
+    // Whoever needs a part of a group needs its end: the part may be taken back.
+    let behind = plan
+        .steps
+        .iter()
+        .find(|s| s.addr.key == "/srv/behind")
+        .unwrap();
+    let needs: Vec<String> = behind.needs.iter().map(StepAddr::local).collect();
+    assert_eq!(
+        needs,
+        ["base/file[/etc/sudoers.d/x]", "base/unit[ssh.service]"]
+    );
+    // Every guarded step says so.
+    for step in &plan.steps {
+        assert_eq!(
+            step.guard.is_some(),
+            step.change.effects.contains(&Effect::Guarded)
+        );
+    }
+}
+
+#[test]
+fn a_node_whose_guard_is_open_is_left_alone_and_what_it_took_back_is_told() {
+    let open = "{\"guard_open\":42}\n";
+    let items = || vec![declared(file("/etc/sudoers.d/x", "x\n"))];
+    let dir = ("/etc/sudoers.d", PathKind::Directory, "");
+    let plan = plan_of(items(), &[dir, ("records", PathKind::File, open)]);
+    assert!(plan.steps.is_empty());
+    let node = plan.nodes.values().next().unwrap();
+    let NodeState::Blocked { problems } = &node.state else {
+        panic!("{:?}", node.state)
+    };
+    assert!(
+        problems[0].what.contains("within 42 s"),
+        "{}",
+        problems[0].what
+    );
+
+    let back =
+        "{\"rolled_back\":[\"base/file[/etc/sudoers.d/x]\"],\"at\":1795255779,\"within\":90}\n";
+    let plan = plan_of(items(), &[dir, ("records", PathKind::File, back)]);
+    let node = plan.nodes.values().next().unwrap();
+    let told = node.rolled_back.as_ref().unwrap();
+    assert_eq!(told.rolled_back, ["base/file[/etc/sudoers.d/x]"]);
+    assert_eq!((told.at, told.within), (1_795_255_779, 90));
+    assert_eq!(plan.steps[0].cause, Cause::New);
 }

@@ -162,6 +162,7 @@ fn bytes(case: &Case, key: &[u8]) -> String {
                     .map(|n| names[n.index(i)].clone())
                     .collect(),
                 barrier: *barrier,
+                guarded: false,
                 span: None,
             });
         }

@@ -112,6 +112,9 @@ pub enum Effect {
     /// The way in is touched (sshd, sudo or the network): the node-side program ends here and a
     /// new connection proves that the way in still works.
     Access(String),
+    /// The node keeps what was there before, and puts it back by itself unless a new connection
+    /// confirms in time that there still is a way in.
+    Guarded,
 }
 
 impl Change {

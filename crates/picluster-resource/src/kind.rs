@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::change::{Change, Diff};
 use crate::facts::Facts;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::query::{Answers, Query};
 use crate::token::{Reaction, Token};
 
@@ -172,6 +172,12 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
     /// function over the evidence the operation's own script collected. `None`: the output speaks
     /// for itself.
     fn explain(&self, _status: u32, _output: &str, _ctx: Ctx<'_>) -> Option<Diagnosis> {
+        None
+    }
+
+    /// How the node takes a change back, seen from before it. `None`: it cannot, so the change cannot
+    /// be guarded.
+    fn undo(&self, _seen: Option<&Self::Observation>, _change: &Change) -> Option<Undo> {
         None
     }
 

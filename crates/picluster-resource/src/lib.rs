@@ -23,7 +23,7 @@ pub use change::{Action, Change, Diff, Effect, FieldChange, Shown};
 pub use facts::Facts;
 pub use frame::Frame;
 pub use kind::{Ctx, Diagnosis, Kind, Seen};
-pub use operation::{Operation, Payload, Staged};
+pub use operation::{Operation, Payload, Staged, Undo};
 pub use path::NodePath;
 pub use program::ProbeProgram;
 pub use query::{Answer, Answers, Query};

@@ -39,6 +39,27 @@ pub struct Staged {
     pub path: NodePath,
 }
 
+/// How a node takes a change back by itself, without any help from here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Undo {
+    /// Files that are put back as they were, or removed where there was none.
+    pub files: Vec<NodePath>,
+    /// sh text, run when all files of the guarded changes are back, the last change first. Holds no
+    /// secret.
+    pub script: String,
+}
+
+impl Undo {
+    /// Puts one file back.
+    #[must_use]
+    pub fn file(path: &NodePath) -> Self {
+        Self {
+            files: vec![path.clone()],
+            script: String::new(),
+        }
+    }
+}
+
 /// The standard input of an operation.
 #[derive(Debug, Clone, Default)]
 pub enum Payload {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Change, Diff};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::query::{Answers, Query};
 use crate::token::{Reaction, Token};
 
@@ -204,6 +204,20 @@ macro_rules! resources {
             #[must_use]
             pub fn not_before(&self, token: Token) -> Observation {
                 match self { $(Self::$variant(_) => Observation::$variant(Seen::NotYet(token))),+ }
+            }
+
+            /// See [`Kind::undo`].
+            #[must_use]
+            pub fn undo(&self, seen: Option<&Observation>, change: &Change) -> Option<Undo> {
+                match self { $(
+                    Self::$variant(r) => {
+                        let seen = match seen {
+                            Some(Observation::$variant(Seen::Now(o))) => Some(o),
+                            _ => None,
+                        };
+                        r.undo(seen, change)
+                    }
+                ),+ }
             }
 
             /// See [`Kind::removal`].

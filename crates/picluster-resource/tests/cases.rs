@@ -242,6 +242,7 @@ fn change_json(change: &Change) -> Value {
             Effect::Reload(unit) => format!("reload {unit}"),
             Effect::Reboot(why) => format!("reboot: {why}"),
             Effect::Access(why) => format!("access: {why}"),
+            Effect::Guarded => "guarded".into(),
         })
         .collect();
     if !effects.is_empty() {

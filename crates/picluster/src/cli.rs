@@ -169,6 +169,10 @@ pub struct ApplyArgs {
     /// Do not ask before the first change
     #[arg(long, short)]
     pub yes: bool,
+    /// Seconds after which a node takes a change to its own way in back, unless a new connection has
+    /// confirmed it; a little more than three times as many after a reboot
+    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+    pub confirm_within: u32,
     /// Print events as JSON lines on stdout
     #[arg(long)]
     pub json: bool,

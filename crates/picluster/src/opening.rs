@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use picluster_engine::Engine;
+use picluster_engine::{Engine, Settings};
 use picluster_model::inventory::Project;
 use picluster_model::secret::SecretValues;
 
@@ -37,10 +37,23 @@ impl Opening {
         inventory: &Path,
         meeting: &Meeting,
     ) -> Result<Self, Failure> {
+        Self::with(project, inventory, meeting, |_| {})
+    }
+
+    /// The same with a say in the engine's bounds.
+    ///
+    /// # Errors
+    /// As for [`Opening::of`].
+    pub(crate) fn with(
+        project: Project,
+        inventory: &Path,
+        meeting: &Meeting,
+        tune: impl FnOnce(&mut Settings),
+    ) -> Result<Self, Failure> {
         let store = Store::of(inventory, &project.inventory.cluster);
         let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
         let key = store.key()?;
-        let engine = verbs::engine(&project, &store, meeting)?;
+        let engine = verbs::engine_with(&project, &store, meeting, tune)?;
         Ok(Self {
             project,
             store,

@@ -92,6 +92,20 @@ pub fn count(n: usize, one: &str) -> String {
     }
 }
 
+/// The day of an instant, in UTC: `2026-11-21`.
+#[must_use]
+pub fn day(epoch: i64) -> String {
+    // Days to civil date, after H. Hinnant's `civil_from_days` (chrono-compatible low-level date algorithms).
+    let days = epoch.div_euclid(86_400) + 719_468;
+    let (era, doe) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    format!("{year}-{month:02}-{:02}", doy - (153 * mp + 2) / 5 + 1)
+}
+
 /// Bytes for people: `812 B`, `3.4 KB`, `65 MB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
@@ -102,5 +116,20 @@ pub fn bytes(n: u64) -> String {
         1_000..1_000_000 => format!("{:.1} KB", f / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", f / 1e6),
         _ => format!("{:.1} GB", f / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::day;
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        // date -u -d @N +%F
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(951_782_400), "2000-02-29");
+        assert_eq!(day(1_795_255_779), "2026-11-21");
+        assert_eq!(day(1_798_761_599), "2026-12-31");
+        assert_eq!(day(-1), "1969-12-31");
     }
 }

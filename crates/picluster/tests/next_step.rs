@@ -157,6 +157,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
                 state,
                 unchanged: 0,
                 problems: vec![],
+                rolled_back: None,
             },
         )]);
         let plan = Plan {
@@ -223,6 +224,9 @@ fn every_step_that_was_not_done_is_named_with_the_next_step() {
         Outcome::Lost {
             what: "the session ended".into(),
         },
+        Outcome::RolledBack {
+            what: "after the change there was no way in".into(),
+        },
         Outcome::Stale {
             what: "mode: 0644 -> 0600".into(),
         },
@@ -244,6 +248,8 @@ fn every_step_that_was_not_done_is_named_with_the_next_step() {
         );
         let next = if cured {
             "next: do this"
+        } else if matches!(&outcome, Outcome::RolledBack { .. }) {
+            "next: mend it in the documents, then picluster apply rack.yaml"
         } else if matches!(&outcome, Outcome::Stale { .. }) {
             // The same plan would be refused again.
             "next: make a new plan of it: picluster plan"

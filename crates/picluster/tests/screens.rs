@@ -25,6 +25,7 @@ fn step(at: &str, change: Change, cause: Cause) -> Step {
         work: Work::Resource(Box::new(resource)),
         change,
         cause,
+        begun: (cause == Cause::Unfinished).then_some(1_795_255_779),
         needs: vec![],
         moved_by: vec![],
         recorded: None,
@@ -32,6 +33,7 @@ fn step(at: &str, change: Change, cause: Cause) -> Step {
         later: Vec::new(),
         marks: vec![],
         record: RecordAction::Keep,
+        guard: None,
     }
 }
 
@@ -43,6 +45,7 @@ fn observed(unchanged: u32, problems: Vec<Problem>) -> NodePlan {
         },
         unchanged,
         problems,
+        rolled_back: None,
     }
 }
 
@@ -118,6 +121,11 @@ fn sample() -> Plan {
         Cause::Follows,
     ));
     steps.push(step(
+        "rpi02/base/package[chrony]",
+        Change::new(Action::Update).field("chrony", Shown::text("unpacked"), Shown::text("4.6")),
+        Cause::Unfinished,
+    ));
+    steps.push(step(
         "rpi03/base/file[/etc/motd]",
         Change::new(Action::Delete).field("state", Shown::text("present"), Shown::text("absent")),
         Cause::Removed,
@@ -147,6 +155,7 @@ fn sample() -> Plan {
             },
             unchanged: 0,
             problems: vec![],
+            rolled_back: None,
         },
     );
     nodes.insert(
@@ -155,6 +164,7 @@ fn sample() -> Plan {
             state: NodeState::Absent,
             unchanged: 0,
             problems: vec![],
+            rolled_back: None,
         },
     );
     Plan {

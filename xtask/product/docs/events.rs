@@ -218,6 +218,10 @@ fn samples() -> Outcome<Vec<EventKind>> {
             seconds: 0.08,
             change: None,
         },
+        EventKind::NodeTakingBack {
+            node: node.clone(),
+            seconds: 90,
+        },
         EventKind::NodeRebooting { node: node.clone() },
         EventKind::NodeBack {
             node: node.clone(),

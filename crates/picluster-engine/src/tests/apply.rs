@@ -389,6 +389,47 @@ async fn records_are_dropped_also_for_what_is_already_gone() {
     }
 }
 
+#[tokio::test]
+async fn what_was_begun_and_did_not_end_well_is_marked_until_it_does() {
+    let rig = Rig::new();
+    let marks = || -> Vec<String> {
+        std::fs::read_dir(rig.path("owned/@@@@"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".begun"))
+            .collect()
+    };
+    let file = rig.file("a", "text\n");
+    let flag = rig.path("good").display().to_string();
+    let checked = with_check(file.clone(), &format!("test -e {flag} # {{}}"));
+    let plan = rig.plan(&[("pi", vec![checked])]).await;
+    let (_, events) = rig.apply(&plan).await;
+    assert!(matches!(outcomes(&events)[0], Outcome::Failed(_)));
+    let RecordAction::Write { name, .. } = &plan.steps[0].record else {
+        panic!("no record")
+    };
+    assert_eq!(marks(), [picluster_plan::owned::Begun::file_name(name)]);
+    let mark = rig.read(&format!("owned/@@@@/{}", marks()[0])).unwrap();
+    assert_eq!(mark, format!("{{\"begun\":\"{name}\",\"at\":0}}\n"));
+    std::fs::write(&flag, "").unwrap();
+    let (_, events) = rig.apply(&plan).await;
+    assert_eq!(outcomes(&events), [Outcome::Changed]);
+    assert_eq!(marks(), Vec::<String>::new());
+
+    // One that ended well and did not bring about what was wanted.
+    let idle: Resource = serde_json::from_value(serde_json::json!({
+        "command": { "name": "idle", "run": "true", "creates": rig.path("never").display().to_string() }
+    }))
+    .unwrap();
+    let plan = rig.plan(&[("pi", vec![idle])]).await;
+    let (_, events) = rig.apply(&plan).await;
+    assert!(
+        matches!(outcomes(&events)[0], Outcome::Failed(_)),
+        "{events:?}"
+    );
+    assert_eq!(marks().len(), 1);
+}
+
 /// Puts the step of a file first on its node; all others need it.
 fn first(plan: &mut Plan, name: &str) {
     let at = plan

@@ -202,6 +202,7 @@ pub fn declared(node: &NodeName, resource: &Resource) -> Declared {
         id: None,
         needs: Vec::new(),
         barrier: false,
+        guarded: false,
         span: None,
     }
 }

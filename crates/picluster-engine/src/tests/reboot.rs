@@ -68,6 +68,7 @@ async fn plan(rig: &Rig) -> Plan {
         },
         change: Change::new(picluster_resource::Action::Run),
         cause: Cause::Follows,
+        begun: None,
         needs: Vec::new(),
         moved_by: Vec::new(),
         recorded: None,
@@ -75,6 +76,7 @@ async fn plan(rig: &Rig) -> Plan {
         later: Vec::new(),
         marks: Vec::new(),
         record: RecordAction::Keep,
+        guard: None,
     }];
     plan
 }

@@ -173,13 +173,16 @@ document! {
         needs: Option<OneOrMany<NonEmpty>>,
         /// Everything after this entry waits for everything before it.
         barrier: Option<bool>,
+        /// The node takes its change back by itself unless picluster can still come in by a new
+        /// connection. Changes to sshd, sudo, the network, the firewall and boot files always are.
+        guarded: Option<bool>,
         /// Why the entry is there.
         doc: Option<NonEmpty>,
     }
 }
 
 /// The keys of an entry that are not its kind.
-pub const META_KEYS: [&str; 6] = ["id", "when", "each", "needs", "barrier", "doc"];
+pub const META_KEYS: [&str; 7] = ["id", "when", "each", "needs", "barrier", "guarded", "doc"];
 
 /// One entry of `resources`: one kind, and what [`EntryMeta`] allows.
 #[derive(Debug, Clone)]

@@ -159,6 +159,10 @@ fn entry(
             yaml.get("barrier").map(|b| &b.kind),
             Some(YamlKind::Bool(true))
         ),
+        guarded: matches!(
+            yaml.get("guarded").map(|g| &g.kind),
+            Some(YamlKind::Bool(true))
+        ),
         doc: yaml.get("doc").and_then(Yaml::as_str).map(str::to_owned),
         span: yaml.span.clone(),
     })

@@ -11,7 +11,7 @@ use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
 };
-use crate::operation::{Operation, Staged};
+use crate::operation::{Operation, Staged, Undo};
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, PathKind, PathState, Query};
@@ -346,6 +346,10 @@ impl Kind for Artifact {
 
     fn provides(&self) -> Vec<Token> {
         vec![Token::Path(self.path.clone())]
+    }
+
+    fn undo(&self, _seen: Option<&ArtifactSeen>, _change: &Change) -> Option<Undo> {
+        Some(Undo::file(&self.path))
     }
 
     fn requires(&self) -> Vec<Token> {

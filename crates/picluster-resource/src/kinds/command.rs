@@ -6,9 +6,9 @@ use picluster_model::SecretText;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Action, Change, Diff, Shown};
+use crate::change::{Action, Change, Diff, Effect, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, Query};
@@ -36,6 +36,10 @@ pub struct Command {
     /// Why it runs at every apply. Such a step never counts as "nothing to do".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub always: Option<String>,
+    /// sh text that takes `run` back. With it the command is guarded: the node runs this by itself
+    /// unless picluster can still come in by a new connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// What `run` finds on standard input. The one place where a command may be given a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<SecretText>,
@@ -83,7 +87,11 @@ impl Command {
     }
 
     fn change(&self, reason: String, ctx: Ctx<'_>) -> Change {
-        let mut change = Change::new(Action::Run)
+        let mut change = Change::new(Action::Run);
+        if self.undo.is_some() {
+            change = change.effect(Effect::Access("its author says how to take it back".into()));
+        }
+        change = change
             .field("run", Shown::Absent, Shown::text(self.run.trim_end()))
             .because(reason);
         if let Some(Ok(text)) = self.stdin.as_ref().map(|text| text.reveal(ctx.secrets)) {
@@ -219,6 +227,13 @@ impl Kind for Command {
 
     fn provides(&self) -> Vec<Token> {
         self.creates.clone().map(Token::Path).into_iter().collect()
+    }
+
+    fn undo(&self, _seen: Option<&CommandSeen>, _change: &Change) -> Option<Undo> {
+        self.undo.as_ref().map(|undo| Undo {
+            files: Vec::new(),
+            script: format!("sh -c {}\n", quote(undo)),
+        })
     }
 
     fn unsettled(&self) -> Option<&str> {

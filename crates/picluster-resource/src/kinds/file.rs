@@ -10,7 +10,7 @@ use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
 };
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, ContentState, PathKind, PathState, Query};
@@ -355,6 +355,10 @@ impl Kind for File {
 
     fn provides(&self) -> Vec<Token> {
         vec![Token::Path(self.path.clone())]
+    }
+
+    fn undo(&self, _seen: Option<&FileSeen>, _change: &Change) -> Option<Undo> {
+        Some(Undo::file(&self.path))
     }
 
     fn requires(&self) -> Vec<Token> {

@@ -7,7 +7,7 @@ use crate::change::{Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::edit::{self, EditSeen, Line, Missing};
 use crate::kinds::file::Presence;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
 use crate::token::Token;
@@ -288,6 +288,10 @@ impl Kind for Ini {
 
     fn provides(&self) -> Vec<Token> {
         vec![Token::Path(self.path.clone())]
+    }
+
+    fn undo(&self, _seen: Option<&EditSeen>, _change: &Change) -> Option<Undo> {
+        Some(Undo::file(&self.path))
     }
 
     fn requires(&self) -> Vec<Token> {

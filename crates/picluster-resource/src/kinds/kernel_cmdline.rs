@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Action, Change, Diff, Effect, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::text_diff;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
+use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, Query};
 use crate::shell::quote;
@@ -377,6 +378,16 @@ impl Kind for KernelCmdline {
             }
         }
         Ok(Operation::script(script))
+    }
+
+    fn undo(&self, seen: Option<&CmdlineSeen>, _change: &Change) -> Option<Undo> {
+        let files = seen.into_iter().flat_map(|seen| self.wrong_files(seen));
+        Some(Undo {
+            files: files
+                .filter_map(|f| NodePath::new(f.path.clone()).ok())
+                .collect(),
+            script: String::new(),
+        })
     }
 
     fn requires(&self) -> Vec<Token> {

@@ -8,7 +8,7 @@ use crate::change::{Change, Diff};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::edit::{self, EditSeen, Missing};
 use crate::kinds::file::Presence;
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
 use crate::token::Token;
@@ -191,6 +191,10 @@ impl Kind for Line {
 
     fn provides(&self) -> Vec<Token> {
         vec![Token::Path(self.path.clone())]
+    }
+
+    fn undo(&self, _seen: Option<&EditSeen>, _change: &Change) -> Option<Undo> {
+        Some(Undo::file(&self.path))
     }
 
     fn requires(&self) -> Vec<Token> {

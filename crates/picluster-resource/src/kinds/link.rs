@@ -7,7 +7,7 @@ use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::Presence;
 use crate::kinds::shared::{missing_parent, parent_query, place_tokens, with_access};
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::query::{Answers, PathKind, Query};
 use crate::shell::{quote, words};
@@ -172,6 +172,10 @@ impl Kind for Link {
             Presence::Present => vec![Token::Path(self.path.clone())],
             Presence::Absent => Vec::new(),
         }
+    }
+
+    fn undo(&self, _seen: Option<&LinkSeen>, _change: &Change) -> Option<Undo> {
+        Some(Undo::file(&self.path))
     }
 
     fn requires(&self) -> Vec<Token> {

@@ -99,8 +99,9 @@ pub(crate) fn is_account_name(name: &str) -> bool {
 }
 
 /// Adds [`Effect::Access`] when `path` decides how people get in: sshd_config(5), sudoers(5),
-/// pam.d(5), and the files of the network managers in use on Raspberry Pis (netplan, NetworkManager,
-/// systemd-networkd, dhcpcd, ifupdown).
+/// pam.d(5), the files of the network managers in use on Raspberry Pis (netplan, NetworkManager,
+/// systemd-networkd, dhcpcd, ifupdown), and those of the firewalls Debian has (nftables,
+/// iptables-persistent, ufw).
 pub(crate) fn with_access(change: Change, path: &NodePath) -> Change {
     const WAYS_IN: &[(&str, &str)] = &[
         ("/etc/ssh", "sshd reads it"),
@@ -112,6 +113,10 @@ pub(crate) fn with_access(change: Change, path: &NodePath) -> Change {
         ("/etc/systemd/network", "the network is made from it"),
         ("/etc/network", "the network is made from it"),
         ("/etc/dhcpcd.conf", "the network is made from it"),
+        ("/etc/nftables.conf", "the firewall is made from it"),
+        ("/etc/nftables.d", "the firewall is made from it"),
+        ("/etc/iptables", "the firewall is made from it"),
+        ("/etc/ufw", "the firewall is made from it"),
     ];
     let why = WAYS_IN.iter().find(|(root, _)| {
         path.as_str()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Effect, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
-use crate::operation::Operation;
+use crate::operation::{Operation, Undo};
 use crate::path::NodePath;
 use crate::program::PENDING_DIR;
 use crate::query::{Answers, Query, UnitState};
@@ -65,6 +65,7 @@ const WAYS_IN: &[&str] = &[
     "dhcpcd.service",
     "wpa_supplicant.service",
     "nftables.service",
+    "netfilter-persistent.service",
     "ufw.service",
 ];
 
@@ -130,6 +131,19 @@ fn running(state: &UnitState) -> String {
 }
 
 impl Unit {
+    /// A unit of which nothing is wanted but that it takes up what it reads.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            enabled: None,
+            active: None,
+            masked: None,
+            restart_on: Vec::new(),
+            reload_on: Vec::new(),
+        }
+    }
+
     /// Something that needs the unit to exist is asked for.
     fn wants_it(&self) -> bool {
         self.active == Some(true) || self.enabled == Some(true)
@@ -435,6 +449,36 @@ impl Kind for Unit {
 
     fn provides(&self) -> Vec<Token> {
         Vec::new()
+    }
+
+    fn undo(&self, seen: Option<&UnitState>, change: &Change) -> Option<Undo> {
+        let mut script = format!("u={}\n", quote(&self.name));
+        let has = |field: &str| change.fields.iter().any(|f| f.field == field);
+        match seen.map(boot) {
+            Some(Boot::Yes) if has("enabled") => script.push_str("systemctl enable -- \"$u\"\n"),
+            Some(Boot::Masked) if has("masked") => {
+                script.push_str("systemctl stop -- \"$u\"\nsystemctl mask -- \"$u\"\n");
+            }
+            _ if has("enabled") => script.push_str("systemctl disable -- \"$u\"\n"),
+            _ => {}
+        }
+        if has("masked") && self.masked == Some(true) {
+            script.push_str("systemctl unmask -- \"$u\"\n");
+        }
+        // Whatever went wrong on the way counts no longer (StartLimitBurst=).
+        script.push_str("systemctl reset-failed -- \"$u\" 2>/dev/null\n");
+        script.push_str(match seen {
+            Some(seen) if is_running(seen) && !has("restart") => {
+                "systemctl reload-or-restart -- \"$u\"\n"
+            }
+            Some(seen) if is_running(seen) => "systemctl restart -- \"$u\"\n",
+            _ => "systemctl stop -- \"$u\"\n",
+        });
+        script.push_str(&format!("rm -f {PENDING_DIR}/\"$u\"\n"));
+        Some(Undo {
+            files: Vec::new(),
+            script,
+        })
     }
 
     fn requires(&self) -> Vec<Token> {

@@ -89,6 +89,10 @@ impl Live {
                 format!("waiting for {} of an earlier run", processes.join(", ")),
             ),
             EventKind::NodeRebooting { node } => say(node, style.cyan("rebooting")),
+            EventKind::NodeTakingBack { node, .. } => say(
+                node,
+                style.yellow("no way in: waiting until the node takes the change back"),
+            ),
             EventKind::NodeBack { node, .. } => say(node, "back".into()),
             EventKind::StepStarted { addr } => {
                 if let Some(lane) = self.nodes.get(&addr.node) {
@@ -110,7 +114,10 @@ impl Live {
                 }
                 if matches!(
                     outcome,
-                    Outcome::Failed(_) | Outcome::Lost { .. } | Outcome::Stale { .. }
+                    Outcome::Failed(_)
+                        | Outcome::Lost { .. }
+                        | Outcome::Stale { .. }
+                        | Outcome::RolledBack { .. }
                 ) {
                     let _ = self.bars.println(format!("{} {addr}", style.red("✗")));
                 }
@@ -161,6 +168,7 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
             Outcome::Failed(_) => format!("{} {addr}", style.red("failed")),
             Outcome::Lost { .. } => format!("{} {addr}", style.red("lost")),
             Outcome::Stale { .. } => format!("{} {addr}", style.red("stale")),
+            Outcome::RolledBack { .. } => format!("{} {addr}", style.red("rolled back")),
             Outcome::Skipped(_) => format!("{} {addr}", style.yellow("skipped")),
         },
         EventKind::NodeUnreachable { reason, .. } => reason.clone(),
@@ -170,6 +178,9 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
                 processes.join(", ")
             )
         }
+        EventKind::NodeTakingBack { node, seconds } => format!(
+            "{node} lets nobody in after a guarded change; it takes it back by itself within {seconds} s"
+        ),
         EventKind::NodeRebooting { node } => format!("{} {node}", style.cyan("rebooting")),
         EventKind::NodeBack { node, seconds } => {
             format!("{} {node} (after {seconds:.0} s)", style.cyan("back"))

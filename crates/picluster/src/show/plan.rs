@@ -13,7 +13,7 @@ use picluster_resource::{Action, Effect, FieldChange, Shown};
 
 use crate::show::closed::{closed, problem};
 use crate::show::names::names;
-use crate::term::{Style, bytes, count};
+use crate::term::{Style, bytes, count, day};
 
 /// Lines of a text diff that are shown before it is cut.
 const DIFF_LINES: usize = 24;
@@ -31,6 +31,7 @@ pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
         out.push('\n');
     }
     effects(&mut out, plan, style);
+    rollbacks(&mut out, plan, style);
     obstacles(&mut out, plan, style);
     summary(&mut out, plan, left_out, style);
     out
@@ -122,10 +123,11 @@ fn row(out: &mut String, step: &Step, style: Style) {
         Cause::New | Cause::Follows => "",
         Cause::Intent => "  you changed the documents",
         Cause::Drift => "  drift: changed on the node",
+        Cause::Unfinished => &unfinished(step.begun),
         Cause::Removed => "  no longer in the documents",
     };
     let why = match step.cause {
-        Cause::Drift => style.yellow(why),
+        Cause::Drift | Cause::Unfinished => style.yellow(why),
         _ => style.dim(why),
     };
     let _ = writeln!(
@@ -175,6 +177,14 @@ fn row(out: &mut String, step: &Step, style: Style) {
     }
 }
 
+/// What became of an earlier try.
+fn unfinished(begun: Option<i64>) -> String {
+    match begun {
+        Some(at) => format!("  unfinished: begun on {} and not finished", day(at)),
+        None => "  unfinished: begun and not finished".into(),
+    }
+}
+
 /// Made from nothing, with a value that needs no line of its own.
 fn is_short(field: &FieldChange) -> bool {
     field.before == Shown::Absent && field.reason.is_none() && field.after.to_string().len() <= 24
@@ -219,6 +229,10 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
                 Effect::Restart(unit) => format!("restart {unit}"),
                 Effect::Reload(unit) => format!("reload {unit}"),
                 Effect::Access(what) => format!("the way in is touched: {what}"),
+                Effect::Guarded => {
+                    "guarded: taken back by the node itself unless a new connection confirms it"
+                        .into()
+                }
             };
             let nodes = rows.entry(text).or_default();
             if !nodes.contains(&&step.addr.node) {
@@ -234,6 +248,27 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
         let _ = writeln!(out, "  {} {text}", style.cyan(&names(&nodes, 40)));
     }
     out.push('\n');
+}
+
+/// What earlier runs changed and nodes took back, as long as it is pending.
+fn rollbacks(out: &mut String, plan: &Plan, style: Style) {
+    for (node, back) in plan
+        .nodes
+        .iter()
+        .filter_map(|(name, n)| Some((name, n.rolled_back.as_ref()?)))
+    {
+        let pending = |s: &Step| s.addr.node == *node && back.rolled_back.contains(&s.addr.local());
+        if plan.steps.iter().any(pending) {
+            let _ = writeln!(
+                out,
+                "{} {node} took this back by itself on {}, because nobody confirmed it within {} s: {}\n",
+                style.yellow("Rolled back:"),
+                day(back.at),
+                back.within,
+                back.rolled_back.join(", ")
+            );
+        }
+    }
 }
 
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {

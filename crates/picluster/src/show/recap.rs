@@ -58,6 +58,7 @@ pub fn recap(report: &Report, left_out: &BTreeSet<NodeName>, again: &str, style:
         (counts.failed, "failed"),
         (counts.lost, "lost"),
         (counts.stale, "refused as stale"),
+        (counts.rolled_back, "rolled back"),
         (counts.skipped, "skipped"),
     ] {
         if n > 0 {
@@ -110,6 +111,10 @@ fn row(node: &NodeName, end: &NodeReport, left_out: bool, widest: usize, style: 
     if failed > 0 {
         parts.push(style.red(&format!("{failed} failed")));
     }
+    let rolled_back = of(|o| matches!(o, Outcome::RolledBack { .. }));
+    if rolled_back > 0 {
+        parts.push(style.red(&format!("{rolled_back} rolled back")));
+    }
     if skipped > 0 {
         parts.push(style.yellow(&format!("{skipped} skipped")));
     }
@@ -161,6 +166,10 @@ pub fn step_failure(
             lines.push("what the plan saw is no longer so; this step was not run".into());
             format!("stale: {what}")
         }
+        Outcome::RolledBack { what } => {
+            lines.push("the node is as it was before this change and can be reached".into());
+            format!("rolled back: {what}")
+        }
         Outcome::Skipped(SkipReason::Guard(why)) => {
             lines.push("this step was not begun: two servers must never be down together".into());
             format!("held back: {why}")
@@ -187,6 +196,7 @@ pub fn step_failure(
         Outcome::Stale { .. } => {
             Some("make a new plan of it: picluster plan, or picluster apply INVENTORY".into())
         }
+        Outcome::RolledBack { .. } => Some(format!("mend it in the documents, then {again}")),
         _ => None,
     };
     lines.push(format!(

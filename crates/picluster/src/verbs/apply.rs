@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use picluster_engine::guard::Quorum;
 use picluster_engine::run::Access;
@@ -41,7 +42,12 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
     if let Some(file) = &from_file {
         file.fits(&project)?;
     }
-    let opening = Opening::of(project, &inventory, &args.meeting)?;
+    let opening = Opening::with(project, &inventory, &args.meeting, |settings| {
+        let window = Duration::from_secs(u64::from(args.confirm_within.max(5)));
+        settings.guard_window = window;
+        // A Pi with a full card takes minutes until sshd answers.
+        settings.guard_boot_window = window * 10 / 3;
+    })?;
     if let Some(file) = &from_file {
         file.sealed_with(&opening.key)?;
     }

@@ -118,9 +118,20 @@ pub(crate) fn engine(
     store: &Store,
     meeting: &Meeting,
 ) -> Result<Arc<Engine>, Failure> {
+    engine_with(project, store, meeting, |_| {})
+}
+
+/// The same with a say in its bounds.
+pub(crate) fn engine_with(
+    project: &Project,
+    store: &Store,
+    meeting: &Meeting,
+    tune: impl FnOnce(&mut Settings),
+) -> Result<Arc<Engine>, Failure> {
     let connector = connect::connector(project, store, meeting)?;
     let mut settings = Settings::new(Arc::new(SystemClock::new()));
     settings.max_nodes = meeting.nodes_at_once.max(1);
+    tune(&mut settings);
     Ok(Arc::new(Engine::new(Arc::new(connector), settings)))
 }
 

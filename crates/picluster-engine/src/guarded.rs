@@ -1,0 +1,380 @@
+//! Changes that could shut us out: the node keeps what was there before and takes the change back
+//! by itself, unless a new connection confirms in time that there still is a way in.
+//!
+//! The steps of a group share one guard. It is opened before the first write and closed after the
+//! last step: by a confirmation, or by waiting for the node to have done its part.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use picluster_plan::owned::Begun;
+use picluster_plan::{Guarded, RecordAction, RolledBack, Step};
+use picluster_resource::shell::quote;
+use picluster_resource::{Change, Diff, Operation, Resource, Undo};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::decide::brief;
+use crate::error::NodeError;
+use crate::host::ConnectError;
+use crate::link::Link;
+use crate::report::{Failure, Outcome};
+use crate::run::Access;
+use crate::runner::ACCESS_BOUND;
+use crate::scheduler::After;
+use crate::session::Message;
+use crate::worker::{StepEnd, Told, Worker};
+
+/// How long the session from before the change has to answer when it is asked to take it back.
+const HURRY: Duration = Duration::from_secs(15);
+/// How long one attempt to come in may take.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// What taking back may take, beyond the time that is waited before it.
+const RESTORING: Duration = Duration::from_secs(60);
+/// The pauses between attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// A guard that stands on the node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpenGuard {
+    group: u32,
+    boot: bool,
+}
+
+/// What became of the steps of a guard.
+#[derive(Debug, Clone)]
+pub(crate) enum Verdict {
+    /// There is a way in; they stay.
+    Confirmed,
+    /// The node took them back, in words.
+    RolledBack(String),
+    /// Nobody comes in, and nobody knows.
+    Unknown(NodeError),
+}
+
+impl Verdict {
+    /// How a step of the group ended after all.
+    pub(crate) fn judge(&self, outcome: Outcome) -> Outcome {
+        match (self, outcome) {
+            (Self::RolledBack(what), Outcome::Changed) => {
+                Outcome::RolledBack { what: what.clone() }
+            }
+            (Self::Unknown(error), Outcome::Changed) => Outcome::Lost {
+                what: format!(
+                    "it was done, but there is no way in any more, and it is not known whether the node has taken it back: {error}"
+                ),
+            },
+            (_, outcome) => outcome,
+        }
+    }
+}
+
+impl Worker {
+    /// Whether the open guard, if there is one, is about other steps.
+    pub(crate) fn guards_others(&self, step: &Step) -> bool {
+        let mine = step.guard.map(|g| g.group);
+        self.guard.is_some_and(|open| Some(open.group) != mine)
+    }
+
+    /// What has to be done on the node before a guarded step writes anything.
+    pub(crate) fn open_guard(&mut self, step: &Step, guard: Guarded, undo: &Undo) -> String {
+        self.guard = Some(OpenGuard {
+            group: guard.group,
+            boot: guard.boot,
+        });
+        let settings = &self.run.shared.settings;
+        let (window, boot) = (
+            settings.guard_window.as_secs(),
+            settings.guard_boot_window.as_secs(),
+        );
+        let name = serde_json::to_string(&step.addr.local()).unwrap_or_default();
+        let mut sh = format!(
+            "{}guard_open {window} {boot} {} {} {}\nguard_arm {}\n",
+            include_str!("guard.sh"),
+            quote(include_str!("guard_restore.sh")),
+            quote(&name),
+            if guard.boot { "boot" } else { "''" },
+            if guard.boot { boot } else { window },
+        );
+        let mut files: Vec<String> = undo.files.iter().map(ToString::to_string).collect();
+        // The record goes back with what it is about: the next plan then says why it is pending.
+        if let RecordAction::Write { name, .. } | RecordAction::Drop { name } = &step.record {
+            let dir = &settings.paths.owned;
+            files.push(format!("{dir}/{name}"));
+            files.push(format!("{dir}/{}", Begun::file_name(name)));
+        }
+        for file in files {
+            let _ = writeln!(sh, "guard_save {}", quote(&file));
+        }
+        if !undo.script.is_empty() {
+            let _ = writeln!(sh, "guard_undo {}", quote(&undo.script));
+        }
+        sh.push_str("umask 022\n");
+        sh
+    }
+
+    /// A guarded step whose session ended in the middle: the change itself may have cut it.
+    pub(crate) async fn after_cut(
+        &mut self,
+        resource: &Resource,
+        change: Change,
+        error: NodeError,
+    ) -> Result<StepEnd, NodeError> {
+        let mut end = match self.fresh_way_in().await {
+            Ok(link) => {
+                self.come_in(link).await?;
+                match self.observe(std::slice::from_ref(resource)).await? {
+                    Err(diagnosis) => StepEnd::diagnosed(diagnosis),
+                    Ok(seen) => match seen.first().map(|s| resource.diff(s, self.ctx())) {
+                        Some(Diff::NoOp) => StepEnd::new(Outcome::Changed),
+                        Some(Diff::Change(left)) => StepEnd::failed(Failure {
+                            remaining: Some(left.clone()),
+                            ..Failure::new(format!("{error}; still: {}", brief(&left)))
+                        }),
+                        None => StepEnd::broken(&error),
+                    },
+                }
+            }
+            Err(why) => {
+                let verdict = self.taken_back(&why).await;
+                self.guard = None;
+                let end = end_of(&verdict, StepEnd::new(Outcome::Changed));
+                self.tell(Told::Guard(verdict));
+                end
+            }
+        };
+        end.change = Some(change);
+        Ok(end)
+    }
+
+    /// Closes the guard, if one is open, and says what became of its steps.
+    pub(crate) async fn settle_guard(&mut self) -> Option<Verdict> {
+        let open = self.guard?;
+        let verdict = self.close_guard(open).await;
+        self.guard = None;
+        self.tell(Told::Guard(verdict.clone()));
+        Some(verdict)
+    }
+
+    /// The same after the group's last step, whose own end depends on it.
+    pub(crate) async fn settle_last(&mut self, end: StepEnd) -> StepEnd {
+        match self.settle_guard().await {
+            Some(verdict) => end_of(&verdict, end),
+            None => end,
+        }
+    }
+
+    async fn close_guard(&mut self, open: OpenGuard) -> Verdict {
+        self.peek = None;
+        match self.fresh_way_in().await {
+            Ok(link) => match self.confirm(link).await {
+                Ok(verdict) => verdict,
+                // It went between the proof and the confirmation: what holds is what the node says.
+                Err(error) => self.taken_back(&error).await,
+            },
+            Err(why) => {
+                if !open.boot {
+                    self.hurry().await;
+                }
+                self.taken_back(&why).await
+            }
+        }
+    }
+
+    async fn confirm(&mut self, link: Link) -> Result<Verdict, NodeError> {
+        self.come_in(link).await?;
+        let close = Operation::script(include_str!("guard_close.sh"));
+        let (frame, _) = self.operate("", close, "", "", None).await?;
+        match frame.status {
+            0 => Ok(Verdict::Confirmed),
+            9 => Ok(Verdict::RolledBack(self.words(&frame.text(), None))),
+            _ => Err(NodeError::GaveUp {
+                node: self.node.clone(),
+                what: format!("the change could not be confirmed: {}", frame.text().trim()),
+            }),
+        }
+    }
+
+    /// A connection made anew, with a log-in, and root on it.
+    async fn fresh_way_in(&mut self) -> Result<Link, NodeError> {
+        let bound = ACCESS_BOUND.min(self.run.shared.settings.guard_window / 2);
+        let deadline = Instant::now() + bound;
+        let mut pause = PAUSE;
+        loop {
+            match self.attempt().await {
+                // Nobody is there, yet. A refusal of somebody who is there is the answer.
+                Err(NodeError::Connect(ConnectError::Unreachable { .. }))
+                    if Instant::now() < deadline =>
+                {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Link, NodeError> {
+        let mut link = Link::new(self.node.clone(), Arc::clone(&self.run.shared));
+        let bound = self.run.shared.settings.answer_timeout.min(ATTEMPT);
+        let access = self.access.clone();
+        let tried = timeout(ATTEMPT, async {
+            let facts = link.fresh_facts(false).await?;
+            let access = Access {
+                root: facts.now.root,
+                ..access
+            };
+            let nothing = Message::script(":\n".into());
+            link.ask(&access, nothing, bound, "proving that there is a way in")
+                .await
+        })
+        .await;
+        let error = match tried {
+            Ok(Ok(_)) => return Ok(link),
+            Ok(Err(error)) => error,
+            Err(_) => NodeError::Timeout {
+                node: self.node.clone(),
+                doing: "letting us in again".into(),
+                seconds: ATTEMPT.as_secs(),
+            },
+        };
+        link.drop_connection().await;
+        Err(error)
+    }
+
+    /// Goes on through another connection; the old one, and its lock, are given up.
+    async fn come_in(&mut self, link: Link) -> Result<(), NodeError> {
+        if timeout(HURRY, self.link.end_session()).await.is_ok() {
+            self.link.drop_connection().await;
+        }
+        *self.link = link;
+        self.peek = None;
+        self.take_lock(None).await
+    }
+
+    /// The session from before the change may still stand: then nobody has to wait.
+    async fn hurry(&mut self) {
+        let now = Operation::script("sh /var/lib/picluster/guard/restore now");
+        let _ = timeout(HURRY, self.operate("", now, "", "", None)).await;
+    }
+
+    /// Waits until the node has taken the change back and lets us in again.
+    async fn taken_back(&mut self, why: &NodeError) -> Verdict {
+        let settings = &self.run.shared.settings;
+        let window = match self.guard {
+            Some(OpenGuard { boot: true, .. }) => {
+                settings.guard_boot_window + settings.reboot_timeout
+            }
+            _ => settings.guard_window,
+        };
+        self.tell(Told::TakingBack {
+            seconds: window.as_secs(),
+        });
+        let deadline = Instant::now() + window + RESTORING;
+        self.link.drop_connection().await;
+        let mut last = why.clone();
+        let mut pause = PAUSE;
+        while Instant::now() < deadline {
+            match self.attempt().await {
+                Ok(link) => match self.look(link).await {
+                    Ok(Some(verdict)) => return verdict.because(self, why),
+                    // The guard still waits for its time.
+                    Ok(None) => {}
+                    Err(error) => last = error,
+                },
+                Err(error) => last = error,
+            }
+            self.link.drop_connection().await;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Verdict::Unknown(last)
+    }
+
+    async fn look(&mut self, link: Link) -> Result<Option<Look>, NodeError> {
+        self.come_in(link).await?;
+        self.look_here().await
+    }
+
+    /// What the node says of the guard, on the connection that stands.
+    async fn look_here(&mut self) -> Result<Option<Look>, NodeError> {
+        let look = Operation::script(include_str!("guard_look.sh"));
+        let (frame, _) = self.operate("", look, "", "", None).await?;
+        Ok(match frame.status {
+            8 => None,
+            9 => Some(Look::RolledBack(frame.text())),
+            _ => Some(Look::Gone),
+        })
+    }
+
+    /// Whether the node has taken the group's earlier steps back, before it is rebooted or after.
+    pub(crate) async fn rolled_back_meanwhile(&mut self) -> Result<Option<StepEnd>, NodeError> {
+        if self.guard.is_none() {
+            return Ok(None);
+        }
+        let Some(Look::RolledBack(note)) = self.look_here().await? else {
+            return Ok(None);
+        };
+        self.guard = None;
+        let verdict = Verdict::RolledBack(self.words(&note, None));
+        self.tell(Told::Guard(verdict.clone()));
+        Ok(Some(end_of(&verdict, StepEnd::new(Outcome::Changed))))
+    }
+
+    /// Gives the node more time, for a boot.
+    pub(crate) async fn arm_for_boot(&mut self) -> Result<(), NodeError> {
+        if self.guard.is_none() {
+            return Ok(());
+        }
+        let seconds = self.run.shared.settings.guard_boot_window.as_secs();
+        let arm = format!("{}guard_arm {seconds}\n", include_str!("guard.sh"));
+        self.operate("", Operation::script(arm), "", "", None)
+            .await?;
+        Ok(())
+    }
+
+    fn words(&self, note: &str, why: Option<&NodeError>) -> String {
+        let restored = match RolledBack::parse(note) {
+            Some(note) => format!(
+                "{} took it back: {} as before",
+                self.node,
+                note.rolled_back.join(", ")
+            ),
+            None => format!("{} took it back", self.node),
+        };
+        match why {
+            Some(why) => format!("after the change there was no way in: {why}; {restored}"),
+            None => format!("it was not confirmed in time; {restored}"),
+        }
+    }
+}
+
+/// What a look at the guard showed.
+enum Look {
+    RolledBack(String),
+    Gone,
+}
+
+impl Look {
+    fn because(self, worker: &Worker, why: &NodeError) -> Verdict {
+        match self {
+            Self::RolledBack(note) => Verdict::RolledBack(worker.words(&note, Some(why))),
+            Self::Gone => Verdict::Unknown(why.clone()),
+        }
+    }
+}
+
+fn end_of(verdict: &Verdict, end: StepEnd) -> StepEnd {
+    let outcome = verdict.judge(end.outcome);
+    let (after, error) = match verdict {
+        Verdict::Unknown(error) => (After::Down, Some(error.clone())),
+        Verdict::Confirmed | Verdict::RolledBack(_) => (end.after, end.error),
+    };
+    StepEnd {
+        outcome,
+        change: end.change,
+        after,
+        error,
+    }
+}
