@@ -39,6 +39,35 @@ fn all_errors_come_at_once_with_exit_code_1_and_nothing_is_written() {
     assert_eq!(left, ["inventory.yaml"]);
 }
 
+/// What built-in roles make of arguments is held against their kinds, as far as no facts are needed.
+#[test]
+fn a_body_that_an_argument_makes_wrong_is_found_before_any_connection() {
+    let desk = Desk::new(
+        r#"cluster: c
+roles:
+  - kernel: { sysctls: { vm.swappiness: "10", "vm.dirty ratio": "5" } }
+  - mine: { people: [{ name: ada, home: /srv/ada }, { name: bob, home: home/bob }] }
+nodes:
+  a-[1:3]: { address: "192.0.2.{n}" }
+"#,
+    );
+    desk.write(
+        "roles/mine/role.yaml",
+        r#"parameters:
+  people:
+    type: list
+    doc: Who is there
+    items: { type: map, fields: { name: user-name, home: string } }
+resources:
+  - directory: { path: "{{ item.home }}", mode: "0750" }
+    each: params.people
+"#,
+    );
+    let ran = desk.run(&["validate"]).expect(1);
+    insta::assert_snapshot!(ran.err);
+    assert_eq!(desk.run(&["plan"]).expect(1).err, ran.err);
+}
+
 #[test]
 fn every_verb_has_an_example_in_its_help() {
     let desk = Desk::new("");

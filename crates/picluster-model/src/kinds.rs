@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use crate::diagnostic::Diagnostic;
+use crate::yaml::Yaml;
+
 /// The vocabulary of role entries and facts, given by the crate that owns the resources.
 ///
 /// It keeps this crate free of any knowledge of machines: a kind is a name and a JSON Schema.
@@ -14,6 +17,10 @@ pub trait Kinds {
     /// A kind whose schema has a property `content` (and none called `template`) also accepts
     /// `template: NAME`, which this crate replaces by the rendered text.
     fn schema(&self, kind: &str) -> Option<Value>;
+
+    /// Everything that is wrong with a body of `kind` whose templates were rendered and whose
+    /// references to secrets are placeholders: what its schema says, and what no schema can say.
+    fn check(&self, kind: &str, body: &Yaml) -> Vec<Diagnostic>;
 
     /// The JSON Schema of what may follow `facts.` in templates: only facts no apply changes.
     fn facts_schema(&self) -> Value;

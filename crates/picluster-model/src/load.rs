@@ -1,11 +1,13 @@
 //! From files to a [`Project`], or to everything that is wrong with them.
 
+mod bodies;
 mod groups;
 mod jumps;
 mod kubernetes;
 mod layers;
 mod node;
 mod roles;
+mod source;
 mod ssh;
 mod variables;
 
@@ -284,5 +286,10 @@ fn project(
             );
         }
     }
-    Some(Project { inventory, roles })
+    let project = Project { inventory, roles };
+    // Whatever is wrong already would only be said again, of every value made from it.
+    if out.is_empty() {
+        bodies::check(&project, kinds, out);
+    }
+    Some(project)
 }

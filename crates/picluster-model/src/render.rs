@@ -18,6 +18,7 @@
 
 mod context;
 mod resolve;
+mod unknown;
 
 pub use context::{ClusterContext, RenderContext};
 pub(crate) use resolve::order;
@@ -32,6 +33,7 @@ use crate::secret::placeholders_whole;
 use crate::span::Span;
 use crate::template::{Engine, Problem, locate, single_expression};
 use crate::yaml::{Yaml, YamlKind};
+use unknown::Watch;
 
 /// One resource of a role on a node, ready to become a typed resource.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,22 +66,23 @@ pub fn render_role(
     role_use: &RoleUse,
     context: &RenderContext,
 ) -> Result<Vec<RenderedEntry>, Vec<Diagnostic>> {
-    let mut out = Vec::new();
-    let params = resolve::params(role, role_use, context, &mut out);
-    let renderer = Renderer {
-        engine: &role.engine,
-        node: context.node(),
-        files: Some(role),
-    };
     let mut rendered = Vec::new();
-    if out.is_empty() {
-        let base = context.with_params(&params);
-        for entry in &role.entries {
-            if let Err(findings) = one(entry, &base, &renderer, &mut rendered) {
-                out.extend(findings);
+    let mut out = Vec::new();
+    each_entry(
+        role,
+        role_use,
+        context,
+        &|_| true,
+        &mut |made| match made.result {
+            Ok(one) => rendered.push(one),
+            // The same mistake for every item is one mistake.
+            Err(found) if made.index.is_some() => {
+                let first = found.into_iter().next();
+                out.extend(first.filter(|first| !out.contains(first)));
             }
-        }
-    }
+            Err(found) => out.extend(found),
+        },
+    );
     if out.is_empty() {
         Ok(rendered)
     } else {
@@ -87,53 +90,96 @@ pub fn render_role(
     }
 }
 
+/// What became of an entry of a role.
+pub(crate) struct Made<'a> {
+    /// The entry; `None` when the parameters themselves are wrong.
+    pub entry: Option<&'a Entry>,
+    /// Which repetition it is, where there is an `each`.
+    pub index: Option<usize>,
+    /// The resource, or everything that is wrong.
+    pub result: Result<RenderedEntry, Vec<Diagnostic>>,
+}
+
+/// Renders the entries of a role that are `wanted` (by number, from 0) one after the other. Without
+/// facts, what needs them is left out.
+pub(crate) fn each_entry<'a>(
+    role: &'a Role,
+    role_use: &RoleUse,
+    context: &RenderContext,
+    wanted: &dyn Fn(usize) -> bool,
+    take: &mut dyn FnMut(Made<'a>),
+) {
+    let mut out = Vec::new();
+    let params = resolve::params(role, role_use, context, &mut out);
+    if !out.is_empty() {
+        take(Made {
+            entry: None,
+            index: None,
+            result: Err(out),
+        });
+        return;
+    }
+    let base = context.with_params(&params);
+    let renderer = Renderer {
+        engine: &role.engine,
+        node: context.node(),
+        files: Some(role),
+        watch: base.watch.as_ref(),
+    };
+    for (number, entry) in role.entries.iter().enumerate() {
+        if !wanted(number) {
+            continue;
+        }
+        let mut give = |index, result: Result<Option<RenderedEntry>, Vec<Diagnostic>>| {
+            if let Some(result) = result.transpose() {
+                take(Made {
+                    entry: Some(entry),
+                    index,
+                    result,
+                });
+            }
+        };
+        if let Err(found) = one(entry, &base, &renderer, &mut give) {
+            give(None, Err(found));
+        }
+    }
+}
+
 /// Renders one entry, as often as it is repeated.
+///
+/// # Errors
+/// What is wrong with the entry as a whole.
 fn one(
     entry: &Entry,
     base: &context::Names,
     renderer: &Renderer<'_>,
-    rendered: &mut Vec<RenderedEntry>,
+    give: &mut dyn FnMut(Option<usize>, Result<Option<RenderedEntry>, Vec<Diagnostic>>),
 ) -> Result<(), Vec<Diagnostic>> {
+    let when = entry.when.as_ref();
     let Some(each) = &entry.each else {
-        let names = base.value();
-        if renderer.holds(entry.when.as_ref(), &names)? {
-            rendered.push(renderer.entry(entry, &names)?);
-        }
+        give(None, renderer.made(entry, when, &base.value()));
         return Ok(());
     };
     // A condition about the node as a whole also guards the list, which may not exist then.
-    let about_item = entry
-        .when
-        .as_ref()
+    let about_item = when
         .and_then(Yaml::as_str)
         .is_some_and(|text| mentions(text, "item") || mentions(text, "index"));
-    if !about_item && !renderer.holds(entry.when.as_ref(), &base.value())? {
+    if !about_item && !renderer.holds(when, &base.value())?.unwrap_or(false) {
         return Ok(());
     }
-    let mut findings = Vec::new();
-    for (index, item) in renderer.list(each, &base.value())?.into_iter().enumerate() {
+    let Some(items) = renderer.known(renderer.list(each, &base.value())) else {
+        return Ok(());
+    };
+    for (index, item) in items?.into_iter().enumerate() {
         let names = base.with_item(item, index).value();
-        let result = if about_item {
-            renderer.holds(entry.when.as_ref(), &names)
-        } else {
-            Ok(true)
-        };
-        match result.and_then(|yes| yes.then(|| renderer.entry(entry, &names)).transpose()) {
-            Ok(Some(one)) => rendered.push(one),
-            Ok(None) => {}
-            // The same mistake for every item is one mistake.
-            Err(found) => findings.extend(found.into_iter().take(1)),
-        }
+        let when = when.filter(|_| about_item);
+        give(Some(index), renderer.made(entry, when, &names));
     }
-    findings.dedup();
-    if findings.is_empty() {
-        Ok(())
-    } else {
-        Err(findings)
-    }
+    Ok(())
 }
 
-fn mentions(text: &str, name: &str) -> bool {
+/// Whether `name` stands in a text as a word.
+pub(crate) fn mentions(text: &str, name: &str) -> bool {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
         .any(|word| word == name)
 }
@@ -146,23 +192,47 @@ pub(crate) struct Renderer<'a> {
     pub node: &'a str,
     /// The role whose files `template` names.
     pub files: Option<&'a Role>,
+    /// Notices when something is asked for that is not known yet; without it everything is.
+    pub watch: Option<&'a Watch>,
 }
 
 impl Renderer<'_> {
-    /// Evaluates `when`.
-    fn holds(&self, when: Option<&Yaml>, names: &Value) -> Result<bool, Vec<Diagnostic>> {
-        let Some(when) = when else { return Ok(true) };
-        let text = match &when.kind {
-            YamlKind::Bool(constant) => return Ok(*constant),
-            YamlKind::String(text) => text,
-            _ => return Ok(true),
+    /// What templates gave, unless they asked for something that is not known yet.
+    pub fn known<T>(&self, given: T) -> Option<T> {
+        let asked = self.watch.is_some_and(Watch::take);
+        (!asked).then_some(given)
+    }
+
+    /// Renders an entry whose condition holds; `None` when it does not, or is not known yet, or
+    /// the entry is not.
+    fn made(
+        &self,
+        entry: &Entry,
+        when: Option<&Yaml>,
+        names: &Value,
+    ) -> Result<Option<RenderedEntry>, Vec<Diagnostic>> {
+        if !self.holds(when, names)?.unwrap_or(false) {
+            return Ok(None);
+        }
+        self.known(self.entry(entry, names)).transpose()
+    }
+
+    /// Evaluates `when`; `None` when the answer is not known yet.
+    fn holds(&self, when: Option<&Yaml>, names: &Value) -> Result<Option<bool>, Vec<Diagnostic>> {
+        let Some(when) = when else {
+            return Ok(Some(true));
         };
-        let value = self
-            .engine
-            .evaluate(text, names)
-            .map_err(|problem| vec![self.problem(problem, when)])?;
+        let text = match &when.kind {
+            YamlKind::Bool(constant) => return Ok(Some(*constant)),
+            YamlKind::String(text) => text,
+            _ => return Ok(Some(true)),
+        };
+        let Some(value) = self.known(self.engine.evaluate(text, names)) else {
+            return Ok(None);
+        };
+        let value = value.map_err(|problem| vec![self.problem(problem, when)])?;
         match value.kind() {
-            minijinja::value::ValueKind::Bool => Ok(value.is_true()),
+            minijinja::value::ValueKind::Bool => Ok(Some(value.is_true())),
             kind => Err(vec![
                 Diagnostic::new(
                     format!("`when` must be true or false, not a {kind}"),

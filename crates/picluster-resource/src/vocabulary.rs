@@ -1,6 +1,7 @@
 //! The vocabulary as the document reader needs it: names and schemas.
 
 use picluster_model::kinds::Kinds;
+use picluster_model::{Diagnostic, Yaml};
 
 use crate::facts::{Arch, Board, Os};
 use crate::resource::Resource;
@@ -27,6 +28,10 @@ impl Kinds for Vocabulary {
 
     fn schema(&self, kind: &str) -> Option<serde_json::Value> {
         Resource::schema(kind).map(|s| s.to_value())
+    }
+
+    fn check(&self, kind: &str, body: &Yaml) -> Vec<Diagnostic> {
+        Resource::from_yaml(kind, body).err().unwrap_or_default()
     }
 
     fn facts_schema(&self) -> serde_json::Value {

@@ -1,6 +1,6 @@
 //! What templates of one node may name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use minijinja::Value;
@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::inventory::{Expected, Node, Project};
 use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, Source};
 use crate::name::NodeName;
+use crate::render::unknown::Watch;
 use crate::render::{Renderer, resolve};
 use crate::schema::secret_reference;
 use crate::secret::SecretRef;
@@ -92,15 +93,17 @@ impl ClusterContext {
     }
 
     /// The `kubernetes` section as this node sees it, when that is not what all see.
-    fn own_section(
-        &self,
-        node: &Node,
-        names: &Names,
-        out: &mut Vec<Diagnostic>,
-    ) -> Option<serde_json::Value> {
-        let rendered = self.rendered_config(node, names, out);
+    fn own_section(&self, node: &Node, names: &Names, out: &mut Vec<Diagnostic>) -> Option<Value> {
+        let mut unknown = BTreeSet::new();
+        let rendered = self.rendered_config(node, names, &mut unknown, out);
+        if let Some(watch) = &names.watch {
+            // Which program a node gets is told by its architecture.
+            let section = rendered.or_else(|| self.described.clone())?;
+            unknown.insert(String::from("artifact"));
+            return Some(watch.without(serde_value(section), unknown));
+        }
         let Some(artifact) = self.artifacts.get(&node.name) else {
-            return rendered;
+            return rendered.map(serde_value);
         };
         let mut section = rendered.or_else(|| self.described.clone())?;
         let mut all = section
@@ -110,14 +113,16 @@ impl ClusterContext {
             .unwrap_or_default();
         all.extend(artifact.as_object().cloned().unwrap_or_default());
         section["artifact"] = all.into();
-        Some(section)
+        Some(serde_value(section))
     }
 
     /// The `kubernetes` section as this node sees it, when its configuration keys hold templates.
+    /// Keys that ask for what is not known yet go to `unknown`.
     fn rendered_config(
         &self,
         node: &Node,
         names: &Names,
+        unknown: &mut BTreeSet<String>,
         out: &mut Vec<Diagnostic>,
     ) -> Option<serde_json::Value> {
         let kubernetes = self.templated.as_ref()?;
@@ -125,14 +130,21 @@ impl ClusterContext {
             engine: Engine::plain(),
             node: node.name.as_str(),
             files: None,
+            watch: names.watch.as_ref(),
         };
         let scope = names.value();
         let mut rendered = kubernetes.clone();
-        for section in [&mut rendered.config, &mut rendered.agent_config] {
+        for (key, section) in [
+            ("config", &mut rendered.config),
+            ("agent_config", &mut rendered.agent_config),
+        ] {
             for value in section.values_mut() {
-                match renderer.value(value, &scope) {
-                    Ok(found) => *value = found,
-                    Err(found) => out.extend(found),
+                match renderer.known(renderer.value(value, &scope)) {
+                    Some(Ok(found)) => *value = found,
+                    Some(Err(found)) => out.extend(found),
+                    None => {
+                        unknown.insert(key.to_owned());
+                    }
                 }
             }
         }
@@ -150,8 +162,29 @@ impl ClusterContext {
         node: &Node,
         facts: &serde_json::Value,
     ) -> Result<RenderContext, Vec<Diagnostic>> {
-        let mut names = Names(self.names.clone());
-        names.0.insert(
+        self.about(node, serde_value(facts), None)
+    }
+
+    /// As [`Self::node`], before the node was met: whatever asks for its facts is not known.
+    ///
+    /// # Errors
+    /// As there, of variables that need no facts.
+    pub(crate) fn unmet_node(&self, node: &Node) -> Result<RenderContext, Vec<Diagnostic>> {
+        let watch = Watch::default();
+        self.about(node, watch.nothing(), Some(watch))
+    }
+
+    fn about(
+        &self,
+        node: &Node,
+        facts: Value,
+        watch: Option<Watch>,
+    ) -> Result<RenderContext, Vec<Diagnostic>> {
+        let mut names = Names {
+            all: self.names.clone(),
+            watch,
+        };
+        names.all.insert(
             "node",
             serde_value(json!({
                 "name": node.name.as_str(),
@@ -164,15 +197,15 @@ impl ClusterContext {
                 "user": node.ssh.user,
             })),
         );
-        names.0.insert("facts", serde_value(facts));
+        names.all.insert("facts", facts);
         let mut out = Vec::new();
         let vars = resolve::vars(node, &names, &mut out);
         if !out.is_empty() {
             return Err(out);
         }
-        names.0.insert("vars", vars);
+        names.all.insert("vars", vars);
         if let Some(kubernetes) = self.own_section(node, &names, &mut out) {
-            names.0.insert("kubernetes", serde_value(kubernetes));
+            names.all.insert("kubernetes", kubernetes);
         }
         if !out.is_empty() {
             return Err(out);
@@ -216,25 +249,29 @@ impl RenderContext {
 
     pub(crate) fn with_params(&self, params: &Value) -> Names {
         let mut names = self.names.clone();
-        names.0.insert("params", params.clone());
+        names.all.insert("params", params.clone());
         names
     }
 }
 
 /// The names of a template's outermost scope.
 #[derive(Debug, Clone)]
-pub(crate) struct Names(BTreeMap<&'static str, Value>);
+pub(crate) struct Names {
+    all: BTreeMap<&'static str, Value>,
+    /// Notices when something is asked for that is not known yet; without it everything is.
+    pub watch: Option<Watch>,
+}
 
 impl Names {
     /// The scope as a value.
     pub fn value(&self) -> Value {
-        Value::from_pairs(self.0.iter().map(|(name, value)| (*name, value.clone())))
+        Value::from_pairs(self.all.iter().map(|(name, value)| (*name, value.clone())))
     }
 
     /// The scope with one more name.
     pub fn with(&self, name: &'static str, value: Value) -> Self {
         let mut names = self.clone();
-        names.0.insert(name, value);
+        names.all.insert(name, value);
         names
     }
 

@@ -1,5 +1,7 @@
 //! Variables that refer to variables, and parameters that refer to parameters.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use minijinja::Value;
 
@@ -20,6 +22,7 @@ pub fn vars(node: &Node, names: &Names, out: &mut Vec<Diagnostic>) -> Value {
         engine: Engine::plain(),
         node: node.name.as_str(),
         files: None,
+        watch: names.watch.as_ref(),
     };
     let order = match order("vars", &node.vars) {
         Ok(order) => order,
@@ -43,6 +46,7 @@ pub fn params(
         engine: Engine::plain(),
         node: context.node(),
         files: None,
+        watch: context.names().watch.as_ref(),
     };
     let mut given = role_use.params.clone();
     for (name, parameter) in &role.parameters {
@@ -105,25 +109,42 @@ fn all(
     out: &mut Vec<Diagnostic>,
 ) -> Value {
     let mut done: IndexMap<String, Value> = IndexMap::new();
+    let mut unknown = BTreeSet::new();
     for name in order {
         let Some(var) = values.get(*name) else {
             continue;
         };
         // What holds no template needs no scope; most values do not.
         let scope = if templated(&var.value) {
-            names.with(root, Value::from_pairs(done.clone())).value()
+            names.with(root, partly(&done, &unknown, renderer)).value()
         } else {
             Value::UNDEFINED
         };
-        match renderer.value(&var.value, &scope) {
-            Ok(value) => {
+        match renderer.known(renderer.value(&var.value, &scope)) {
+            Some(Ok(value)) => {
                 let value = finish(name, value, out);
                 done.insert(name.to_string(), to_value(&value));
             }
-            Err(found) => out.extend(found),
+            Some(Err(found)) => out.extend(found),
+            None => {
+                unknown.insert(name.to_string());
+            }
         }
     }
-    Value::from_pairs(done)
+    partly(&done, &unknown, renderer)
+}
+
+/// A mapping of the values that are known.
+fn partly(
+    done: &IndexMap<String, Value>,
+    unknown: &BTreeSet<String>,
+    renderer: &Renderer<'_>,
+) -> Value {
+    let known = Value::from_pairs(done.clone());
+    match renderer.watch {
+        Some(watch) => watch.without(known, unknown.clone()),
+        None => known,
+    }
 }
 
 /// Whether some text in a value holds a template.

@@ -72,7 +72,12 @@ pub fn wrong_type(value: &Yaml, wanted: &[&str], place: &Place<'_>) -> Diagnosti
     let wants = |name: &str| wanted.contains(&name);
     match &value.kind {
         YamlKind::Bool(_) | YamlKind::Int(_) | YamlKind::Float(_) if wants("string") => {
-            finding.help(format!("quote it: \"{source}\""))
+            // What a template made is in quotation marks already.
+            finding.help(if source.starts_with(['"', '\'']) {
+                String::from("a template that is one expression gives its value; `| string` makes text of it")
+            } else {
+                format!("quote it: \"{source}\"")
+            })
         }
         YamlKind::String(text) if wants("boolean") => match text.to_lowercase().as_str() {
             "yes" | "on" | "true" | "y" => finding.help("write `true`"),

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use picluster_model::{Color, Diagnostic, Everything, Kinds, Project, RoleLibrary, load, render};
+use picluster_model::schema::{Templated, check};
+use picluster_model::{
+    Color, Diagnostic, Everything, Kinds, Project, RoleLibrary, Yaml, load, render,
+};
 use serde_json::{Value, json};
 
 /// A few kinds with every shape of schema the walker meets.
@@ -47,11 +50,31 @@ impl Kinds for Few {
                         "type": "object",
                         "additionalProperties": { "type": "string" },
                     },
+                    "data": {},
                     "retries": { "type": "integer", "minimum": 0 },
                 },
             }),
             _ => return None,
         })
+    }
+
+    /// What the schema says, and two rules no schema can say.
+    fn check(&self, kind: &str, body: &Yaml) -> Vec<Diagnostic> {
+        let mut found = self
+            .schema(kind)
+            .map_or_else(Vec::new, |schema| check(body, &schema, Templated::Rendered));
+        let text = |key| body.get(key).and_then(Yaml::as_str);
+        if kind == "file" && text("path").is_some_and(|path| path.contains("/../")) {
+            let place = body.get("path").map_or(&body.span, |path| &path.span);
+            found.push(Diagnostic::new("`path` leads back and forth", place));
+        }
+        if kind == "file" && text("owner") == Some("root") && text("mode") == Some("0777") {
+            found.push(Diagnostic::new(
+                "root's file is open to everybody",
+                &body.span,
+            ));
+        }
+        found
     }
 
     fn facts_schema(&self) -> Value {

@@ -56,15 +56,18 @@ fn bodies(role: &str, files: &[(&str, &str)], node: &str) -> Vec<Value> {
 
 /// Renders one expression the way a body does.
 fn value(expression: &str) -> Value {
-    let role = format!(
-        "resources:\n  - command: {{ run: x, environment: {{ A: \"{{{{ {expression} }}}}\" }} }}\n"
-    );
-    bodies(&role, &[], "pi-1")[0]["environment"]["A"].clone()
+    let role = format!("resources:\n  - command: {{ run: x, data: \"{{{{ {expression} }}}}\" }}\n");
+    bodies(&role, &[], "pi-1")[0]["data"].clone()
 }
 
+/// What is said of a role: before the first connection, or else when the facts are there.
 fn failure(role: &str, files: &[(&str, &str)]) -> String {
     let folder = folder(role, files);
-    match run(&folder.good(), "pi-1") {
+    let project = match folder.load() {
+        Ok(project) => project,
+        Err(findings) => return folder.show(&findings),
+    };
+    match run(&project, "pi-1") {
         Ok(entries) => panic!("this was rendered: {entries:?}"),
         Err(findings) => folder.show(&findings),
     }
@@ -113,7 +116,7 @@ fn entries_are_repeated_and_left_out() {
   mounts: { type: list, doc: Mounts, default: [{ at: /a, on: true }, { at: /b, on: false }, { at: /c, on: true }] }
   nothing: { type: list, doc: None }
 resources:
-  - file: { path: "{{ item.at }}", content: "{{ index }}" }
+  - file: { path: "{{ item.at }}", content: "{{ index }}\n" }
     each: params.mounts
     when: item.on
     id: "mount-{{ index }}"
@@ -239,8 +242,6 @@ resources:
   - file: { path: "/a", content: "{% for n in nodes %}{{ n.ip }}{% endfor %}" }
   - file: { path: "/a{{ vars.packages }}", content: "{{ node }}: {{ true }}" }
   - file: { path: /b, template: t.j2 }
-  - file: { path: /c, content: "{{ 1 / 0 }}" }
-    when: facts.memory_mib
   - file: { path: /d, content: "{{ item }}" }
     each: node.name
   - file: { path: /e, content: "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}" }
@@ -250,6 +251,25 @@ resources:
         ("roles/r/templates/u.j2", "{{ node.labels.nowhere }}\n"),
     ];
     insta::assert_snapshot!(failure(role, &files));
+}
+
+/// The same when it takes facts to find out.
+#[test]
+fn what_facts_make_wrong_is_found_when_they_are_there() {
+    let role = r#"parameters:
+  name: { type: string, doc: Name, default: "{{ facts.arch }}" }
+  nothing: { type: string, doc: Nothing }
+resources:
+  - file: { path: "/a/{{ facts.arch }}{{ params.nothing }}", content: "" }
+  - file: { path: /c, content: "{{ 1 / 0 }}" }
+    when: facts.memory_mib
+  - file: { path: /d, content: "{{ node.labels.nowhere }}" }
+    when: params.name == "arm64"
+  - file: { path: "{{ item }}", content: "{{ params.nothing }}" }
+    each: "[facts.arch, facts.os.id]"
+  - file: { path: /e, content: "{{ kubernetes.artifact.sha256 }}" }
+"#;
+    insta::assert_snapshot!(failure(role, &[]));
 }
 
 #[test]
