@@ -130,7 +130,7 @@ pub(crate) fn each_entry<'a>(
         if !wanted(number) {
             continue;
         }
-        let mut give = |index, result: Result<Option<RenderedEntry>, Vec<Diagnostic>>| {
+        let mut give = |index, result: Attempt| {
             if let Some(result) = result.transpose() {
                 take(Made {
                     entry: Some(entry),
@@ -145,6 +145,9 @@ pub(crate) fn each_entry<'a>(
     }
 }
 
+/// A resource; `None` when the entry is left out, or not known yet.
+type Attempt = Result<Option<RenderedEntry>, Vec<Diagnostic>>;
+
 /// Renders one entry, as often as it is repeated.
 ///
 /// # Errors
@@ -153,7 +156,7 @@ fn one(
     entry: &Entry,
     base: &context::Names,
     renderer: &Renderer<'_>,
-    give: &mut dyn FnMut(Option<usize>, Result<Option<RenderedEntry>, Vec<Diagnostic>>),
+    give: &mut dyn FnMut(Option<usize>, Attempt),
 ) -> Result<(), Vec<Diagnostic>> {
     let when = entry.when.as_ref();
     let Some(each) = &entry.each else {
@@ -205,12 +208,7 @@ impl Renderer<'_> {
 
     /// Renders an entry whose condition holds; `None` when it does not, or is not known yet, or
     /// the entry is not.
-    fn made(
-        &self,
-        entry: &Entry,
-        when: Option<&Yaml>,
-        names: &Value,
-    ) -> Result<Option<RenderedEntry>, Vec<Diagnostic>> {
+    fn made(&self, entry: &Entry, when: Option<&Yaml>, names: &Value) -> Attempt {
         if !self.holds(when, names)?.unwrap_or(false) {
             return Ok(None);
         }
