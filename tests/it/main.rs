@@ -9,6 +9,7 @@
 mod k3s;
 mod rig;
 
+mod aliases;
 mod apt;
 mod artifact;
 mod bad_node;

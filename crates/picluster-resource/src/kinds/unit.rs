@@ -420,7 +420,14 @@ impl Kind for Unit {
             script.push_str("systemctl mask -- \"$u\"\n");
         }
         if to("enabled", "enabled") {
-            script.push_str("systemctl enable -- \"$u\"\n");
+            let enable = "systemctl enable -- \"$u\"";
+            if is_running(seen) && self.active != Some(false) {
+                script.push_str(&format!(
+                    "if names_missing; then enable_stopped; else {enable}; fi\n"
+                ));
+            } else {
+                script.push_str(&format!("{enable}\n"));
+            }
         }
         if to("enabled", "disabled") {
             script.push_str("systemctl disable -- \"$u\"\n");
@@ -435,6 +442,9 @@ impl Kind for Unit {
             let verb = if seen.active == "activating" {
                 "restart"
             } else {
+                if is_stopped(seen) {
+                    script.push_str("not_forgotten\n");
+                }
                 "start"
             };
             script.push_str(&format!("job {verb}\nsettled\n{mark}"));

@@ -8,6 +8,37 @@ job() { # start|stop|restart|reload, with a bound that a unit without one of its
   [ "$js" != 124 ] || echo "$u: $1 was not done after five minutes" >&2
   say; exit 1
 }
+# systemd forgets at a reload that a unit runs when a name of it that was gone (`disable` takes Alias= away) is back: what
+# it knew of the absent name, dead, replaces what it knows of the unit. Seen with 252 to 257. The process lives on: sshd's
+# holds the port, the next start fails and takes /run/sshd away, and nobody can log in any more; when the process ends,
+# systemd itself may crash.
+names_missing() { # enabling brings names back that systemd does not count to the unit
+  nm=" $(systemctl show -p Names --value -- "$u") "
+  for n in $(systemctl cat -- "$u" 2>/dev/null | sed -n 's/^Alias=//p'); do
+    case $nm in *" $n "*) ;; *) return 0;; esac
+  done
+  return 1
+}
+enable_stopped() { # of a unit that does not run there is nothing to forget; sessions of sshd stay (KillMode=process)
+  job stop
+  es=0; systemctl enable -- "$u" || es=$?
+  job start; settled
+  [ "$es" = 0 ] || exit "$es"
+}
+not_forgotten() { # ends the script when the unit's process runs and systemd takes it for dead
+  fi= fx=
+  while IFS='=' read -r k v; do
+    case $k in Id) fi=$v;; ExecStart) fx=${v#*path=}; fx=${fx%% *};; esac
+  done <<END
+$(systemctl show -p Id,ExecStart -- "$u")
+END
+  [ -n "$fx" ] || return 0
+  for p in /proc/[0-9]*; do
+    [ "$p/exe" -ef "$fx" ] && grep -q "/$fi\$" "$p/cgroup" && grep -q '^PPid:[[:space:]]*1$' "$p/status" || continue
+    echo "systemd has lost sight of $u: process ${p#/proc/} runs, and systemd takes the unit for stopped. A start would fail, so nothing was done. Only a reboot of this node mends it." >&2
+    exit 1
+  done
+}
 settled() { # a plain process that dies at once counts as started at first
   case $(systemctl show -p Type --value -- "$u") in simple|exec|idle) sleep 0.5;; esac
   case $(systemctl show -p ActiveState --value -- "$u") in active|reloading|refreshing) return 0;; esac
