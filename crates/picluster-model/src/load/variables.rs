@@ -31,6 +31,7 @@ pub fn check(
             facts: &facts,
             vars: Some(vars.clone()),
             each: false,
+            item: None,
             partial: false,
             node: Some(node.name.as_str()),
         };

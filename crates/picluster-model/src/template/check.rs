@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
 use crate::kinds::Kinds;
-use crate::role::Role;
+use crate::role::{Entry, ParamType, Role, Shape};
 use crate::schema::is_templated;
 use crate::span::{SourceFile, Span};
 use crate::suggest;
@@ -25,6 +25,8 @@ pub struct Names<'a> {
     pub vars: Option<Vec<&'a str>>,
     /// Whether the text is repeated: `item` and `index` exist.
     pub each: bool,
+    /// What `item` looks like, where that is declared.
+    pub item: Option<&'a Shape>,
     /// Whether the text may stand inside of another, whose names it sees.
     pub partial: bool,
     /// Whose variables `vars` are, for messages.
@@ -274,6 +276,7 @@ fn unknown(name: &str, names: &Names<'_>) -> Option<(String, Option<String>)> {
         "cluster" => fixed(&CLUSTER),
         "kubernetes" => fixed(&KUBERNETES),
         "nodes" | "groups" => None,
+        "item" if names.item.is_some() => names.item.and_then(|shape| field(name, shape)),
         "item" | "index" if names.each || names.partial => None,
         "item" | "index" => Some((
             format!("there is no `{root}` here"),
@@ -295,6 +298,28 @@ fn unknown(name: &str, names: &Names<'_>) -> Option<(String, Option<String>)> {
             },
         )),
     }
+}
+
+/// Follows a name through the fields of an item, as far as they are declared.
+fn field(name: &str, shape: &Shape) -> Option<(String, Option<String>)> {
+    let mut parts = name.split('.');
+    let mut known = parts.next().unwrap_or_default().to_owned();
+    let mut at = shape;
+    for part in parts {
+        if at.fields.is_empty() {
+            return None;
+        }
+        let Some(next) = at.fields.get(part) else {
+            let fields = at.fields.keys().map(String::as_str);
+            return Some((
+                format!("`{known}` has no field `{part}`"),
+                suggest::help("it has", part, fields),
+            ));
+        };
+        at = &next.shape;
+        known = format!("{known}.{part}");
+    }
+    None
 }
 
 /// Follows a name through the schema of facts.
@@ -404,9 +429,25 @@ impl RoleCheck<'_> {
             facts: self.facts,
             vars: self.vars.clone(),
             each,
+            item: None,
             partial,
             node: self.node,
         }
+    }
+
+    /// What the items of an entry's list look like, when the list is a parameter or a part of one.
+    fn item(&self, entry: &Entry) -> Option<&Shape> {
+        let mut parts = entry.each.as_ref()?.as_str()?.trim().split('.');
+        let name = parts
+            .next()
+            .filter(|root| *root == "params")
+            .and(parts.next())?;
+        let mut shape = &self.role.parameters.get(name)?.shape;
+        for part in parts {
+            shape = &shape.fields.get(part)?.shape;
+        }
+        let list = shape.kind == ParamType::List;
+        shape.items.as_deref().filter(|_| list)
     }
 
     /// Everything that is wrong.
@@ -419,7 +460,10 @@ impl RoleCheck<'_> {
         }
         for entry in &self.role.entries {
             let once = self.names(false, false);
-            let names = self.names(entry.each.is_some(), false);
+            let names = Names {
+                item: self.item(entry),
+                ..self.names(entry.each.is_some(), false)
+            };
             for (key, value, names) in [("when", &entry.when, &names), ("each", &entry.each, &once)]
             {
                 if let Some(value) = value {
@@ -465,7 +509,10 @@ impl RoleCheck<'_> {
                 })
                 .collect();
             let each = users.iter().any(|entry| entry.each.is_some());
-            let names = self.names(each, users.is_empty());
+            let mut names = self.names(each, users.is_empty());
+            if let [only] = users[..] {
+                names.item = self.item(only);
+            }
             let place = |range: Range<usize>| Span::at(file, range);
             check_text(
                 &self.role.engine,
