@@ -39,6 +39,7 @@ has() {
 # server NODE FLAGS...: in the background; waits until it is up
 server() {
     n=$1; shift
+    : >"$W/$n.log" # what a run before said must not be taken for this one's
     (EXEC=exec; at "$n" "$W/k3s" server --node-name "$n" --node-ip 127.0.0.1 "$@") >"$W/$n.log" 2>&1 &
     eval "pid_$n=$!"
     has "$W/$n.log" 'k3s is up and running'
@@ -48,6 +49,7 @@ server() {
 agent() {
     n=$1 t=$2; shift 2
     at "$n" sh -c 'umask 077; echo "$1" >/etc/token' sh "$t"
+    : >"$W/$n.log"
     (EXEC=exec; at "$n" "$W/k3s" agent --node-name "$n" --node-ip 127.0.0.1 --token-file /etc/token \
         --server https://127.0.0.1:6443 --lb-server-port "${PORT:-7444}" "$@") >"$W/$n.log" 2>&1 &
     eval "pid_$n=$!"
