@@ -45,7 +45,7 @@ resources:
 
 /// What differs between two uninterrupted runs on fresh cards, or is written by others while a node runs.
 fn is_noise(path: &str) -> bool {
-    const FILES: [&str; 14] = [
+    const FILES: [&str; 16] = [
         // Made anew at the first boot of every card.
         "/etc/machine-id",
         "/etc/ssh/ssh_host_ed25519_key",
@@ -53,6 +53,9 @@ fn is_noise(path: &str) -> bool {
         "/var/lib/dbus/machine-id",
         "/var/lib/systemd/random-seed",
         "/var/lib/systemd/credential.secret",
+        // systemd-update-done: when /usr was made, another time for each card.
+        "/etc/.updated",
+        "/var/.updated",
         // Logs carry times.
         "/var/log/dpkg.log",
         "/var/log/alternatives.log",

@@ -92,7 +92,7 @@ impl Engine {
         let bound = self.shared.settings.answer_timeout;
         let message = Message::script(agent::probe(&program.script));
         let frames = link.ask(access, message, bound, "probing it").await?;
-        link.answers(&program, &frames)
+        link.answers(&program, program.queries(), &frames)
     }
 
     /// Runs any command line, in a session of its own without standard input, and hands its output

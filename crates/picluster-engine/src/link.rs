@@ -6,7 +6,7 @@ use std::time::Duration;
 use picluster_model::NodeName;
 use picluster_plan::{NodePlan, NodeState};
 use picluster_resource::facts::RootAccess;
-use picluster_resource::{Answers, Facts, Frame, ProbeProgram};
+use picluster_resource::{Answers, Facts, Frame, ProbeProgram, Query};
 use tokio::time::timeout;
 
 use crate::agent;
@@ -396,19 +396,23 @@ impl Link {
         self.host.is_some()
     }
 
-    /// Reads the answers to a program out of its frames.
+    /// Reads the answers to some of a program's questions out of its frames. What is wrong with
+    /// another's answer is not held against these.
     pub(crate) fn answers(
         &self,
         program: &ProbeProgram,
+        queries: &[Query],
         frames: &[Frame],
     ) -> Result<Answers, NodeError> {
         if !frames.last().is_some_and(ProbeProgram::is_end) {
             return Err(self.garbage("the probe ended before its last answer"));
         }
-        program.parse(frames).map_err(|error| NodeError::Answer {
-            node: self.node.clone(),
-            error,
-        })
+        program
+            .parse(queries, frames)
+            .map_err(|error| NodeError::Answer {
+                node: self.node.clone(),
+                error,
+            })
     }
 
     /// Ends the session, and with it the lock it holds; the connection stays.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use picluster_plan::owned::Begun;
 use picluster_plan::{Guarded, RecordAction, Step, Work};
-use picluster_resource::shell::quote;
-use picluster_resource::{Change, Diff, Effect, Frame, Operation, ProbeProgram, Resource, Undo};
+use picluster_resource::shell::{quote, words};
+use picluster_resource::{
+    Change, Diff, Effect, Frame, Observation, Operation, ProbeProgram, Resource, Undo,
+};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
 
@@ -58,7 +60,9 @@ impl Worker {
         moved: bool,
     ) -> Result<StepEnd, NodeError> {
         let answers = match self.peek.take().filter(|p| p.addr == step.addr) {
-            Some(peek) => Ok(self.link.answers(&peek.program, &peek.frames)?),
+            Some(peek) => Ok(self
+                .link
+                .answers(&peek.program, &peek.queries, &peek.frames)?),
             None => self.ask_about(std::slice::from_ref(resource)).await?,
         };
         let seen = answers.and_then(|answers| {
@@ -84,7 +88,7 @@ impl Worker {
                 let undo = step
                     .guard
                     .and_then(|guard| Some((guard, resource.undo(Some(&seen), &change)?)));
-                self.act(step, resource, *operation, *change, undo, next)
+                self.act(step, resource, &seen, *operation, *change, undo, next)
                     .await
             }
         }
@@ -110,6 +114,7 @@ impl Worker {
         &mut self,
         step: &Step,
         resource: &Resource,
+        seen: &Observation,
         operation: Operation,
         change: Change,
         undo: Option<(Guarded, Undo)>,
@@ -117,11 +122,13 @@ impl Worker {
     ) -> Result<StepEnd, NodeError> {
         // The way in is about to be touched: what follows has to come through a new connection,
         // and this session is not to be relied on for it.
-        let access = change
-            .effects
-            .iter()
-            .chain(&step.change.effects)
-            .any(|e| matches!(e, Effect::Access(_)))
+        // Another account's way in is not the one this run comes by.
+        let access = self.is_mine(resource.way_in_of(seen)).await?
+            && change
+                .effects
+                .iter()
+                .chain(&step.change.effects)
+                .any(|e| matches!(e, Effect::Access(_)))
             // The guard's own proof comes at the end of the group.
             && undo.is_none();
         let last = undo.as_ref().is_some_and(|(guard, _)| guard.last);
@@ -129,10 +136,13 @@ impl Worker {
             Ok(queries) => queries,
             Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
         };
-        let check = ProbeProgram::new(queries);
+        // One program looks at the result and at what comes next: most of what a look costs is
+        // starting its tools.
         let peek = next
             .filter(|_| !access && !last)
             .and_then(|n| self.question(n));
+        let ahead = peek.iter().flat_map(|p| &p.queries);
+        let check = ProbeProgram::new(queries.iter().chain(ahead).cloned());
         let mut before = match &undo {
             Some((guard, undo)) => self.open_guard(step, *guard, undo),
             None => String::new(),
@@ -161,7 +171,7 @@ impl Worker {
         }
         let pid = self.link.agent_pid();
         let done = self
-            .operate(&before, operation, &after, &check.script, peek.as_ref())
+            .operate(&before, operation, &after, &check.script, None)
             .await;
         let (frame, rest) = match done {
             Err(error @ (NodeError::Lost { .. } | NodeError::Host { .. })) if undo.is_some() => {
@@ -178,13 +188,12 @@ impl Worker {
                 None => StepEnd::failed(failed(&script, &frame)),
             });
         }
-        let mut parts = rest.into_iter();
-        let mine: Vec<Frame> = take_program(&mut parts);
+        let answers = self.link.answers(&check, &queries, &rest)?;
         self.peek = peek.map(|p| Peek {
-            frames: parts.collect(),
+            program: check,
+            frames: rest,
             ..p
         });
-        let answers = self.link.answers(&check, &mine)?;
         self.learn(resource, &answers);
         let mut end = match resource.observe(&answers, self.ctx()) {
             Err(diagnosis) => StepEnd::diagnosed(diagnosis),
@@ -220,6 +229,17 @@ impl Worker {
             end = self.prove_access(end).await;
         }
         Ok(end)
+    }
+
+    /// Whether what touches the way in of `account` may touch that of this run.
+    async fn is_mine(&mut self, account: Option<&str>) -> Result<bool, NodeError> {
+        match account {
+            None => Ok(true),
+            Some(account) => {
+                let user = self.link.connect().await?.user;
+                Ok(user.is_empty() || user == account)
+            }
+        }
     }
 
     /// A new connection must come to be, and bring root, before anything else is done.
@@ -312,12 +332,14 @@ impl Worker {
         };
         let mark = serde_json::to_string(&mark).unwrap_or_default();
         format!(
-            "mkdir -p {}\nprintf '%s\\n' {} > {}\nprintf '%s\\n' {} | put {} 0600 \"$(id -u)\" \"$(id -g)\"\n",
-            quote(dir),
-            quote(&mark),
-            quote(&format!("{dir}/{}", Begun::file_name(name))),
-            quote(text),
-            quote(&format!("{dir}/{name}"))
+            "record {}\n",
+            words([
+                dir.as_str(),
+                name,
+                text,
+                &Begun::file_name(name),
+                mark.as_str()
+            ])
         )
     }
 
@@ -402,19 +424,6 @@ fn below(root: u32, table: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// The frames of one probe program off the front.
-fn take_program(frames: &mut impl Iterator<Item = Frame>) -> Vec<Frame> {
-    let mut mine = Vec::new();
-    for frame in frames {
-        let last = ProbeProgram::is_end(&frame);
-        mine.push(frame);
-        if last {
-            break;
-        }
-    }
-    mine
 }
 
 fn failed(script: &str, frame: &Frame) -> Failure {

@@ -242,18 +242,15 @@ impl Agent {
             Payload::None => &[],
             Payload::Bytes(bytes) => bytes.reveal(),
         };
+        // `$(…)` would take newlines at its end.
+        let script = message.script.trim_end_matches('\n');
         let mut head = first.unwrap_or("").to_owned();
-        if payload.is_empty() {
-            let script = message.script.trim_end_matches('\n');
-            head.push_str(&agent::header(script.len(), 0));
+        head.push_str(&agent::header(script.len(), payload.len()));
+        let script = if payload.is_empty() {
             head.push_str(script);
+            ""
         } else {
-            head.push_str(&agent::header(message.script.len(), payload.len()));
-        }
-        let script: &[u8] = if payload.is_empty() {
-            &[]
-        } else {
-            message.script.as_bytes()
+            script
         };
         let sent = (head.len() + payload.len() + script.len()) as u64;
         let before = self.frames.read;
@@ -262,7 +259,7 @@ impl Agent {
         let answered = {
             // Both at once: an agent that gives up in the middle of a payload has to be heard.
             let mut write = pin!(async {
-                for part in [head.as_bytes(), payload, script] {
+                for part in [head.as_bytes(), payload, script.as_bytes()] {
                     stdin.write_all(part).await?;
                 }
                 stdin.flush().await

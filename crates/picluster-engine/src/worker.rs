@@ -8,7 +8,7 @@ use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodePlan, Step, StepAddr};
 use picluster_resource::{
-    Answers, Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Resource,
+    Answers, Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Query, Resource,
 };
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -154,6 +154,9 @@ impl StepEnd {
 /// The pre-state of a step, as it came back with the answer to the one before.
 pub(crate) struct Peek {
     pub addr: StepAddr,
+    /// The step's own questions.
+    pub queries: Vec<Query>,
+    /// What asked them, maybe among others.
     pub program: ProbeProgram,
     pub frames: Vec<Frame>,
 }
@@ -379,9 +382,11 @@ impl Worker {
         let picluster_plan::Work::Resource(resource) = &step.work else {
             return None;
         };
+        let queries = resource.queries(self.ctx()).ok()?;
         Some(Peek {
             addr: step.addr.clone(),
-            program: ProbeProgram::new(resource.queries(self.ctx()).ok()?),
+            program: ProbeProgram::new(queries.iter().cloned()),
+            queries,
             frames: Vec::new(),
         })
     }
@@ -427,7 +432,9 @@ impl Worker {
             .link
             .ask(&self.access, message, bound, "looking at it")
             .await?;
-        self.link.answers(&program, &frames).map(Ok)
+        self.link
+            .answers(&program, program.queries(), &frames)
+            .map(Ok)
     }
 
     pub(crate) fn garbage(&self, what: &str) -> NodeError {

@@ -129,6 +129,12 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         Vec::new()
     }
 
+    /// Whose way in an [`crate::change::Effect::Access`] of it touches: the name of an account.
+    /// `None`: everybody's, as far as can be known.
+    fn way_in_of(&self, _seen: &Self::Observation) -> Option<&str> {
+        None
+    }
+
     /// What must be so before this one is looked at. A token nobody provides is ignored.
     fn requires(&self) -> Vec<Token> {
         Vec::new()

@@ -92,14 +92,18 @@ impl ProbeProgram {
         frame.id == END
     }
 
-    /// Reads the answers out of the frames.
+    /// Reads the answers to `wanted`, which are some or all of the questions, out of the frames.
     ///
     /// # Errors
-    /// [`AnswerError`] for the first answer that cannot be understood.
-    pub fn parse(&self, frames: &[Frame]) -> Result<Answers, AnswerError> {
+    /// [`AnswerError`] for the first of them that cannot be understood.
+    pub fn parse(&self, wanted: &[Query], frames: &[Frame]) -> Result<Answers, AnswerError> {
         let raws = split(&self.queries, frames);
+        let wanted: BTreeSet<&Query> = wanted.iter().collect();
         let mut answers = BTreeMap::new();
         for (query, raw) in raws {
+            if !wanted.contains(&query) {
+                continue;
+            }
             let answer = query.parse(&raw).map_err(|why| AnswerError {
                 query: query.to_string(),
                 why,

@@ -147,6 +147,15 @@ macro_rules! resources {
                 match self { $(Self::$variant(r) => r.provides()),+ }
             }
 
+            /// See [`Kind::way_in_of`].
+            #[must_use]
+            pub fn way_in_of(&self, seen: &Observation) -> Option<&str> {
+                match (self, seen) {
+                    $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.way_in_of(o),)+
+                    _ => None,
+                }
+            }
+
             /// See [`Kind::requires`].
             #[must_use]
             pub fn requires(&self) -> Vec<Token> {

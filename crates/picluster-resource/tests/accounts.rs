@@ -113,7 +113,10 @@ impl Machine {
             frames.push(frame);
         }
         assert!(frames.last().is_some_and(ProbeProgram::is_end), "{stderr}");
-        resource.observe(&program.parse(&frames).unwrap(), self.ctx())
+        resource.observe(
+            &program.parse(program.queries(), &frames).unwrap(),
+            self.ctx(),
+        )
     }
 
     fn change(&self, resource: &Resource) -> Option<(Observation, Change)> {

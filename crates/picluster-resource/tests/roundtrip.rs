@@ -89,7 +89,7 @@ fn ask(shell: &[&str], queries: Vec<Query>) -> Answers {
         program.script
     );
     assert!(reader.rest().is_empty());
-    program.parse(&frames).unwrap()
+    program.parse(program.queries(), &frames).unwrap()
 }
 
 fn operate(shell: &[&str], operation: &Operation) -> Result<(), String> {

@@ -302,7 +302,7 @@ async fn a_lost_connection_is_dialled_again_for_what_does_not_depend_on_it() {
     rig.engine.close().await;
     // Hello, facts, its end; lock, eight or so frames of the first look: cut in the first step.
     rig.connector
-        .faults(&node("pi"), [Fault::CutAfterInput(9_500)]);
+        .faults(&node("pi"), [Fault::CutAfterInput(10_700)]);
     let (report, _) = rig.apply(&plan).await;
     let count = report.counts();
     assert_eq!(

@@ -17,9 +17,7 @@ const UNIT: &str = "x.service";
 const SYSTEMCTL: &str = r#"#!/bin/sh
 case "$*" in
   *"-p LoadState"*) printf '%s\n' LoadState=loaded ActiveState=active SubState=running UnitFileState=enabled NeedDaemonReload=no Result=success TriggeredBy= ;;
-  *NeedDaemonReload*) echo no ;;
-  *"-p Type"*) echo notify ;;
-  *"-p ActiveState"*) echo active ;;
+  *"-p Type"*) printf "%s\n" Type=notify ActiveState=active ;;
   restart*) [ ! -e @/refuse ] || { echo refused >&2; exit 1; }; cp @/conf @/taken ;;
   is-system-running) echo running ;;
 esac

@@ -417,6 +417,12 @@ impl Kind for AuthorizedKeys {
         Ok(Operation::script(script).with_payload(self.edited(&seen.text).into_bytes()))
     }
 
+    fn way_in_of(&self, seen: &KeysSeen) -> Option<&str> {
+        // Accounts may share a home, and with it their keys; then it has another's name, or this one's.
+        let own = seen.home.rsplit('/').next() == Some(self.user.as_str());
+        own.then_some(self.user.as_str())
+    }
+
     fn requires(&self) -> Vec<Token> {
         vec![Token::User(self.user.clone())]
     }

@@ -407,6 +407,12 @@ impl Kind for Unit {
             quote(&self.name),
             include_str!("unit.sh")
         );
+        // `enable` ends in a reload of its own, and nothing but a start comes after it.
+        if seen.need_daemon_reload
+            && !(to("enabled", "enabled") && !to("masked", "no") && !to("active", "inactive"))
+        {
+            script.push_str("systemctl daemon-reload\n");
+        }
         if to("masked", "no") {
             script.push_str("systemctl unmask -- \"$u\"\n");
             if seen.file == "masked-runtime" {

@@ -39,13 +39,16 @@ END
     exit 1
   done
 }
+look() { # what systemd says of it, in $v: one property a line, between newlines
+  v=$nl$(systemctl show -p Type,ActiveState,ConditionResult -- "$u")$nl
+}
 settled() { # a plain process that dies at once counts as started at first
-  case $(systemctl show -p Type --value -- "$u") in simple|exec|idle) sleep 0.5;; esac
-  case $(systemctl show -p ActiveState --value -- "$u") in active|reloading|refreshing) return 0;; esac
-  case $(systemctl show -p ConditionResult --value -- "$u") in
-    no) echo "$u does not start: a Condition in its file is not met on this machine" >&2;;
+  look
+  case $v in *"${nl}Type=simple$nl"*|*"${nl}Type=exec$nl"*|*"${nl}Type=idle$nl"*) sleep 0.5; look;; esac
+  case $v in *"${nl}ActiveState=active$nl"*|*"${nl}ActiveState=reloading$nl"*|*"${nl}ActiveState=refreshing$nl"*) return 0;; esac
+  case $v in
+    *"${nl}ConditionResult=no$nl"*) echo "$u does not start: a Condition in its file is not met on this machine" >&2;;
     *) echo "$u was started and is not running" >&2;;
   esac
   say; exit 1
 }
-case $(systemctl show -p NeedDaemonReload --value -- "$u") in yes) systemctl daemon-reload;; esac
