@@ -110,6 +110,10 @@ impl Worker {
         Ok(StepEnd::new(Outcome::Unchanged))
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "called once; a struct would only name the same things twice"
+    )]
     async fn act(
         &mut self,
         step: &Step,

@@ -104,16 +104,13 @@ fn node_root_is_nobody_on_this_machine() {
     // Root in the lab that the node's systemd does not confine: straight from outside, before any read-only mount.
     for file in ["vm/swappiness", "kernel/panic", "fs/file-max"] {
         let before = fs::read_to_string(format!("/proc/sys/{file}")).unwrap();
-        let out = t.ssh_with(
+        // A node has files of its own for some of them, where this succeeds; what counts is what the machine has.
+        t.ssh_with(
             "n",
             &[],
             &format!(
                 "sudo mount -o remount,rw,bind /proc/sys; sudo sh -c 'echo 1 > /proc/sys/{file}'"
             ),
-        );
-        assert!(
-            !out.status.success(),
-            "/proc/sys/{file} was written: {out:?}"
         );
         assert_eq!(
             fs::read_to_string(format!("/proc/sys/{file}")).unwrap(),

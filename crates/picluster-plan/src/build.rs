@@ -84,7 +84,7 @@ fn waiting(open: &Open) -> NodePlan {
                     "an earlier run broke off in the middle of a guarded change; the node takes it back by itself within {} s",
                     open.guard_open
                 ),
-                cure: Some("wait that long, then run the same command again; if it stays so, reboot the node: it takes the change back after its start".into()),
+                cure: Some("picluster apply takes it back now and goes on; if it stays so, reboot the node: it takes the change back after its start".into()),
                 skipped: Vec::new(),
                 because: None,
             }],
@@ -123,6 +123,13 @@ pub fn removal_questions(declared: &[Declared], answers: &Answers, ctx: Ctx<'_>)
         .filter_map(|resource| resource.queries(ctx).ok())
         .flatten()
         .collect()
+}
+
+/// Whether a node stopped in the middle of a guarded change of an earlier run, which neither was confirmed nor is taken
+/// back yet.
+#[must_use]
+pub fn stands_open(answers: &Answers) -> bool {
+    Open::parse(notes(answers)).is_some()
 }
 
 fn records(answers: &Answers) -> Vec<Record> {

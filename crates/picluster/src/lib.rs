@@ -22,5 +22,6 @@ pub mod secrets;
 pub mod show;
 pub mod store;
 pub mod survey;
+mod takeback;
 pub mod term;
 pub mod verbs;

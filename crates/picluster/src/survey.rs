@@ -11,7 +11,7 @@ use picluster_model::render::ClusterContext;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::{Diagnostic, NodeName};
 use picluster_plan::build::{
-    Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions,
+    Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions, stands_open,
 };
 use picluster_plan::fitness::unfit;
 use picluster_plan::{NodeState, Plan, Problem, declare};
@@ -38,6 +38,8 @@ pub struct Survey {
     pub secrets: SecretValues,
     /// What servers have written of the administrator's credentials.
     pub credentials: intent::Read,
+    /// Nodes on which a guarded change of an earlier run waits for its end.
+    pub open_guards: Vec<NodeName>,
 }
 
 /// The state of a node that could not be looked at.
@@ -201,7 +203,15 @@ pub async fn survey(
     let credentials = probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
     let mut secrets = SecretValues::clone(secrets);
     secrets.0.extend(harvest(&inputs).0);
+    let open_guards = inputs
+        .iter()
+        .filter_map(|(name, input)| match input {
+            NodeInput::Observed(node) if stands_open(&node.answers) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
     Ok(Survey {
+        open_guards,
         plan: build(&Inputs {
             servers: project.inventory.servers().collect(),
             cluster: project.inventory.cluster.clone(),

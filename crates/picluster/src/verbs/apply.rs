@@ -26,7 +26,7 @@ use crate::show::live::{Live, Screen};
 use crate::store::Store;
 use crate::term::Style;
 use crate::verbs::plan::LeftOut;
-use crate::{ask, connect, person, releases, show, survey as look, verbs};
+use crate::{ask, connect, person, releases, show, survey as look, takeback, verbs};
 
 /// Plans (or reads a plan), asks, and applies.
 ///
@@ -140,7 +140,10 @@ async fn prepare(
             (file.plan, access, secrets, None)
         }
         None => {
-            let found = opening.survey().await?;
+            let mut found = opening.survey().await?;
+            if takeback::open_guards(&opening.engine, &found, out).await {
+                found = opening.survey().await?;
+            }
             let read = Some(found.credentials);
             (found.plan, found.access, found.secrets, read)
         }
