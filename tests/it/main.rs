@@ -7,6 +7,7 @@
 )]
 
 mod k3s;
+mod k3s_cluster;
 mod rig;
 
 mod aliases;

@@ -7,7 +7,7 @@
 //! | `params.NAME` | the parameters of the role; one without a value is `none` |
 //! | `vars.NAME` | the variables of the node |
 //! | `node` | `name`, `address`, `groups`, `labels`, `taints`, `kubernetes` (`server`, `agent` or none), `expected`, `user` (or none) |
-//! | `nodes` | every node of the inventory: `name`, `address`, `groups`, `kubernetes`, `expected` |
+//! | `nodes` | every node of the inventory: `name`, `address`, `groups`, `labels`, `taints`, `kubernetes`, `expected` |
 //! | `groups.NAME` | the names of the nodes of a group |
 //! | `cluster.name` | the name of the cluster |
 //! | `kubernetes` | the `kubernetes` section (`distribution`, `version`, `minor`, `endpoint`, …), or none |

@@ -2,6 +2,7 @@
 //! what follows.
 
 mod across;
+mod gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +59,8 @@ pub struct Inputs<'a> {
     pub nodes: BTreeMap<NodeName, NodeInput>,
     /// The declared servers, whether they were reached or not.
     pub servers: Vec<NodeName>,
+    /// The server that has been told to found the cluster, whatever others remember.
+    pub bootstrap: Option<NodeName>,
     /// Values behind placeholders, those of [`harvest`] among them.
     pub secrets: &'a SecretValues,
     /// The key of [`fingerprint`].
@@ -256,6 +259,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
             }
         }
     }
+    gate::keep(&mut benches, &mut nodes, inputs);
     for bench in &mut benches {
         bench.evaluate();
     }
@@ -451,6 +455,10 @@ impl<'a> Workbench<'a> {
             let mut needs = self.items[i].resource.requires();
             needs.extend(self.items[i].resource.reactions().into_iter().map(|r| r.on));
             for need in needs {
+                // Nobody waits for what it is itself: two entries may be about one unit.
+                if matches!(need, Token::Unit(_)) && provided[i].contains(&need) {
+                    continue;
+                }
                 if let Token::Below(dir) = &need {
                     let within = |t: &Token| matches!(t, Token::Path(p) if p.is_under(dir));
                     (0..provided.len())
@@ -485,6 +493,9 @@ impl<'a> Workbench<'a> {
     fn evaluate(&mut self) {
         for at in 0..self.sorted.len() {
             let i = self.sorted[at];
+            if self.items[i].problem.is_some() {
+                continue;
+            }
             let before = self.order.all_before(i);
             if let Some(stop) = before
                 .iter()
@@ -584,7 +595,10 @@ impl<'a> Workbench<'a> {
             for reaction in reactions {
                 for j in 0..self.items.len() {
                     if j != u
-                        && self.items[j].change.is_some()
+                        && self.items[j]
+                            .change
+                            .as_ref()
+                            .is_some_and(|change| stirs(&reaction.on, change))
                         && self.items[j].resource.provides().contains(&reaction.on)
                     {
                         let Some(unit) = &reaction.unit else {
@@ -925,6 +939,13 @@ fn guard_node(steps: &mut [Step], mine: &[usize]) {
             }
         }
     }
+}
+
+/// Whether a change of what stands behind a token is one that others react to: of a unit, that it
+/// starts or restarts.
+fn stirs(token: &Token, change: &Change) -> bool {
+    let starts = |field: &str| matches!(field, "active" | "restart");
+    !matches!(token, Token::Unit(_)) || change.fields.iter().any(|f| starts(&f.field))
 }
 
 /// Who brings `need`: the exact provider, or for a path the nearest directory above it.

@@ -6,6 +6,7 @@
 //! left to do becomes the plan's steps, in an order that respects every edge.
 
 pub mod addr;
+pub mod bootstrap;
 pub mod build;
 pub mod declare;
 pub mod dot;

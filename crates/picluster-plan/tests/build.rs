@@ -131,6 +131,7 @@ fn plan_with(
         })),
     );
     build(&Inputs {
+        bootstrap: None,
         servers: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),

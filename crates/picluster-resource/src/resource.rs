@@ -272,8 +272,11 @@ resources! {
     Sysctl(kinds::sysctl::Sysctl),
     KernelModule(kinds::kernel_module::KernelModule),
     ConfigTxt(kinds::config_txt::ConfigTxt),
+    ClusterMember(kinds::cluster_member::ClusterMember),
+    ClusterNode(kinds::cluster_node::ClusterNode),
     ClusterValue(kinds::cluster_value::ClusterValue),
     Mount(kinds::mount::Mount),
     Partition(kinds::partition::Partition),
     Network(kinds::network::Network),
+    NodeLabels(kinds::node_labels::NodeLabels),
 }

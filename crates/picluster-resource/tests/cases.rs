@@ -267,6 +267,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("package.sh", include_str!("../src/kinds/package.sh")),
     ("swap/off.sh", include_str!("../src/kinds/swap/off.sh")),
     ("unit.sh", include_str!("../src/kinds/unit.sh")),
+    ("wait.sh", include_str!("../src/kinds/cluster_node/wait.sh")),
     (
         "first_boot/probe.sh",
         include_str!("../src/kinds/first_boot/probe.sh"),

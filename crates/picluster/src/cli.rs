@@ -143,6 +143,9 @@ pub struct PlanArgs {
     #[command(flatten)]
     /// Which part.
     pub part: Part,
+    /// Found the cluster on this server, even if agents remember another one
+    #[arg(long, value_name = "NODE")]
+    pub bootstrap: Option<String>,
     /// Write the plan to a file that `apply` takes
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -166,6 +169,9 @@ pub struct ApplyArgs {
     #[command(flatten)]
     /// Which part.
     pub part: Part,
+    /// Found the cluster on this server, even if agents remember another one
+    #[arg(long, value_name = "NODE")]
+    pub bootstrap: Option<String>,
     /// Do not ask before the first change
     #[arg(long, short)]
     pub yes: bool,

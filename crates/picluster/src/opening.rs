@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use picluster_engine::{Engine, Settings};
+use picluster_model::NodeName;
 use picluster_model::inventory::Project;
 use picluster_model::secret::SecretValues;
 
@@ -23,6 +24,8 @@ pub(crate) struct Opening {
     pub secrets: Arc<SecretValues>,
     /// The key of plan digests.
     pub key: Vec<u8>,
+    /// The server that has been told to found the cluster.
+    pub bootstrap: Option<NodeName>,
     /// Connected to nobody yet.
     pub engine: Arc<Engine>,
 }
@@ -59,8 +62,29 @@ impl Opening {
             store,
             secrets,
             key,
+            bootstrap: None,
             engine,
         })
+    }
+
+    /// With the node that `--bootstrap` names.
+    ///
+    /// # Errors
+    /// No such server in the inventory.
+    pub(crate) fn bootstrap(mut self, node: Option<&str>) -> Result<Self, Failure> {
+        let Some(text) = node else { return Ok(self) };
+        let servers: Vec<NodeName> = self.project.inventory.servers().collect();
+        self.bootstrap = servers.iter().find(|n| n.as_str() == text).cloned();
+        if self.bootstrap.is_some() {
+            return Ok(self);
+        }
+        let names: Vec<&str> = servers.iter().map(NodeName::as_str).collect();
+        Err(
+            Failure::usage(format!("--bootstrap {text}: there is no such server")).hint(format!(
+                "nothing was changed; the servers of the inventory: {}",
+                names.join(", ")
+            )),
+        )
     }
 
     /// Looks at every node and makes the plan.
@@ -74,6 +98,7 @@ impl Opening {
             &self.secrets,
             &self.store,
             &self.key,
+            self.bootstrap.as_ref(),
         )
         .await
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use picluster_model::inventory::{Node, Project};
+use picluster_model::kubernetes::Distribution;
 use picluster_model::library::RoleLibrary;
 use picluster_model::load::{Everything, Local};
 use picluster_plan::addr::glob;
@@ -118,9 +119,11 @@ pub fn notes(project: &Project) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if project.inventory.kubernetes.is_some() {
+    let kubeadm =
+        |k: &picluster_model::kubernetes::Kubernetes| k.distribution == Distribution::Kubeadm;
+    if project.inventory.kubernetes.as_ref().is_some_and(kubeadm) {
         notes.push(
-            "`kubernetes:` is read and checked, but this version only prepares nodes; it does not install a cluster yet"
+            "`kubernetes:` is read and checked, but this version installs k3s only; with kubeadm it prepares the nodes"
                 .to_owned(),
         );
     }

@@ -164,6 +164,7 @@ pub async fn survey(
     secrets: &Arc<SecretValues>,
     store: &Store,
     key: &[u8],
+    bootstrap: Option<&NodeName>,
 ) -> Result<Survey, Failure> {
     let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
@@ -214,6 +215,7 @@ pub async fn survey(
         open_guards,
         plan: build(&Inputs {
             servers: project.inventory.servers().collect(),
+            bootstrap: bootstrap.cloned(),
             cluster: project.inventory.cluster.clone(),
             // Absolute: a plan file is applied from any directory.
             inventory: std::path::absolute(&project.inventory.path)

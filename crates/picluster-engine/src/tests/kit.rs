@@ -127,6 +127,7 @@ impl Rig {
             );
         }
         build(&Inputs {
+            bootstrap: None,
             servers: Vec::new(),
             cluster: ClusterName::new("test").unwrap(),
             inventory: String::new(),

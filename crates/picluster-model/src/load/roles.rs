@@ -60,6 +60,20 @@ pub fn read(
             );
         }
         all.extend(own.into_iter().map(|u| (Level::Node, u)));
+        // A member of the cluster runs its distribution, after all else where nobody says where.
+        if let Some(implied) = implied(scope, node, draft)
+            && !all.iter().any(|(_, u)| u.role == implied.role)
+            && library.names().contains(&implied.role)
+        {
+            lookup(
+                std::slice::from_ref(&implied),
+                &library,
+                kinds,
+                &mut roles,
+                out,
+            );
+            all.push((Level::Node, implied));
+        }
         node.roles = combine(&node.name, &all, &roles, &mut checked, out);
     }
     // Declaration order of first use, whatever order they were read in.
@@ -75,6 +89,22 @@ pub fn read(
     used.into_iter()
         .filter_map(|name| roles.shift_remove_entry(&name))
         .collect()
+}
+
+/// The role of the distribution on a node of the cluster, named by its `kubernetes: server` or
+/// `agent`.
+fn implied(scope: &Scope<'_>, node: &Node, draft: &Draft) -> Option<RoleUseDocument> {
+    node.kubernetes?;
+    let kubernetes = scope.root.get("kubernetes")?;
+    if kubernetes.get("distribution").and_then(Yaml::as_str) != Some("k3s") {
+        return None;
+    }
+    let place = draft.yaml.get("kubernetes")?;
+    Some(RoleUseDocument {
+        role: "k3s".to_owned(),
+        params: Vec::new(),
+        span: place.span.clone(),
+    })
 }
 
 fn uses(body: &Yaml) -> Vec<RoleUseDocument> {

@@ -45,6 +45,8 @@ impl ClusterContext {
                     "groups": groups(node),
                     "kubernetes": node.kubernetes.map(|role| role.as_str()),
                     "expected": expected(node),
+                    "labels": node.labels,
+                    "taints": taints(node),
                 })
             })
             .collect();
@@ -191,7 +193,7 @@ impl ClusterContext {
                 "address": node.address,
                 "groups": groups(node),
                 "labels": node.labels,
-                "taints": node.taints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "taints": taints(node),
                 "kubernetes": node.kubernetes.map(|role| role.as_str()),
                 "expected": expected(node),
                 "user": node.ssh.user,
@@ -288,6 +290,10 @@ pub(crate) fn to_value(yaml: &Yaml) -> Value {
 
 fn groups(node: &Node) -> Vec<&str> {
     node.groups.iter().map(|group| group.as_str()).collect()
+}
+
+fn taints(node: &Node) -> Vec<String> {
+    node.taints.iter().map(ToString::to_string).collect()
 }
 
 fn expected(node: &Node) -> &'static str {

@@ -237,7 +237,7 @@ fn as_applied(bench: &Workbench<'_>, i: usize) -> bool {
     })
 }
 
-fn found(state: &NodeState) -> &'static str {
+pub(super) fn found(state: &NodeState) -> &'static str {
     match state {
         NodeState::Observed { .. } => "was reached",
         NodeState::Absent => "is declared absent",

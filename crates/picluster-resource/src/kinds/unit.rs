@@ -31,6 +31,10 @@ pub struct Unit {
     /// a mask away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked: Option<bool>,
+    /// `true`: it is started without waiting until it is ready, as suits one that may wait for other
+    /// machines. That it is on its way is then enough; whether it arrives, something else has to hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_block: bool,
     /// Files it reads at start: when one changes, it restarts, if it runs. The unit's own file in
     /// `/etc/systemd/system` is always among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -141,7 +145,13 @@ impl Unit {
             masked: None,
             restart_on: Vec::new(),
             reload_on: Vec::new(),
+            no_block: false,
         }
+    }
+
+    /// Runs, or is on its way where that is enough.
+    fn runs(&self, state: &UnitState) -> bool {
+        is_running(state) || self.no_block && state.active == "activating"
     }
 
     /// Something that needs the unit to exist is asked for.
@@ -169,6 +179,15 @@ impl Unit {
             .because(reason)
             .effect(effect);
         self.access(change)
+    }
+
+    /// Starts or restarts it, and takes the mark away once the new process has read its files.
+    fn start(&self, verb: &str, mark: &str) -> String {
+        if self.no_block {
+            format!("go {verb}\n{mark}")
+        } else {
+            format!("job {verb}\nsettled\n{mark}")
+        }
     }
 
     fn access(&self, change: Change) -> Change {
@@ -212,7 +231,7 @@ impl Unit {
     fn diff_active(&self, seen: &UnitState, change: Change) -> Change {
         let now = Shown::text(running(seen));
         match self.active {
-            Some(true) if !is_running(seen) => {
+            Some(true) if !self.runs(seen) => {
                 let change = change.field("active", now, Shown::text("active"));
                 let change = match seen.active.as_str() {
                     "failed" => change.because(format!(
@@ -321,7 +340,7 @@ impl Kind for Unit {
         change = self.diff_active(seen, change);
         // A unit that is about to stop, start or be unmasked reads everything anew by itself, and
         // one that does not run has nothing to take up.
-        if is_running(seen)
+        if self.runs(seen)
             && self.active != Some(false)
             && self.masked != Some(true)
             && let Some(how) = &seen.pending
@@ -453,10 +472,10 @@ impl Kind for Unit {
                 }
                 "start"
             };
-            script.push_str(&format!("job {verb}\nsettled\n{mark}"));
+            script.push_str(&self.start(verb, &mark));
         } else if has("restart").is_some() {
             // A reload that is owed as well is contained in the restart.
-            script.push_str(&format!("job restart\nsettled\n{mark}"));
+            script.push_str(&self.start("restart", &mark));
         } else if has("reload").is_some() {
             script.push_str(&format!("job reload\nsettled\n{mark}"));
         }
@@ -464,7 +483,7 @@ impl Kind for Unit {
     }
 
     fn provides(&self) -> Vec<Token> {
-        Vec::new()
+        vec![Token::Unit(self.name.clone())]
     }
 
     fn undo(&self, seen: Option<&UnitState>, change: &Change) -> Option<Undo> {
@@ -546,7 +565,7 @@ impl Kind for Unit {
         inputs: &[Token],
         _ctx: Ctx<'_>,
     ) -> Option<Change> {
-        if !seen.is_some_and(is_running) {
+        if !seen.is_some_and(|state| self.runs(state)) {
             return None;
         }
         let hit: Vec<Reaction> = self
@@ -576,6 +595,7 @@ impl Kind for Unit {
             masked: Some(false),
             restart_on: Vec::new(),
             reload_on: Vec::new(),
+            no_block: false,
         })
     }
 }

@@ -52,3 +52,15 @@ settled() { # a plain process that dies at once counts as started at first
   esac
   say; exit 1
 }
+go() { # start|restart, and no wait until it is ready: the new process runs, or was tried
+  ji=$(systemctl show -p InvocationID --value -- "$u"); jn=0
+  systemctl --no-block "$1" -- "$u" || { say; exit 1; }
+  while [ $jn -lt 150 ]; do
+    case $(systemctl show -p InvocationID --value -- "$u") in ''|"$ji") ;; *)
+      [ "$(systemctl show -p MainPID --value -- "$u")" = 0 ] || return 0
+      case $(systemctl show -p SubState --value -- "$u") in auto-restart*|failed|dead) return 0;; esac;;
+    esac
+    sleep 0.2; jn=$((jn + 1))
+  done
+  echo "$u: $1 was not begun after half a minute" >&2; say; exit 1
+}

@@ -48,6 +48,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         // A Pi with a full card takes minutes until sshd answers.
         settings.guard_boot_window = window * 10 / 3;
     })?;
+    let opening = opening.bootstrap(args.bootstrap.as_deref())?;
     if let Some(file) = &from_file {
         file.sealed_with(&opening.key)?;
     }

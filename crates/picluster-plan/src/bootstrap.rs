@@ -1,0 +1,389 @@
+//! Who founds a cluster, and whether anybody may: a table over what the declared servers and the other
+//! nodes remember. A dead card must never found a second cluster beside one that is remembered.
+
+use picluster_model::NodeName;
+
+/// How a declared server was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// Nothing of a cluster is on it.
+    Blank,
+    /// It has a datastore, and its unit runs or is about to. With the digest of its CA.
+    Serving(Option<String>),
+    /// It has a datastore, and its unit is stopped. With the digest of its CA.
+    Stopped(Option<String>),
+    /// It was an agent of a cluster, and never a server. With the digest of that CA.
+    WasAgent(String),
+    /// It was not looked at, in words: "was not reached".
+    Unreachable(String),
+}
+
+/// What a fixed registration address said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// There is none, or nobody asked.
+    NotAsked,
+    /// Nobody is there.
+    Silent,
+    /// A cluster answers.
+    Answers,
+}
+
+/// Everything the choice is made from.
+#[derive(Debug, Clone)]
+pub struct Situation<'a> {
+    /// The declared servers in the order of the inventory.
+    pub servers: &'a [(NodeName, Server)],
+    /// Agents that remember a cluster, with the digest of its CA.
+    pub remembering: &'a [(NodeName, String)],
+    /// The fixed registration address.
+    pub endpoint: Endpoint,
+    /// The server that `--bootstrap` names.
+    pub forced: Option<&'a NodeName>,
+}
+
+/// What is to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// This server founds the cluster.
+    Found(NodeName),
+    /// This server serves; who is not a member joins through it.
+    Join(NodeName),
+    /// The members are there and stopped: they start as what they are.
+    Resume(NodeName),
+    /// Nobody founds anything.
+    Stop(Stop),
+}
+
+/// Why nobody founds a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The server it is about.
+    pub server: NodeName,
+    /// What was found.
+    pub what: String,
+    /// What to do.
+    pub cure: String,
+    /// Members go on as they are; only who is blank is kept out.
+    pub members_go_on: bool,
+}
+
+fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
+    let all: Vec<&str> = nodes.into_iter().map(NodeName::as_str).collect();
+    all.join(", ")
+}
+
+/// Chooses. `None`: there are no servers.
+#[must_use]
+pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
+    let servers = situation.servers;
+    let first = servers.first()?;
+    let stop = |server: &NodeName, members_go_on: bool, what: String, cure: String| {
+        Some(Choice::Stop(Stop {
+            server: server.clone(),
+            what,
+            cure,
+            members_go_on,
+        }))
+    };
+    let found = |pick: fn(&Server) -> bool| servers.iter().find(|(_, s)| pick(s)).map(|(n, _)| n);
+    let serving = found(|s| matches!(s, Server::Serving(_)));
+    let stopped = found(|s| matches!(s, Server::Stopped(_)));
+
+    let mut clusters: Vec<(&str, &NodeName)> = Vec::new();
+    for (name, server) in servers {
+        if let Server::Serving(Some(ca)) | Server::Stopped(Some(ca)) = server
+            && !clusters.iter().any(|(known, _)| known == ca)
+        {
+            clusters.push((ca, name));
+        }
+    }
+    if let [(_, one), (_, other), ..] = clusters[..] {
+        return stop(
+            other,
+            false,
+            format!("{one} and {other} are servers of two different clusters"),
+            format!(
+                "keep one: take the other out of the inventory, or stop k3s on it and delete /var/lib/rancher/k3s there ({other} loses its cluster)"
+            ),
+        );
+    }
+    if let Some(forced) = situation.forced {
+        return match servers.iter().find(|(name, _)| name == forced) {
+            Some((_, Server::Blank)) if serving.is_none() => Some(Choice::Found(forced.clone())),
+            Some((_, Server::Blank)) => stop(
+                forced,
+                true,
+                format!(
+                    "{} serves, so --bootstrap {forced} would found a second cluster",
+                    names(serving)
+                ),
+                "leave --bootstrap out: it joins".into(),
+            ),
+            Some((_, Server::Unreachable(why))) => stop(
+                forced,
+                true,
+                format!("{forced} {why}, so it cannot found a cluster"),
+                format!("bring {forced} up, then run the same command again"),
+            ),
+            Some(_) => stop(
+                forced,
+                true,
+                format!("{forced} is a member of a cluster already, so there is nothing to found"),
+                "leave --bootstrap out".into(),
+            ),
+            None => stop(
+                &first.0,
+                true,
+                format!("--bootstrap {forced} names no server of the inventory"),
+                format!("name one of {}", names(servers.iter().map(|(n, _)| n))),
+            ),
+        };
+    }
+    if let Some(via) = serving {
+        return Some(Choice::Join(via.clone()));
+    }
+    if let Some(member) = stopped {
+        return Some(Choice::Resume(member.clone()));
+    }
+    if let Some((name, Server::Unreachable(why))) = servers
+        .iter()
+        .find(|(_, s)| matches!(s, Server::Unreachable(_)))
+    {
+        return stop(
+            name,
+            true,
+            format!("{name} {why}, and it may hold the cluster"),
+            format!("bring {name} up, then run: picluster apply"),
+        );
+    }
+    if let Some((name, _)) = servers
+        .iter()
+        .find(|(_, s)| matches!(s, Server::WasAgent(_)))
+    {
+        return stop(
+            name,
+            false,
+            format!("{name} is declared a server and remembers a cluster as an agent"),
+            format!(
+                "declare it an agent again; or take it out of that cluster by hand: stop k3s-agent on {name}, delete /var/lib/rancher/k3s and /etc/rancher/node there, then run: picluster apply"
+            ),
+        );
+    }
+    let server = &first.0;
+    let by_hand = format!(
+        "put the cluster's /var/lib/rancher/k3s/server back on {server} from a backup, then run: picluster apply; to give that cluster up and found a new one: picluster apply --bootstrap {server}, after deleting /var/lib/rancher/k3s/agent on the agents"
+    );
+    if situation.endpoint == Endpoint::Answers {
+        return stop(
+            server,
+            false,
+            format!("{server} is blank, but a cluster answers at the fixed registration address"),
+            "declare a server of that cluster, or another address".into(),
+        );
+    }
+    if let Some((_, ca)) = situation.remembering.first() {
+        return stop(
+            server,
+            false,
+            format!(
+                "{server} is blank, and {} remember{} a cluster (CA {}…): it would found a second one",
+                names(situation.remembering.iter().map(|(n, _)| n)),
+                if situation.remembering.len() == 1 {
+                    "s"
+                } else {
+                    ""
+                },
+                ca.get(..12).unwrap_or(ca)
+            ),
+            by_hand,
+        );
+    }
+    Some(Choice::Found(server.clone()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NodeName {
+        NodeName::new(text).unwrap()
+    }
+
+    fn server(word: &str) -> Server {
+        match word {
+            "blank" => Server::Blank,
+            "serving" => Server::Serving(Some("ca-1".into())),
+            "stopped" => Server::Stopped(Some("ca-1".into())),
+            "other" => Server::Stopped(Some("ca-2".into())),
+            "agent" => Server::WasAgent("ca-1".into()),
+            "away" => Server::Unreachable("was not reached".into()),
+            _ => panic!("{word}"),
+        }
+    }
+
+    fn said(servers: &str, agents: &str, endpoint: Endpoint, forced: &str) -> String {
+        let servers: Vec<(NodeName, Server)> = servers
+            .split_whitespace()
+            .enumerate()
+            .map(|(n, word)| (name(&format!("s{}", n + 1)), server(word)))
+            .collect();
+        let remembering: Vec<(NodeName, String)> = agents
+            .split_whitespace()
+            .map(|a| (name(a), "0123456789abcdef".to_owned()))
+            .collect();
+        let forced = (!forced.is_empty()).then(|| name(forced));
+        match choose(&Situation {
+            servers: &servers,
+            remembering: &remembering,
+            endpoint,
+            forced: forced.as_ref(),
+        }) {
+            None => "nothing".into(),
+            Some(Choice::Found(n)) => format!("{n} founds"),
+            Some(Choice::Join(n)) => format!("join {n}"),
+            Some(Choice::Resume(n)) => format!("resume {n}"),
+            Some(Choice::Stop(stop)) => {
+                assert!(!stop.cure.is_empty());
+                let how = if stop.members_go_on { "pause" } else { "stop" };
+                format!("{how} {}: {}", stop.server, stop.what)
+            }
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        use Endpoint::{Answers, NotAsked, Silent};
+        for (servers, agents, endpoint, forced, expected) in [
+            ("", "", NotAsked, "", "nothing"),
+            ("blank", "", NotAsked, "", "s1 founds"),
+            ("blank", "", Silent, "", "s1 founds"),
+            ("blank blank blank", "", Silent, "", "s1 founds"),
+            ("serving", "a1", NotAsked, "", "join s1"),
+            ("blank serving blank", "a1", Answers, "", "join s2"),
+            ("away serving", "", NotAsked, "", "join s2"),
+            ("stopped", "a1", NotAsked, "", "resume s1"),
+            ("blank stopped", "", NotAsked, "", "resume s2"),
+            ("away stopped", "", NotAsked, "", "resume s2"),
+            (
+                "away",
+                "",
+                NotAsked,
+                "",
+                "pause s1: s1 was not reached, and it may hold the cluster",
+            ),
+            (
+                "blank away",
+                "",
+                NotAsked,
+                "",
+                "pause s2: s2 was not reached, and it may hold the cluster",
+            ),
+            (
+                "agent",
+                "",
+                NotAsked,
+                "",
+                "stop s1: s1 is declared a server and remembers a cluster as an agent",
+            ),
+            (
+                "blank",
+                "a1",
+                NotAsked,
+                "",
+                "stop s1: s1 is blank, and a1 remembers a cluster (CA 0123456789ab…): it would found a second one",
+            ),
+            (
+                "blank blank",
+                "a1 a2",
+                Silent,
+                "",
+                "stop s1: s1 is blank, and a1, a2 remember a cluster (CA 0123456789ab…): it would found a second one",
+            ),
+            (
+                "blank",
+                "",
+                Answers,
+                "",
+                "stop s1: s1 is blank, but a cluster answers at the fixed registration address",
+            ),
+            (
+                "serving other",
+                "",
+                NotAsked,
+                "",
+                "stop s2: s1 and s2 are servers of two different clusters",
+            ),
+            ("blank", "a1", Answers, "s1", "s1 founds"),
+            ("away blank", "a1", NotAsked, "s2", "s2 founds"),
+            ("stopped blank", "", NotAsked, "s2", "s2 founds"),
+            (
+                "serving blank",
+                "",
+                NotAsked,
+                "s2",
+                "pause s2: s1 serves, so --bootstrap s2 would found a second cluster",
+            ),
+            (
+                "serving",
+                "",
+                NotAsked,
+                "s1",
+                "pause s1: s1 is a member of a cluster already, so there is nothing to found",
+            ),
+            (
+                "away",
+                "",
+                NotAsked,
+                "s1",
+                "pause s1: s1 was not reached, so it cannot found a cluster",
+            ),
+            (
+                "blank",
+                "",
+                NotAsked,
+                "a1",
+                "pause s1: --bootstrap a1 names no server of the inventory",
+            ),
+            (
+                "serving other",
+                "",
+                NotAsked,
+                "s1",
+                "stop s2: s1 and s2 are servers of two different clusters",
+            ),
+        ] {
+            assert_eq!(
+                said(servers, agents, endpoint, forced),
+                expected,
+                "{servers} | {agents} | {endpoint:?} | {forced}"
+            );
+        }
+    }
+
+    /// Whatever is found: nobody founds a cluster while a declared server serves, nor, unasked, while
+    /// anybody remembers one or anything was not looked at.
+    #[test]
+    fn no_second_cluster_in_any_situation() {
+        let words = ["blank", "serving", "stopped", "other", "agent", "away"];
+        for a in words {
+            for b in words {
+                for c in words {
+                    for agents in ["", "a1"] {
+                        for endpoint in [Endpoint::NotAsked, Endpoint::Silent, Endpoint::Answers] {
+                            let all = format!("{a} {b} {c}");
+                            if said(&all, agents, endpoint, "").ends_with("founds") {
+                                assert_eq!(all, "blank blank blank");
+                                assert!(agents.is_empty() && endpoint != Endpoint::Answers);
+                            }
+                            if said(&all, agents, endpoint, "s1").ends_with("founds") {
+                                assert!(a == "blank" && !all.contains("serving"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

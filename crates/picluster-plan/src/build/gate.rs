@@ -1,0 +1,165 @@
+//! Who may be a member of the cluster, and who may found it: decided from what all nodes remember,
+//! before anything is compared.
+
+use std::collections::BTreeMap;
+
+use picluster_model::NodeName;
+use picluster_model::kubernetes::KubernetesRole;
+use picluster_resource::kinds::cluster_member::Memory;
+use picluster_resource::{Diagnosis, Observation, Resource, Seen};
+
+use super::{Inputs, NodeInput, Workbench, across};
+use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
+use crate::plan::{NodePlan, NodeState, Problem};
+
+/// What a member remembers, and where its entry stands.
+struct Found {
+    item: usize,
+    role: KubernetesRole,
+    memory: Memory,
+}
+
+fn look(bench: &Workbench<'_>) -> Result<Option<Found>, Diagnosis> {
+    for (item, entry) in bench.items.iter().enumerate() {
+        let Resource::ClusterMember(member) = entry.resource.as_ref() else {
+            continue;
+        };
+        let seen = entry.resource.observe(&bench.observed.answers, bench.ctx)?;
+        if let Observation::ClusterMember(Seen::Now(memory)) = seen {
+            let role = member.role;
+            return Ok(Some(Found { item, role, memory }));
+        }
+    }
+    Ok(None)
+}
+
+/// Transform: a node that cannot be a member is not worked on at all; where a cluster may not be
+/// founded, nothing of it is written anywhere.
+pub(super) fn keep(
+    benches: &mut Vec<Workbench<'_>>,
+    nodes: &mut BTreeMap<NodeName, NodePlan>,
+    inputs: &Inputs<'_>,
+) {
+    let mut found: BTreeMap<NodeName, Found> = BTreeMap::new();
+    benches.retain(|bench| match look(bench) {
+        Ok(member) => {
+            found.extend(member.map(|m| (bench.node.clone(), m)));
+            true
+        }
+        Err(diagnosis) => {
+            let problem = Problem {
+                addr: None,
+                what: diagnosis.what,
+                cure: diagnosis.cure,
+                skipped: Vec::new(),
+                because: None,
+            };
+            let plan = NodePlan {
+                state: NodeState::Blocked {
+                    problems: vec![problem],
+                },
+                unchanged: 0,
+                problems: Vec::new(),
+                rolled_back: None,
+            };
+            nodes.insert(bench.node.clone(), plan);
+            false
+        }
+    });
+    if found.is_empty() {
+        return;
+    }
+    let servers: Vec<(NodeName, Server)> = inputs
+        .servers
+        .iter()
+        .map(|name| (name.clone(), server(name, found.get(name), nodes, inputs)))
+        .collect();
+    let remembering: Vec<(NodeName, String)> = found
+        .iter()
+        .filter(|(_, f)| f.role == KubernetesRole::Agent)
+        .filter_map(|(name, f)| Some((name.clone(), f.memory.agent_ca.clone()?)))
+        .collect();
+    let choice = choose(&Situation {
+        servers: &servers,
+        remembering: &remembering,
+        endpoint: Endpoint::NotAsked,
+        forced: inputs.bootstrap.as_ref(),
+    });
+    let stop = match choice {
+        Some(Choice::Stop(stop)) => Some(stop),
+        // Several servers share a datastore, which has to be set up in a certain order.
+        Some(_) if inputs.servers.len() > 1 => inputs.servers.get(1).map(|second| Stop {
+            server: second.clone(),
+            what: format!(
+                "{} servers are declared, and this version sets up one",
+                inputs.servers.len()
+            ),
+            cure: "declare one server, and the others as agents or not at all".into(),
+            members_go_on: false,
+        }),
+        _ => None,
+    };
+    let the_ca = servers.iter().find_map(|(_, s)| match s {
+        Server::Serving(ca) | Server::Stopped(ca) => ca.clone(),
+        _ => None,
+    });
+    for bench in benches {
+        let Some(member) = found.get(bench.node) else {
+            continue;
+        };
+        let memory = &member.memory;
+        let blank = !memory.datastore && memory.agent_ca.is_none();
+        let kept_out = stop
+            .as_ref()
+            .filter(|s| !s.members_go_on || blank && member.role == KubernetesRole::Server);
+        let foreign = match (&memory.agent_ca, &the_ca, member.role) {
+            (Some(mine), Some(theirs), KubernetesRole::Agent) => mine != theirs,
+            _ => false,
+        };
+        let (what, cure, because) = if let Some(stop) = kept_out {
+            let because = (stop.server != *bench.node).then(|| stop.server.clone());
+            (stop.what.clone(), stop.cure.clone(), because)
+        } else if foreign {
+            (
+                "it remembers another cluster than the inventory's server runs".to_owned(),
+                format!(
+                    "if it is to change over: stop k3s-agent on {0}, delete /var/lib/rancher/k3s/agent there, then run: picluster apply",
+                    bench.node
+                ),
+                None,
+            )
+        } else {
+            continue;
+        };
+        bench.items[member.item].problem = Some(Problem {
+            addr: Some(bench.items[member.item].addr.clone()),
+            what,
+            cure: Some(cure),
+            skipped: Vec::new(),
+            because,
+        });
+    }
+}
+
+fn server(
+    name: &NodeName,
+    found: Option<&Found>,
+    nodes: &BTreeMap<NodeName, NodePlan>,
+    inputs: &Inputs<'_>,
+) -> Server {
+    let Some(found) = found else {
+        let why = match (inputs.nodes.get(name), nodes.get(name)) {
+            (Some(NodeInput::Closed(state)), _) => across::found(state),
+            (_, Some(plan)) => across::found(&plan.state),
+            _ => "was not looked at",
+        };
+        return Server::Unreachable(why.to_owned());
+    };
+    let memory = &found.memory;
+    match (memory.datastore, &memory.agent_ca) {
+        (true, _) if memory.serving => Server::Serving(memory.server_ca.clone()),
+        (true, _) => Server::Stopped(memory.server_ca.clone()),
+        (false, Some(ca)) if memory.server_ca.is_none() => Server::WasAgent(ca.clone()),
+        (false, _) => Server::Blank,
+    }
+}

@@ -1,0 +1,204 @@
+//! `cluster_member`: whether a machine may be, or become, a member of the cluster. Changes nothing.
+
+use picluster_model::NodeName;
+use picluster_model::kubernetes::KubernetesRole;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::operation::Operation;
+use crate::query::{Answers, Query};
+use crate::token::Token;
+
+/// What a machine remembers of a k3s cluster, and whether it can be a node of one. It changes nothing: entries
+/// that need it are left out where it finds a reason, on this node or, for the founding of a cluster,
+/// on any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterMember {
+    /// Its name in the cluster.
+    #[schemars(with = "String")]
+    pub name: NodeName,
+    /// What it does in the cluster.
+    pub role: KubernetesRole,
+}
+
+/// What a node remembers of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// SHA-256 of the cluster's CA as a server keeps it.
+    pub server_ca: Option<String>,
+    /// There is a datastore of a server.
+    pub datastore: bool,
+    /// SHA-256 of the cluster's CA as an agent keeps it.
+    pub agent_ca: Option<String>,
+    /// The server's unit is running, or about to.
+    pub serving: bool,
+    /// The name it joined under, by its kubelet's certificate.
+    pub joined_as: Option<String>,
+}
+
+/// Asks for files of k3s, below its data directory (pkg/daemons/control/deps, pkg/agent/config).
+const PROBE: &str = include_str!("cluster_member/probe.sh");
+
+/// Least memory in MiB: with less a server is killed while it starts, by upstream's measurements on a
+/// Pi 4 (<https://docs.k3s.io/reference/resource-profiling>); a Pi 3B+ has about 900.
+const SERVER_MIB: u64 = 700;
+const AGENT_MIB: u64 = 380;
+
+/// The node's name in a kubelet's certificate: the common name `system:node:NAME`, in DER a text with its
+/// length before it.
+fn common_name(base64: &str) -> Option<String> {
+    let der = decode(base64)?;
+    let mark = b"system:node:";
+    let at = der.windows(mark.len()).position(|w| w == mark)?;
+    let length = usize::from(*der.get(at.checked_sub(1)?)?);
+    let name = der.get(at + mark.len()..at + length)?;
+    String::from_utf8(name.to_vec()).ok()
+}
+
+/// Base64 (RFC 4648) without line ends.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in text.bytes().filter(|b| *b != b'=') {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push(u8::try_from((bits >> held) & 0xff).unwrap_or_default());
+        }
+    }
+    Some(out)
+}
+
+impl ClusterMember {
+    /// Why this machine can never be what is wanted, whatever it remembers.
+    fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
+        let arch = &ctx.facts.arch;
+        if arch.kernel == "armv6l" {
+            return Some(
+                Diagnosis::new("k3s has no build for ARMv6 (Pi 1, Zero, Zero W)")
+                    .cure("take `kubernetes:` away from this node, or use a Pi 2 or newer"),
+            );
+        }
+        if arch.kernel == "aarch64" && arch.userland == "armhf" {
+            return Some(
+                Diagnosis::new("it has a 64-bit kernel and a 32-bit system, for which k3s has no build that fits both")
+                    .cure("flash a 64-bit image, or set arm_64bit=0 in config.txt and reboot"),
+            );
+        }
+        let (least, what) = match self.role {
+            KubernetesRole::Server => (SERVER_MIB, "server"),
+            KubernetesRole::Agent => (AGENT_MIB, "agent"),
+        };
+        let have = ctx.facts.memory_mib;
+        (have > 0 && have < least).then(|| {
+            Diagnosis::new(format!(
+                "it has {have} MiB of memory, and a k3s {what} needs at least {least}"
+            ))
+            .cure("use a board with more memory, or take `kubernetes:` away from this node")
+        })
+    }
+}
+
+impl Kind for ClusterMember {
+    const NAME: &'static str = "cluster_member";
+    type Observation = Memory;
+
+    fn key(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        Ok(vec![
+            Query::Fragment(PROBE.to_owned()),
+            Query::Unit("k3s.service".into()),
+        ])
+    }
+
+    fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<Memory>, Diagnosis> {
+        if let Some(unfit) = self.unfit(ctx) {
+            return Err(unfit);
+        }
+        let (_, text) = answers.fragment(PROBE)?;
+        let find = |key: &str| {
+            text.lines()
+                .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
+                .map(|v| v.trim().to_owned())
+                .filter(|v| !v.is_empty())
+        };
+        let unit = answers.unit("k3s.service")?;
+        let memory = Memory {
+            server_ca: find("server-ca"),
+            datastore: find("datastore").is_some(),
+            agent_ca: find("agent-ca"),
+            serving: matches!(unit.active.as_str(), "active" | "activating" | "reloading"),
+            joined_as: find("kubelet").and_then(|c| common_name(&c)),
+        };
+        match &memory.joined_as {
+            Some(other) if *other != self.name.as_str() => Err(Diagnosis::new(format!(
+                "it is node {other} of the cluster; under the name {} it would be another one",
+                self.name
+            ))
+            .cure(format!(
+                "keep the name {other} in the inventory; to rename it, take it out of the cluster first: on a server kubectl delete node {other}, on it stop k3s and delete /var/lib/rancher/k3s and /etc/rancher/node"
+            ))),
+            _ => Ok(Seen::Now(memory)),
+        }
+    }
+
+    fn diff(&self, _seen: &Memory, _ctx: Ctx<'_>) -> Diff {
+        Diff::NoOp
+    }
+
+    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+        Change::new(Action::Run).field("member", Shown::Later, Shown::Later)
+    }
+
+    fn operation(
+        &self,
+        _seen: &Memory,
+        _change: &Change,
+        _ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        Err(Diagnosis::new("there is nothing to do for it"))
+    }
+
+    fn requires(&self) -> Vec<Token> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_name_is_read_out_of_a_certificate() {
+        // UTF8String (0x0c) of 17 bytes, and the key's SEQUENCE behind it.
+        let der = b"\x06\x03\x55\x04\x03\x0c\x11system:node:rpi010Y0";
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for chunk in der.chunks(3) {
+            let mut n = 0_u32;
+            for i in 0..3 {
+                n = (n << 8) | u32::from(chunk.get(i).copied().unwrap_or(0));
+            }
+            for i in (0..4).rev().take(chunk.len() + 1) {
+                text.push(char::from(alphabet[(n >> (6 * i)) as usize & 63]));
+            }
+        }
+        assert_eq!(common_name(&text).as_deref(), Some("rpi01"));
+        assert_eq!(common_name("!"), None);
+    }
+}

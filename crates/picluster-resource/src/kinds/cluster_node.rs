@@ -1,0 +1,256 @@
+//! `cluster_node`: this machine is registered with the cluster and Ready.
+
+mod diagnosis;
+
+use std::time::Duration;
+
+use picluster_model::NodeName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kube::{self, Asked};
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::query::{Answers, Query};
+use crate::shell::quote;
+use crate::token::{ClusterToken, Reaction, Token};
+
+/// This machine as a node of its cluster: registered, Ready, at the wanted version. Nothing is made
+/// here but time: it waits until what was started has joined, and when that does not happen it looks for the
+/// reason. Steps of other nodes can wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterNode {
+    /// Its name in the cluster.
+    #[schemars(with = "String")]
+    pub name: NodeName,
+    /// The unit that runs it: `k3s.service`, `k3s-agent.service`, `kubelet.service`.
+    pub unit: String,
+    /// The version its kubelet reports. Left out: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Credentials that may read this node.
+    pub kubeconfig: NodePath,
+    /// Where kubectl is; the first that exists is used.
+    pub kubectl: Vec<NodePath>,
+    /// Whether the API itself is served here.
+    #[serde(default)]
+    pub server: bool,
+    /// The program the unit runs, for the diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<NodePath>,
+    /// The server it joins through, `https://HOST:PORT`, for the diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<String>,
+    /// The file with the token it joins with, for the diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<NodePath>,
+    /// How long to wait, in seconds.
+    #[serde(default = "five_minutes")]
+    pub timeout: u32,
+}
+
+fn five_minutes() -> u32 {
+    300
+}
+
+/// What was seen of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSeen {
+    /// `ActiveState` of the unit.
+    pub unit: String,
+    /// What the cluster says.
+    pub cluster: ClusterSays,
+}
+
+/// What a cluster says of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterSays {
+    /// It has never joined: it has no credentials.
+    Never,
+    /// It has, and now nobody answers it.
+    Nothing,
+    /// There is no such node.
+    Unknown,
+    /// It is registered.
+    Node {
+        /// Condition `Ready`.
+        ready: String,
+        /// Version of its kubelet.
+        version: String,
+        /// It is this very machine (by its machine id) that is registered.
+        same_machine: bool,
+    },
+}
+
+impl ClusterNode {
+    fn question(&self) -> String {
+        // A server asks for all nodes: others ask the same, and it is asked once.
+        let node = (!self.server).then(|| self.name.as_str());
+        kube::question(&self.kubeconfig, &self.kubectl, node)
+    }
+
+    fn wanted(&self) -> String {
+        match &self.version {
+            Some(version) => format!("Ready, {version}"),
+            None => "Ready".into(),
+        }
+    }
+
+    fn change(&self, action: Action, before: Shown) -> Change {
+        Change::new(action).field("node", before, Shown::Text(self.wanted()))
+    }
+}
+
+impl Kind for ClusterNode {
+    const NAME: &'static str = "cluster_node";
+    type Observation = NodeSeen;
+
+    fn key(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.kubectl.is_empty() {
+            wrong.push("kubectl names no program".into());
+        }
+        if self.timeout == 0 {
+            wrong.push("timeout is at least 1 second".into());
+        }
+        wrong
+    }
+
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        Ok(vec![
+            Query::Unit(self.unit.clone()),
+            Query::Fragment(self.question()),
+        ])
+    }
+
+    fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<NodeSeen>, Diagnosis> {
+        let unit = answers.unit(&self.unit)?.active.clone();
+        let (status, stdout) = answers.fragment(&self.question())?;
+        let cluster = match kube::answer(status, stdout) {
+            Asked::NoCredentials | Asked::NoKubectl => ClusterSays::Never,
+            Asked::NoAnswer => ClusterSays::Nothing,
+            Asked::NotFound => ClusterSays::Unknown,
+            Asked::Nodes(nodes) => match nodes.into_iter().find(|n| n.name == self.name.as_str()) {
+                None => ClusterSays::Unknown,
+                Some(node) => {
+                    let here = &ctx.facts.now.machine_id;
+                    let same = node.machine_id.is_empty() || here.is_empty();
+                    ClusterSays::Node {
+                        same_machine: same || node.machine_id == *here,
+                        ready: node.ready,
+                        version: node.version,
+                    }
+                }
+            },
+        };
+        Ok(Seen::Now(NodeSeen { unit, cluster }))
+    }
+
+    fn diff(&self, seen: &NodeSeen, _ctx: Ctx<'_>) -> Diff {
+        let says = match &seen.cluster {
+            ClusterSays::Never => {
+                return Diff::Change(self.change(Action::Create, Shown::text("never joined")));
+            }
+            ClusterSays::Nothing => "the cluster does not answer".to_owned(),
+            ClusterSays::Unknown => "not registered".to_owned(),
+            ClusterSays::Node {
+                same_machine: false,
+                ..
+            } => "another machine is registered under this name".to_owned(),
+            ClusterSays::Node { ready, version, .. } => {
+                let state = match ready.as_str() {
+                    "True" => "Ready",
+                    "False" => "NotReady",
+                    _ => "Ready unknown",
+                };
+                match &self.version {
+                    Some(_) => format!("{state}, {version}"),
+                    None => state.to_owned(),
+                }
+            }
+        };
+        if says == self.wanted() && seen.unit == "active" {
+            return Diff::NoOp;
+        }
+        let before = if seen.unit == "active" {
+            says
+        } else {
+            format!("{says}; {} is {}", self.unit, seen.unit)
+        };
+        Diff::Change(self.change(Action::Run, Shown::Text(before)))
+    }
+
+    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+        self.change(Action::Create, Shown::Absent)
+    }
+
+    fn operation(
+        &self,
+        _seen: &NodeSeen,
+        _change: &Change,
+        _ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        let text = |path: &Option<NodePath>| path.as_ref().map_or("", NodePath::as_str).to_owned();
+        let script = format!(
+            "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
+            name = quote(self.name.as_str()),
+            timeout = self.timeout,
+            function = kube::function(&self.kubeconfig, &self.kubectl),
+            unit = quote(&self.unit),
+            want = quote(self.version.as_deref().unwrap_or_default()),
+            program = quote(&text(&self.program)),
+            join = quote(self.join.as_deref().unwrap_or_default()),
+            token = quote(&text(&self.token_file)),
+            body = include_str!("cluster_node/wait.sh"),
+        );
+        // A last question and the gathering of evidence come on top.
+        Ok(Operation::script(script).within(Duration::from_secs(u64::from(self.timeout) + 120)))
+    }
+
+    fn provides(&self) -> Vec<Token> {
+        let mut tokens = vec![Token::Cluster(ClusterToken::Joined(self.name.clone()))];
+        if self.server {
+            tokens.push(Token::Cluster(ClusterToken::Api));
+        }
+        tokens
+    }
+
+    fn requires(&self) -> Vec<Token> {
+        let mut tokens = vec![Token::Unit(self.unit.clone())];
+        if !self.server {
+            tokens.push(Token::Cluster(ClusterToken::Api));
+        }
+        tokens
+    }
+
+    fn reactions(&self) -> Vec<Reaction> {
+        vec![Reaction {
+            on: Token::Unit(self.unit.clone()),
+            unit: None,
+            restart: false,
+        }]
+    }
+
+    fn follow_up(
+        &self,
+        seen: Option<&NodeSeen>,
+        _inputs: &[Token],
+        _ctx: Ctx<'_>,
+    ) -> Option<Change> {
+        seen?;
+        let before = Shown::text(format!("{} starts anew", self.unit));
+        Some(self.change(Action::Run, before))
+    }
+
+    fn explain(&self, status: u32, output: &str, ctx: Ctx<'_>) -> Option<Diagnosis> {
+        (status == diagnosis::NOT_READY).then(|| diagnosis::of(self, output, ctx.facts))
+    }
+}

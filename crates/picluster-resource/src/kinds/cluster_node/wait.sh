@@ -1,0 +1,54 @@
+now() { read -r up _ < /proc/uptime; up=${up%.*}; }
+ready() { # registered, Ready, at the wanted version, and the unit says so itself
+  case $(systemctl show -p ActiveState --value -- "$u") in active) ;; *) return 1;; esac
+  [ -s "$cfg" ] && [ -x "$k" ] || return 1
+  row=$(kc get node "$n" --no-headers) || return 1
+  set -- $row
+  case ${2-} in Ready|Ready,*) ;; *) return 1;; esac
+  [ -z "$want" ] || [ "$want" = "${5-}" ]
+}
+# What the log says from now on: what it said before may be mended.
+from=$(journalctl -n 0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')
+log() { journalctl -q --no-pager -o cat -u "$u" -n "$1" ${from:+--after-cursor="$from"} 2>/dev/null; }
+hopeless() { # what no waiting mends
+  log 60 | grep -q \
+    -e 'Node password rejected' \
+    -e 'token CA hash does not match' \
+    -e 'failed to find memory cgroup' \
+    -e 'encrypted with different token' \
+    -e 'critical configuration value mismatch' \
+    -e 'duplicate node name found' \
+    -e 'certificate signed by unknown authority' \
+    -e 'level=fatal' && return 0
+  case $(systemctl show -p ActiveState,ExecMainStatus --value -- "$u" | tr '\n' ' ') in
+    *' 203 '*|'203 '*|'failed '*|*' failed '*|'inactive '*|*' inactive '*) return 0;; esac
+  return 1
+}
+for k in "$k" $(command -v kubectl); do [ -x "$k" ] && break; done
+now; end=$((up + within)); bad=0
+# Twice: right after a start the cluster may still say what it knew before, and change its mind.
+while ! { ready && sleep 1 && ready; }; do
+  # Once may be a passing state between two tries; three times in a row is none.
+  if hopeless; then bad=$((bad + 1)); else bad=0; fi
+  now
+  [ "$bad" -lt 3 ] && [ "$up" -lt "$end" ] || { late=1; break; }
+  sleep 1
+  [ "$bad" = 0 ] || sleep 2
+done
+[ -n "${late-}" ] || exit 0
+part() { echo "@@ $1"; }
+part unit; systemctl show -p LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus -- "$u"
+part waited; [ "$bad" -lt 3 ] && echo all || echo some
+part kubectl; [ -s "$cfg" ] && { kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}' || tail -n 2 /run/picluster/kubectl.err; } ; echo
+part controllers; cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || awk '$4==1{printf "%s ",$1}' /proc/cgroups
+part swap; tail -n +2 /proc/swaps
+part machine; uname -m
+part program; [ -z "$program" ] || head -c 20 -- "$program" 2>/dev/null | od -An -tx1 | tr -d ' \n'; echo
+part date; date -u +%s
+part token; [ -z "$token" ] || head -c 67 -- "$token" 2>/dev/null | grep -o '^K10[0-9a-f]*$'
+part cacerts; [ -z "$join" ] || { t=$(mktemp /run/picluster/cacerts.XXXXXX)
+  timeout 10 "$k" --kubeconfig /dev/null --cache-dir /run/picluster/kubectl --server "$join" --insecure-skip-tls-verify get --raw /cacerts >"$t" 2>/run/picluster/kubectl.err \
+    && sha256sum < "$t" || tail -n 1 /run/picluster/kubectl.err; rm -f "$t"; }
+part free; df -Pk /var/lib 2>/dev/null | tail -n 1
+part log; said=$(log 60); [ -n "$said" ] || { from=; said=$(log 60); }; printf '%s\n' "$said"
+exit 70

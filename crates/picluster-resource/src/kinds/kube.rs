@@ -1,0 +1,166 @@
+//! What the kinds that speak with a cluster's API have in common: how a node asks, and what it is told.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use crate::path::NodePath;
+use crate::shell::{quote, words};
+
+/// Where kubectl keeps what it finds out about the API: not on the disk.
+pub(crate) const CACHE: &str = "/run/picluster/kubectl";
+
+/// The cluster's side of a node, in the words of the Kubernetes API (core/v1 Node).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct KubeNode {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub taints: Vec<KubeTaint>,
+    /// `status` of the condition `Ready`: `True`, `False`, `Unknown`; empty before the first report.
+    pub ready: String,
+    pub version: String,
+    pub machine_id: String,
+}
+
+/// A taint of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct KubeTaint {
+    pub key: String,
+    #[serde(default)]
+    pub value: String,
+    pub effect: String,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// There are no credentials on the node yet.
+    NoCredentials,
+    /// There is no kubectl on the node yet.
+    NoKubectl,
+    /// Nobody answered, or not with what was asked for.
+    NoAnswer,
+    /// The node that was asked for does not exist.
+    NotFound,
+    /// The nodes.
+    Nodes(Vec<KubeNode>),
+}
+
+const NO_CREDENTIALS: u32 = 90;
+const NO_KUBECTL: u32 = 91;
+const FAILED: u32 = 92;
+const NOT_FOUND: u32 = 93;
+
+/// The shell function `kc`: kubectl with these credentials, writing nothing but to /run. The first of
+/// the programs that is there is taken.
+pub(crate) fn function(kubeconfig: &NodePath, kubectl: &[NodePath]) -> String {
+    format!(
+        "cfg={}\nfor k in {}; do [ -x \"$k\" ] && break; done\nkc() {{ mkdir -p /run/picluster; timeout 20 \"$k\" --kubeconfig \"$cfg\" --cache-dir {CACHE} --request-timeout 10s \"$@\" 2>/run/picluster/kubectl.err; }}\n",
+        quote(kubeconfig.as_str()),
+        words(kubectl.iter().map(NodePath::as_str)),
+    )
+}
+
+/// The question for one node, or for all.
+pub(crate) fn question(kubeconfig: &NodePath, kubectl: &[NodePath], node: Option<&str>) -> String {
+    let (title, what) = match node {
+        Some(node) => (
+            format!("node {node} of the cluster"),
+            format!("get node {}", quote(node)),
+        ),
+        None => ("nodes of the cluster".to_owned(), "get nodes".to_owned()),
+    };
+    format!(
+        "# {title}\n{}[ -s \"$cfg\" ] || exit {NO_CREDENTIALS}\n[ -x \"$k\" ] || exit {NO_KUBECTL}\nkc {what} -o json && exit 0\n! grep -q '(NotFound)' /run/picluster/kubectl.err || exit {NOT_FOUND}\nexit {FAILED}",
+        function(kubeconfig, kubectl),
+    )
+}
+
+#[derive(Deserialize)]
+struct ListOrNode {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    items: Vec<RawNode>,
+    #[serde(flatten)]
+    node: RawNode,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawNode {
+    metadata: RawMeta,
+    spec: RawSpec,
+    status: RawStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawMeta {
+    name: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawSpec {
+    taints: Vec<KubeTaint>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawStatus {
+    conditions: Vec<RawCondition>,
+    node_info: RawInfo,
+}
+
+#[derive(Deserialize)]
+struct RawCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct RawInfo {
+    #[serde(rename = "machineID")]
+    machine_id: String,
+    kubelet_version: String,
+}
+
+impl From<RawNode> for KubeNode {
+    fn from(raw: RawNode) -> Self {
+        let ready = raw
+            .status
+            .conditions
+            .into_iter()
+            .find(|c| c.kind == "Ready");
+        Self {
+            name: raw.metadata.name,
+            labels: raw.metadata.labels,
+            annotations: raw.metadata.annotations,
+            taints: raw.spec.taints,
+            ready: ready.map(|c| c.status).unwrap_or_default(),
+            version: raw.status.node_info.kubelet_version,
+            machine_id: raw.status.node_info.machine_id,
+        }
+    }
+}
+
+/// Reads the answer to [`question`].
+pub(crate) fn answer(status: u32, stdout: &str) -> Asked {
+    match status {
+        NO_CREDENTIALS => return Asked::NoCredentials,
+        NO_KUBECTL => return Asked::NoKubectl,
+        NOT_FOUND => return Asked::NotFound,
+        0 => {}
+        _ => return Asked::NoAnswer,
+    }
+    match serde_json::from_str::<ListOrNode>(stdout) {
+        Ok(found) if found.kind == "Node" => Asked::Nodes(vec![found.node.into()]),
+        Ok(found) => Asked::Nodes(found.items.into_iter().map(Into::into).collect()),
+        Err(_) => Asked::NoAnswer,
+    }
+}

@@ -1,0 +1,335 @@
+//! `node_labels`: labels and taints of a node of the cluster, set and removed with the cluster's credentials.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use picluster_model::NodeName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kube::{self, Asked};
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::query::{Answers, Query};
+use crate::shell::quote;
+use crate::token::{ClusterToken, Token};
+
+/// The annotation of the Node that lists which labels and taints are ours.
+pub const OWNED: &str = "picluster/owned";
+
+/// Labels and taints of one node of the cluster. Declared on a server, where the administrator's
+/// credentials are. What is listed is set; what was listed once and no longer is, is removed; everything
+/// else on the node belongs to somebody else and stays. Which are ours is written on the node itself, in an
+/// annotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeLabels {
+    /// The node's name in the cluster.
+    #[schemars(with = "String")]
+    pub node: NodeName,
+    /// Labels and their values.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints, as `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
+    #[serde(default)]
+    pub taints: Vec<String>,
+    /// The administrator's credentials.
+    pub kubeconfig: NodePath,
+    /// Where kubectl is; the first that exists is used.
+    pub kubectl: Vec<NodePath>,
+}
+
+/// What was seen of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelsSeen {
+    /// Values of the labels that are listed or ours.
+    pub labels: BTreeMap<String, String>,
+    /// Values of the taints that are listed or ours, by `KEY:EFFECT`.
+    pub taints: BTreeMap<String, String>,
+    /// What is ours by the annotation; `None`: there is none, or it cannot be read.
+    pub owned: Option<Owned>,
+}
+
+/// What is ours on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Owned {
+    /// Keys of labels.
+    pub labels: BTreeSet<String>,
+    /// `KEY:EFFECT` of taints.
+    pub taints: BTreeSet<String>,
+}
+
+impl Owned {
+    fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.taints.is_empty()
+    }
+
+    fn with(&self, other: &Self) -> Self {
+        Self {
+            labels: self.labels.union(&other.labels).cloned().collect(),
+            taints: self.taints.union(&other.taints).cloned().collect(),
+        }
+    }
+
+    fn words(&self) -> String {
+        let all: Vec<&str> = self
+            .labels
+            .iter()
+            .chain(&self.taints)
+            .map(String::as_str)
+            .collect();
+        all.join(", ")
+    }
+}
+
+/// A taint's identity (`KEY:EFFECT`) and value.
+fn taint(text: &str) -> Option<(String, String)> {
+    let (left, effect) = text.rsplit_once(':')?;
+    let (key, value) = left.split_once('=').unwrap_or((left, ""));
+    let good = !key.is_empty() && matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute");
+    good.then(|| (format!("{key}:{effect}"), value.to_owned()))
+}
+
+/// A value as people see it: an empty one is a value, too.
+fn shown(value: Option<&String>) -> Shown {
+    match value.map(String::as_str) {
+        None => Shown::Absent,
+        Some("") => Shown::text("\"\""),
+        Some(text) => Shown::text(text),
+    }
+}
+
+impl NodeLabels {
+    fn question(&self) -> String {
+        kube::question(&self.kubeconfig, &self.kubectl, None)
+    }
+
+    fn wanted_taints(&self) -> BTreeMap<String, String> {
+        self.taints.iter().filter_map(|t| taint(t)).collect()
+    }
+
+    fn ours(&self) -> Owned {
+        Owned {
+            labels: self.labels.keys().cloned().collect(),
+            taints: self.wanted_taints().into_keys().collect(),
+        }
+    }
+
+    fn changes(&self, seen: &LabelsSeen) -> Change {
+        let ours = self.ours();
+        let before = seen.owned.clone().unwrap_or_default();
+        let mut change = Change::new(Action::Update);
+        let taints = self.wanted_taints();
+        for (what, keys, wanted, have) in [
+            (
+                "label",
+                before.labels.union(&ours.labels),
+                &self.labels,
+                &seen.labels,
+            ),
+            (
+                "taint",
+                before.taints.union(&ours.taints),
+                &taints,
+                &seen.taints,
+            ),
+        ] {
+            for key in keys {
+                if wanted.get(key) != have.get(key) {
+                    change = change.field(
+                        &format!("{what} {key}"),
+                        shown(have.get(key)),
+                        shown(wanted.get(key)),
+                    );
+                }
+            }
+        }
+        let recorded = seen.owned.clone().unwrap_or_default();
+        if recorded != ours {
+            let text = |owned: &Owned| {
+                if owned.is_empty() {
+                    Shown::Absent
+                } else {
+                    Shown::Text(owned.words())
+                }
+            };
+            change = change.field("owned", text(&recorded), text(&ours));
+        }
+        change
+    }
+}
+
+impl Kind for NodeLabels {
+    const NAME: &'static str = "node_labels";
+    type Observation = LabelsSeen;
+
+    fn key(&self) -> String {
+        self.node.to_string()
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = self
+            .taints
+            .iter()
+            .filter(|t| taint(t).is_none())
+            .map(|t| format!("{t:?} is no taint: KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute"))
+            .collect();
+        if self.wanted_taints().len() < self.taints.len() && wrong.is_empty() {
+            wrong.push("a key and effect is there twice among the taints".into());
+        }
+        if self.kubectl.is_empty() {
+            wrong.push("kubectl names no program".into());
+        }
+        wrong
+    }
+
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        Ok(vec![Query::Fragment(self.question())])
+    }
+
+    fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<LabelsSeen>, Diagnosis> {
+        let (status, stdout) = answers.fragment(&self.question())?;
+        let nothing = || {
+            Seen::Now(LabelsSeen {
+                labels: BTreeMap::new(),
+                taints: BTreeMap::new(),
+                owned: None,
+            })
+        };
+        let Asked::Nodes(nodes) = kube::answer(status, stdout) else {
+            // Where nothing is wanted, a node that is still to come needs nothing.
+            return Ok(if self.ours().is_empty() {
+                nothing()
+            } else {
+                Seen::NotYet(Token::Cluster(ClusterToken::Api))
+            });
+        };
+        let Some(node) = nodes.into_iter().find(|n| n.name == self.node.as_str()) else {
+            return Ok(if self.ours().is_empty() {
+                nothing()
+            } else {
+                Seen::NotYet(Token::Cluster(ClusterToken::Joined(self.node.clone())))
+            });
+        };
+        let owned: Option<Owned> = node
+            .annotations
+            .get(OWNED)
+            .and_then(|text| serde_json::from_str(text).ok());
+        let mine = self.ours().with(&owned.clone().unwrap_or_default());
+        Ok(Seen::Now(LabelsSeen {
+            labels: node
+                .labels
+                .into_iter()
+                .filter(|(key, _)| mine.labels.contains(key))
+                .collect(),
+            taints: node
+                .taints
+                .into_iter()
+                .map(|t| (format!("{}:{}", t.key, t.effect), t.value))
+                .filter(|(key, _)| mine.taints.contains(key))
+                .collect(),
+            owned,
+        }))
+    }
+
+    fn diff(&self, seen: &LabelsSeen, _ctx: Ctx<'_>) -> Diff {
+        self.changes(seen).into_diff()
+    }
+
+    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+        let nothing = LabelsSeen {
+            labels: BTreeMap::new(),
+            taints: BTreeMap::new(),
+            owned: None,
+        };
+        Change {
+            action: Action::Create,
+            ..self.changes(&nothing)
+        }
+    }
+
+    fn operation(
+        &self,
+        seen: &LabelsSeen,
+        _change: &Change,
+        _ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        let (ours, before) = (self.ours(), seen.owned.clone().unwrap_or_default());
+        let mut script = format!(
+            "# labels and taints of {0}\n{1}n={2}\ndo_it() {{ kc \"$@\" || {{ cat /run/picluster/kubectl.err >&2; exit 1; }}; }}\n",
+            self.node,
+            kube::function(&self.kubeconfig, &self.kubectl),
+            quote(self.node.as_str())
+        );
+        let note = |owned: &Owned| {
+            let json = serde_json::to_string(owned).unwrap_or_default();
+            match owned.is_empty() {
+                true => format!(
+                    "do_it annotate node \"$n\" {}\n",
+                    quote(&format!("{OWNED}-"))
+                ),
+                false => format!(
+                    "do_it annotate node \"$n\" --overwrite {}\n",
+                    quote(&format!("{OWNED}={json}"))
+                ),
+            }
+        };
+        // Written before anything is set and shortened after everything is removed: whoever is killed
+        // in between leaves nothing behind that nobody owns.
+        let both = ours.with(&before);
+        if both != before {
+            script.push_str(&note(&both));
+        }
+        let mut labels: Vec<String> = Vec::new();
+        for key in &both.labels {
+            match self.labels.get(key) {
+                Some(value) if seen.labels.get(key) != Some(value) => {
+                    labels.push(quote(&format!("{key}={value}")));
+                }
+                None if seen.labels.contains_key(key) => labels.push(quote(&format!("{key}-"))),
+                _ => {}
+            }
+        }
+        if !labels.is_empty() {
+            script.push_str(&format!(
+                "do_it label node \"$n\" --overwrite {}\n",
+                labels.join(" ")
+            ));
+        }
+        let wanted = self.wanted_taints();
+        let mut taints: Vec<String> = Vec::new();
+        for key in &both.taints {
+            match wanted.get(key) {
+                Some(value) if seen.taints.get(key) != Some(value) => {
+                    let (name, effect) = key.rsplit_once(':').unwrap_or((key, ""));
+                    taints.push(quote(&match value.as_str() {
+                        "" => format!("{name}:{effect}"),
+                        value => format!("{name}={value}:{effect}"),
+                    }));
+                }
+                None if seen.taints.contains_key(key) => taints.push(quote(&format!("{key}-"))),
+                _ => {}
+            }
+        }
+        if !taints.is_empty() {
+            script.push_str(&format!(
+                "do_it taint node \"$n\" --overwrite {}\n",
+                taints.join(" ")
+            ));
+        }
+        if both != ours {
+            script.push_str(&note(&ours));
+        }
+        Ok(Operation::script(script).within(Duration::from_secs(100)))
+    }
+
+    fn requires(&self) -> Vec<Token> {
+        vec![
+            Token::Cluster(ClusterToken::Api),
+            Token::Cluster(ClusterToken::Joined(self.node.clone())),
+        ]
+    }
+}

@@ -1,0 +1,235 @@
+//! Why a node did not become Ready: cause, cure and next command, from upstream's texts.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use picluster_model::secret::SecretValues;
+use picluster_resource::{Ctx, Facts, Resource};
+
+/// An agent's evidence as the waiting script prints it, with some parts replaced.
+fn evidence(parts: &[(&str, &str)]) -> String {
+    let usual = [
+        (
+            "unit",
+            "LoadState=loaded\nActiveState=activating\nSubState=start\nResult=success\nNRestarts=0\nExecMainStatus=0",
+        ),
+        ("waited", "all"),
+        ("kubectl", ""),
+        ("controllers", "cpuset cpu io memory pids"),
+        ("swap", ""),
+        ("machine", "aarch64"),
+        ("program", "7f454c460201010000000000000000000200b700"),
+        ("date", "1795000000"),
+        ("token", ""),
+        (
+            "cacerts",
+            "1111111111111111111111111111111111111111111111111111111111111111  -",
+        ),
+        ("free", ""),
+        ("log", ""),
+    ];
+    usual
+        .iter()
+        .map(|(name, text)| {
+            let given = parts
+                .iter()
+                .find(|(n, _)| n == name)
+                .map_or(*text, |(_, t)| t);
+            format!("@@ {name}\n{given}\n")
+        })
+        .collect()
+}
+
+fn said(parts: &[(&str, &str)], skew_s: Option<i64>) -> (String, String) {
+    let node: Resource = serde_json::from_value(serde_json::json!({"cluster_node": {
+        "name": "rpi02", "unit": "k3s-agent.service", "kubeconfig": "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+        "kubectl": ["/usr/local/bin/kubectl"], "program": "/usr/local/bin/k3s",
+        "join": "https://192.168.2.1:6443", "token_file": "/etc/rancher/k3s/token"
+    }}))
+    .unwrap();
+    let mut facts = Facts::default();
+    facts.now.skew_s = skew_s;
+    let secrets = SecretValues::default();
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
+    assert!(
+        node.explain(1, "anything", ctx).is_none(),
+        "only evidence is explained"
+    );
+    let diagnosis = node.explain(70, &evidence(parts), ctx).unwrap();
+    (diagnosis.what, diagnosis.cure.unwrap())
+}
+
+#[test]
+fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
+    let logged = |text: &str| {
+        format!("time=\"2026-11-21T12:00:00Z\" level=info msg=\"Starting k3s agent\"\n{text}")
+    };
+    // The first text is upstream's; the source of each stands in the kind beside its cause.
+    for (part, text, what, cure) in [
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag""#,
+            "another password",
+            "kubectl delete node rpi02",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=error msg="token CA hash does not match the Cluster CA certificate hash: aa != bb""#,
+            "belongs to another cluster",
+            "/cacerts",
+        ),
+        (
+            "token",
+            "K102222222222222222222222222222222222222222222222222222222222222222",
+            "its token is for the cluster with CA 222222222222…",
+            "which cluster answers",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="failed to find memory cgroup (v2)""#,
+            "memory cgroup switched off",
+            "role `cgroups`",
+        ),
+        (
+            "controllers",
+            "cpuset cpu io pids",
+            "memory cgroup switched off",
+            "role `cgroups`",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: Get \"https://127.0.0.1:6444/v1-k3s/serving-kubelet.crt\": tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2025-01-01T00:00:00Z is before 2026-11-21T11:59:00Z""#,
+            "not valid at the node's time (its clock is -5000 s",
+            "timedatectl",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=error msg="failed to get CA certs: Get \"https://192.168.2.1:6443/cacerts\": x509: certificate signed by unknown authority""#,
+            "remembers the CA of another cluster",
+            "/var/lib/rancher/k3s/agent",
+        ),
+        (
+            "cacerts",
+            r#"Unable to connect to the server: dial tcp 192.168.2.1:6443: connect: connection refused"#,
+            "https://192.168.2.1:6443 does not answer",
+            "6443/tcp",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="failed to run Kubelet: running with swap on is not supported, please disable swap or set --fail-swap-on flag to false""#,
+            "swap is on",
+            "swap-off",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="flannel exited: operation not supported""#,
+            "no vxlan module",
+            "linux-modules-extra-raspi",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="bootstrap data already found and encrypted with different token""#,
+            "another server token",
+            "kubernetes: { token",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="starting kubernetes: preparing server: failed to validate server configuration: critical configuration value mismatch between servers""#,
+            "differs from the other servers'",
+            "equal on all servers",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="etcd cluster join failed: duplicate node name found, please use a unique name for this node""#,
+            "still has a member of this name",
+            "kubectl delete node rpi02",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="unable to select an IP from default routes.""#,
+            "no default route",
+            "gateway",
+        ),
+        (
+            "log",
+            "<jemalloc>: Unsupported system page size",
+            "16 KiB pages",
+            "kernel8.img",
+        ),
+        (
+            "log",
+            "write /var/lib/rancher/k3s/agent/x: no space left on device",
+            "disk is full",
+            "vacuum",
+        ),
+        (
+            "log",
+            "listen tcp :6444: bind: address already in use",
+            "one of its ports",
+            "ss -ltnp",
+        ),
+        (
+            "log",
+            "E1121 server.go:205] unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [node-role.kubernetes.io/worker]",
+            "may not set",
+            "labels:",
+        ),
+    ] {
+        let text = if part == "log" {
+            logged(text)
+        } else {
+            text.to_owned()
+        };
+        let (found, next) = said(&[(part, &text)], Some(-5000));
+        assert!(found.starts_with("rpi02 did not become Ready: "), "{found}");
+        assert!(found.contains(what), "{what:?} is not in {found:?}");
+        assert!(
+            next.contains(cure) && next.contains("picluster apply"),
+            "{next}"
+        );
+        assert!(found.lines().count() + next.lines().count() <= 15);
+    }
+}
+
+#[test]
+fn a_program_for_another_architecture_is_seen_before_anything_else() {
+    let log =
+        "k3s-agent.service: Failed at step EXEC spawning /usr/local/bin/k3s: Exec format error";
+    let x86 = "7f454c4602010100000000000000000002003e00";
+    let (what, cure) = said(&[("program", x86), ("log", log)], None);
+    assert!(
+        what.ends_with("/usr/local/bin/k3s is built for amd64, and this machine is aarch64"),
+        "{what}"
+    );
+    assert!(cure.contains("artifact"));
+    let unit = "ActiveState=activating\nSubState=auto-restart\nExecMainStatus=203";
+    let (what, _) = said(&[("unit", unit), ("log", log)], None);
+    assert!(
+        what.contains("could not execute /usr/local/bin/k3s"),
+        "{what}"
+    );
+}
+
+#[test]
+fn without_a_known_cause_there_is_what_was_seen() {
+    let log =
+        "time=\"x\" level=error msg=\"something new\"\ntime=\"x\" level=info msg=\"retrying\"";
+    let unit = "ActiveState=activating\nSubState=auto-restart\nNRestarts=7\nExecMainStatus=1";
+    let (what, cure) = said(
+        &[
+            ("unit", unit),
+            ("log", log),
+            (
+                "kubectl",
+                "False KubeletNotReady: container runtime network not ready",
+            ),
+        ],
+        None,
+    );
+    assert_eq!(
+        what,
+        "rpi02 did not become Ready: k3s-agent.service is activating (auto-restart, restarted 7 times); the cluster says: False KubeletNotReady: container runtime network not ready; its log ends: something new"
+    );
+    assert!(cure.contains("journalctl -u k3s-agent.service"));
+}

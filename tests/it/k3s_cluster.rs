@@ -1,0 +1,285 @@
+//! From blank nodes to a k3s cluster, and what becomes of it.
+
+use picluster_lab::Wait;
+
+use crate::k3s::artifact;
+use crate::rig::{Desk, Ran, Rig};
+
+const RELEASE: &str = "v1.33.5+k3s1";
+
+/// An inventory of one server and agents.
+fn inventory(agents: &[&str]) -> String {
+    let mut text = format!(
+        "cluster: rack\nssh: {{ user: pi }}\nroles: [base, swap-off, cgroups]\nkubernetes:\n  distribution: k3s\n  version: {RELEASE}\n  artifact: {}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
+        artifact(RELEASE).path.display()
+    );
+    for (n, more) in (2..).zip(agents) {
+        text.push_str(&format!(
+            "  rpi{n:02}: {{ address: 192.168.2.{n}, kubernetes: agent{more} }}\n"
+        ));
+    }
+    text
+}
+
+fn rig(agents: &[&str]) -> Rig {
+    Rig::up_from(Desk::new(&inventory(agents)), &[])
+}
+
+/// What the cluster says, through kubectl on the server.
+fn ask(rig: &Rig, words: &str) -> String {
+    rig.on("rpi01", &format!("k3s kubectl {words} 2>/dev/null"))
+        .expect(0)
+        .out
+}
+
+fn ready(rig: &Rig) -> usize {
+    ask(rig, "get nodes --no-headers")
+        .matches(" Ready ")
+        .count()
+}
+
+#[track_caller]
+fn nothing_to_do(ran: Ran) {
+    let ran = ran.expect(0);
+    assert!(ran.out.contains("Nothing to do"), "{}", ran.out);
+}
+
+#[test]
+fn blank_nodes_become_a_cluster_whose_labels_follow_the_inventory() {
+    let worker = ", labels: { node-role.kubernetes.io/worker: \"\", disk: nvme }, taints: [\"slow=yes:NoSchedule\"]";
+    let rig = rig(&[worker, "", ""]);
+    rig.run(&["plan", "--detailed-exitcode", "--out", "plan.json"])
+        .expect(2);
+    let first = rig.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(ready(&rig), 4);
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+
+    // The token is on the nodes that need it, and nowhere else.
+    let token = rig
+        .on("rpi01", "cat /var/lib/rancher/k3s/server/agent-token")
+        .out;
+    let password = token.trim().rsplit(':').next().unwrap().to_owned();
+    assert!(password.len() > 8, "{token}");
+    assert_eq!(
+        rig.on("rpi03", "cat /etc/rancher/k3s/token").out.trim(),
+        token.trim()
+    );
+    let mut seen = first.out + &first.err;
+    seen += &std::fs::read_to_string(rig.desk.path().join("plan.json")).unwrap();
+    for entry in walk(&rig.store()) {
+        seen += &String::from_utf8_lossy(&std::fs::read(entry).unwrap_or_default());
+    }
+    for node in ["rpi01", "rpi02"] {
+        seen += &rig.on(node, "ps axww -o args; journalctl -q --no-pager -o cat -t sudo -t sshd; cat /var/lib/picluster/owned/*").out;
+    }
+    assert!(!seen.contains(&password), "the token got out");
+
+    // Labels and taints: changed, taken away, and those of others kept.
+    ask(&rig, "label node rpi02 theirs=1");
+    ask(&rig, "taint node rpi02 theirs=1:PreferNoSchedule");
+    let changed = ", labels: { disk: sd }";
+    rig.desk
+        .write("inventory.yaml", &inventory(&[changed, "", ""]));
+    let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+    assert!(plan.out.contains("1 to change on 1 node"), "{}", plan.out);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let labels = ask(&rig, "get node rpi02 --show-labels --no-headers");
+    assert!(
+        labels.contains("disk=sd") && labels.contains("theirs=1"),
+        "{labels}"
+    );
+    assert!(
+        !labels.contains("node-role.kubernetes.io/worker"),
+        "{labels}"
+    );
+    let taints = ask(&rig, "get node rpi02 -o jsonpath={.spec.taints[*].key}");
+    assert_eq!(taints.trim(), "theirs");
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+    rig.desk.write("inventory.yaml", &inventory(&["", "", ""]));
+    rig.run(&["apply", "--yes"]).expect(0);
+    let labels = ask(&rig, "get node rpi02 --show-labels --no-headers");
+    assert!(
+        labels.contains("theirs=1") && !labels.contains("disk="),
+        "{labels}"
+    );
+    let notes = ask(&rig, "get node rpi02 -o json");
+    assert!(!notes.contains("picluster/owned"), "{notes}");
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path() {
+            path if path.is_dir() => found.extend(walk(&path)),
+            path => found.push(path),
+        }
+    }
+    found
+}
+
+/// Each line: a node, what somebody did to it by hand, the steps of the plan that heals it.
+const DAMAGES: &[(&str, &str, &[&str])] = &[
+    (
+        "rpi02",
+        "echo x >> /etc/rancher/k3s/config.yaml",
+        &[
+            "file[/etc/rancher/k3s/config.yaml]",
+            "unit[k3s-agent.service]",
+            "cluster_node[rpi02]",
+        ],
+    ),
+    (
+        "rpi02",
+        "echo x > /etc/rancher/k3s/token",
+        &[
+            "file[/etc/rancher/k3s/token]",
+            "unit[k3s-agent.service]",
+            "cluster_node[rpi02]",
+        ],
+    ),
+    (
+        "rpi02",
+        "chmod 0644 /etc/rancher/k3s/token",
+        &[
+            "file[/etc/rancher/k3s/token]",
+            "unit[k3s-agent.service]",
+            "cluster_node[rpi02]",
+        ],
+    ),
+    (
+        "rpi02",
+        "systemctl stop k3s-agent",
+        &["unit[k3s-agent.service]", "cluster_node[rpi02]"],
+    ),
+    (
+        "rpi02",
+        "systemctl disable k3s-agent",
+        &["unit[k3s-agent.service]"],
+    ),
+    (
+        "rpi02",
+        "rm /usr/local/bin/crictl",
+        &["link[/usr/local/bin/crictl]"],
+    ),
+    (
+        "rpi02",
+        "chmod 0700 /usr/local/bin/k3s",
+        &[
+            "artifact[/usr/local/bin/k3s]",
+            "unit[k3s-agent.service]",
+            "cluster_node[rpi02]",
+        ],
+    ),
+    (
+        "rpi02",
+        "sed -i s/RestartSec=5s/RestartSec=9s/ /etc/systemd/system/k3s-agent.service",
+        &[
+            "file[/etc/systemd/system/k3s-agent.service]",
+            "unit[k3s-agent.service]",
+            "cluster_node[rpi02]",
+        ],
+    ),
+    (
+        "rpi01",
+        "k3s kubectl label node rpi02 disk=sd --overwrite",
+        &["node_labels[rpi02]"],
+    ),
+    (
+        "rpi01",
+        "k3s kubectl taint node rpi02 slow:NoSchedule-",
+        &["node_labels[rpi02]"],
+    ),
+    (
+        "rpi01",
+        "k3s kubectl annotate node rpi02 picluster/owned-",
+        &["node_labels[rpi02]"],
+    ),
+    (
+        "rpi01",
+        "echo x >> /etc/rancher/k3s/config.yaml",
+        &[
+            "file[/etc/rancher/k3s/config.yaml]",
+            "unit[k3s.service]",
+            "cluster_node[rpi01]",
+        ],
+    ),
+    (
+        "rpi01",
+        "rm /etc/systemd/system/k3s.service",
+        &[
+            "file[/etc/systemd/system/k3s.service]",
+            "unit[k3s.service]",
+            "cluster_node[rpi01]",
+        ],
+    ),
+];
+
+#[test]
+fn every_damage_to_k3s_is_seen_and_healed_and_nothing_else() {
+    let rig = rig(&[", labels: { disk: nvme }, taints: [\"slow=yes:NoSchedule\"]"]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let mut wrong = Vec::new();
+    for (node, damage, steps) in DAMAGES {
+        rig.on(node, damage).expect(0);
+        let plan = rig.run(&["plan", "--json"]).expect(0);
+        let plan: picluster_plan::Plan = serde_json::from_str(&plan.out).unwrap();
+        let mut found: Vec<String> = plan
+            .steps
+            .iter()
+            .map(|s| format!("{}[{}]", s.addr.kind, s.addr.key))
+            .collect();
+        found.sort();
+        let mut wanted: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        wanted.sort();
+        if found != wanted {
+            wrong.push(format!("{damage}\n  wanted {wanted:?}\n  found  {found:?}"));
+        }
+        let healed = rig.run(&["apply", "--yes"]);
+        if healed.code != 0 {
+            wrong.push(format!("{damage}\n  {}\n{}", healed.out, healed.err));
+        }
+        nothing_to_do(rig.run(&["apply", "--yes"]));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(ready(&rig), 2);
+}
+
+#[test]
+fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_not_come_back() {
+    let rig = rig(&[""]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    // A new card in the agent: the cluster knows its name with another password.
+    rig.lab.wipe("rpi02", Wait::Ready).unwrap();
+    rig.run(&["forget-key", "--yes", "rpi02"]).expect(0);
+    let failed = rig.run(&["apply", "--yes"]).expect(3);
+    let all = failed.out.clone() + &failed.err;
+    assert!(all.contains("kubectl delete node rpi02"), "{all}");
+    assert!(all.contains("/etc/rancher/node/password"), "{all}");
+    ask(&rig, "delete node rpi02");
+    rig.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(ready(&rig), 2);
+
+    // A new card in the server: nothing of k3s is written anywhere.
+    rig.lab.wipe("rpi01", Wait::Ready).unwrap();
+    rig.run(&["forget-key", "--yes", "rpi01"]).expect(0);
+    let plan = rig.run(&["plan"]).expect(3);
+    assert!(
+        plan.out
+            .contains("rpi01 is blank, and rpi02 remembers a cluster"),
+        "{}",
+        plan.out
+    );
+    assert!(plan.out.contains("--bootstrap rpi01"), "{}", plan.out);
+    rig.run(&["apply", "--yes"]).expect(3);
+    rig.on("rpi01", "[ ! -e /etc/rancher ] && [ ! -e /usr/local/bin/k3s ] && [ ! -e /etc/systemd/system/k3s.service ]")
+        .expect(0);
+    rig.on(
+        "rpi01",
+        "[ -s /etc/hostname ] && grep -q rpi01 /etc/hostname",
+    )
+    .expect(0);
+    rig.run(&["plan", "--bootstrap", "rpi02"]).expect(1);
+    let plan = rig.run(&["plan", "--bootstrap", "rpi01"]).expect(0);
+    assert!(plan.out.contains("cluster_node[rpi01]"), "{}", plan.out);
+}
