@@ -3,12 +3,21 @@
 use std::fs;
 use std::path::Path;
 
+use crate::k3s;
 use crate::rig::{Desk, Rig};
 
 fn rehearse(example: &str, os: &[&str]) {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{example}/inventory.yaml"));
-    let rig = Rig::up_from(Desk::new(&fs::read_to_string(file).unwrap()), os);
+    let text = fs::read_to_string(file).unwrap();
+    let release = text
+        .split_whitespace()
+        .map(|word| word.trim_matches([',', '}']))
+        .find(|word| word.contains("+k3s"));
+    let rig = Rig::up_from(Desk::new(&text), os);
+    if let Some(release) = release {
+        rig.lend_k3s(&k3s::artifact(release).path);
+    }
     rig.run(&["plan", "--detailed-exitcode"]).expect(2);
     rig.run(&["apply", "--yes"]).expect(0);
     let second = rig.run(&["apply", "--yes"]).expect(0);

@@ -129,12 +129,19 @@ impl Rig {
             os: os.iter().map(ToString::to_string).collect(),
             // The same tests over a real API server: see docs/lab.md.
             kubernetes: std::env::var_os("PICLUSTER_TEST_KUBERNETES").is_some(),
+            k3s: None,
         };
         let mut spec = lab::specification(&project, &made, &keys).unwrap();
         tweak(&mut spec);
         let lab =
             Lab::up_foreground(&spec, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
         Self { desk, lab, home }
+    }
+
+    /// Puts a file into the controller's cache for the inventory's release of k3s.
+    pub fn lend_k3s(&self, file: &std::path::Path) {
+        let file = file.display().to_string();
+        self.run(&["fetch", "--from", &file]).expect(0);
     }
 
     /// The program inside the lab, ready to be started.

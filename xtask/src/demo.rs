@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::consent::Consent;
-use crate::{Outcome, machine, process, setup};
+use crate::{Outcome, machine, process, setup, simulator};
 
 const INVENTORY: &str = "examples/quickstart/inventory.yaml";
 
@@ -15,7 +15,8 @@ pub(crate) fn run(consent: Consent, keep: bool) -> Outcome {
     let mut rehearse = Command::new(process::built("picluster")?);
     rehearse
         .current_dir(machine::workspace())
-        .args(["lab", "rehearse", INVENTORY]);
+        .args(["lab", "rehearse", INVENTORY, "--k3s"])
+        .arg(simulator::for_inventory(INVENTORY)?);
     if keep {
         rehearse.arg("--keep");
     }

@@ -16,6 +16,7 @@ mod product;
 mod red;
 mod runner;
 mod setup;
+mod simulator;
 mod test;
 
 use std::process::ExitCode;

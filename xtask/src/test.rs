@@ -34,6 +34,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let runner = Runner::find(options.full);
     let mut laps = Laps::new();
     process::run(&mut runner.build())?;
+    crate::simulator::build()?;
     laps.lap("build");
     images()?;
     laps.lap("images");

@@ -72,6 +72,14 @@ pub fn check(head: &[u8], wanted: Arch) -> Result<(), ElfError> {
     })
 }
 
+/// What a program file is built for, if that is one of ours.
+#[must_use]
+pub fn arch_of(path: &Path) -> Option<Arch> {
+    Arch::ALL
+        .into_iter()
+        .find(|arch| check_file(path, *arch).is_ok())
+}
+
 /// Checks a file.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ mod url;
 pub use arch::Arch;
 pub use client::{Client, FetchError, Limits, Progress, Reason};
 pub use digest::Digest;
-pub use elf::ElfError;
+pub use elf::{ElfError, arch_of};
 pub use index::{Entry, Key};
 pub use release::{K3S_RELEASES, Release, checksum_of};
 pub use resolve::{Artifact, ArtifactError, Given, Origin, Resolver, Wanted};

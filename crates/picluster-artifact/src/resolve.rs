@@ -1,11 +1,13 @@
 //! From what an inventory says to the very bytes that are meant.
 
+use std::fs::File;
+use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::arch::Arch;
 use crate::client::{Client, FetchError, Progress};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::elf::{self, ElfError};
 use crate::index::{Entry, Key};
 use crate::release::{Release, checksum_of};
@@ -269,6 +271,47 @@ impl Resolver {
             checksum_from,
         };
         self.learn(&artifact, known.as_ref())?;
+        Ok(artifact)
+    }
+
+    /// Takes a file for what is published, as if it had been fetched: the way for machines that reach no release. What
+    /// the inventory says about the checksum holds for it, too; without that its own digest is what counts from now on.
+    ///
+    /// # Errors
+    /// Why it is not taken; the cache is as it was.
+    pub fn adopt(&self, wanted: &Wanted, file: &Path) -> Result<Artifact, ArtifactError> {
+        let given = self.given(wanted, file)?;
+        let plain = Plain::Anywhere;
+        let (url, _) = self.addresses(wanted, plain)?;
+        self.store.fill(&given.sha256, |part| {
+            let at = |source| StoreError {
+                path: file.to_owned(),
+                source,
+            };
+            let mut from = File::open(file).map_err(at)?;
+            part.set_len(0).map_err(at)?;
+            part.rewind().map_err(at)?;
+            let size = std::io::copy(&mut from, part).map_err(at)?;
+            // It may have been written to since it was looked at.
+            part.rewind().map_err(at)?;
+            let mut hash = Hasher::default();
+            hash.read(part).map_err(at)?;
+            let (found, _) = hash.end();
+            if found == given.sha256 {
+                Ok(size)
+            } else {
+                Err(ArtifactError::Checksum {
+                    path: file.to_owned(),
+                    found,
+                    wanted: given.sha256,
+                })
+            }
+        })?;
+        let artifact = Artifact {
+            origin: Origin::Url { url, plain },
+            ..given
+        };
+        self.learn(&artifact, None)?;
         Ok(artifact)
     }
 

@@ -274,6 +274,9 @@ pub struct FetchArgs {
     /// out
     #[arg(long, value_name = "ARCH")]
     pub arch: Vec<String>,
+    /// Take this file for the release, as if it had been fetched: for machines that reach no release
+    #[arg(long, value_name = "FILE", conflicts_with = "arch")]
+    pub from: Vec<PathBuf>,
 }
 
 /// `kubeconfig`.
@@ -395,6 +398,10 @@ pub struct LabMade {
     /// source package the first time, which takes several minutes
     #[arg(long)]
     pub kubernetes: bool,
+    /// What the lab's controller takes for the inventory's release of k3s: the real program, or the simulator; without
+    /// it, what `picluster fetch` has brought
+    #[arg(long, value_name = "FILE")]
+    pub k3s: Option<PathBuf>,
 }
 
 /// `lab up`.

@@ -37,14 +37,10 @@ impl Releases {
             Failure::usage("there is no place for a cache: neither HOME nor XDG_CACHE_HOME is set")
                 .hint("nothing was changed; set XDG_CACHE_HOME=DIR")
         })?;
-        let base = std::env::var("PICLUSTER_K3S_RELEASES")
-            .ok()
-            .filter(|base| !base.is_empty())
-            .unwrap_or_else(|| K3S_RELEASES.to_owned());
         Ok(Self(Arc::new(Resolver::new(
             store,
             Client::default(),
-            base,
+            base(),
         ))))
     }
 
@@ -52,6 +48,37 @@ impl Releases {
     #[must_use]
     pub fn store(&self) -> &Store {
         self.0.store()
+    }
+
+    /// The same with a cache of its own.
+    #[must_use]
+    pub fn at(cache: PathBuf) -> Self {
+        Self(Arc::new(Resolver::new(
+            Store::at(cache),
+            Client::default(),
+            base(),
+        )))
+    }
+
+    /// Takes a file for the release that the inventory names, as if it had been fetched. What it is built for decides
+    /// which machines get it.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn adopt(
+        &self,
+        kubernetes: &Kubernetes,
+        file: &std::path::Path,
+    ) -> Result<Artifact, Failure> {
+        let whose = file.display().to_string();
+        let arch = picluster_artifact::arch_of(file).ok_or_else(|| {
+            Failure::usage(format!(
+                "{whose} is no program for amd64, arm64 or armhf, or cannot be read"
+            ))
+            .hint("nothing was taken; name a file of the release: k3s, k3s-arm64 or k3s-armhf")
+        })?;
+        let wanted = wanted(kubernetes, arch, &whose)?;
+        self.0.adopt(&wanted, file).map_err(|e| failure(&whose, &e))
     }
 
     /// The program for an architecture. `whose` says for which nodes, in messages.
@@ -89,6 +116,14 @@ impl Releases {
             .map_err(|e| Failure::usage(format!("{whose}: {e}")))?
             .map_err(|e| failure(whose, &e))
     }
+}
+
+/// Where releases are published.
+fn base() -> String {
+    std::env::var("PICLUSTER_K3S_RELEASES")
+        .ok()
+        .filter(|base| !base.is_empty())
+        .unwrap_or_else(|| K3S_RELEASES.to_owned())
 }
 
 /// The program of every node whose roles ask for it. One question for each architecture, however

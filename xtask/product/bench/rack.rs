@@ -56,6 +56,7 @@ impl Rack {
         let made = picluster::cli::LabMade {
             os: Vec::new(),
             kubernetes: false,
+            k3s: None,
         };
         let spec =
             picluster::verbs::lab::specification(&project, &made, &home).map_err(|e| say(&e))?;

@@ -26,8 +26,23 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
         verbs::print("Nothing to fetch: there is no kubernetes section with distribution k3s\n");
         return Ok(ExitCode::Done);
     };
-    let machines = machines(args, &project)?;
     let releases = Releases::of_user()?;
+    if !args.from.is_empty() {
+        for file in &args.from {
+            let artifact = releases.adopt(kubernetes, file)?;
+            verbs::print(&format!(
+                "{} k3s {} {}  {}  sha256:{}\n  from {}\n",
+                out.green("✓"),
+                artifact.version,
+                artifact.arch,
+                bytes(artifact.size.unwrap_or(0)),
+                artifact.sha256.short(),
+                file.display()
+            ));
+        }
+        return Ok(ExitCode::Done);
+    }
+    let machines = machines(args, &project)?;
     verbs::block_on(async {
         for (arch, whose) in machines {
             let artifact = releases.resolve(kubernetes, arch, &whose).await?;

@@ -59,6 +59,11 @@ impl Home {
         self.root.join("store")
     }
 
+    /// Where caches of runs inside stand.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     fn furnish(&self, project: &Project) -> std::io::Result<()> {
         let ssh = self.root.join(".ssh");
         fs::DirBuilder::new()
@@ -178,7 +183,7 @@ impl Home {
             .env("HOME", &self.root)
             .env("PICLUSTER_STORE", self.store())
             .env("KUBECONFIG", self.root.join("kubeconfig"))
-            .env("XDG_CACHE_HOME", self.root.join("cache"))
+            .env("XDG_CACHE_HOME", self.cache())
             .env("XDG_STATE_HOME", self.root.join("state"))
             .env("XDG_CONFIG_HOME", self.root.join("config"))
             .env_remove("SSH_AUTH_SOCK");

@@ -4,6 +4,7 @@
 //! specification and then runs this very program inside, like any user would.
 
 pub mod home;
+mod lend;
 pub mod meet;
 mod rehearse;
 mod spec;
@@ -37,6 +38,7 @@ pub fn run(args: LabArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
             // New cards have new host keys: what was pinned of an earlier lab is worth nothing.
             home.forget_store();
             let spec = specification(&project, &args.made, &home)?;
+            lend::k3s(&project, &home, args.made.k3s.as_deref())?;
             let lab = Lab::up(&spec, &options, &mut progress(err)).map_err(failure)?;
             introduce(&lab, &home, &project, args.ask, err)?;
             let inventory = args.lab.inventory.display();

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::term::{Style, count};
 use crate::verbs::lab::home::Home;
 use crate::verbs::lab::{
-    failure, introduce, options, picluster_inside, progress, specification, wait,
+    failure, introduce, lend, options, picluster_inside, progress, specification, wait,
 };
 use crate::{project, verbs};
 
@@ -22,6 +22,7 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
     let home = Home::of(&project, &options)?;
     home.forget_store();
     let spec = specification(&project, &args.made, &home)?;
+    lend::k3s(&project, &home, args.made.k3s.as_deref())?;
     let start = Instant::now();
     let lab = if args.keep {
         Lab::up(&spec, &options, &mut progress(err))
