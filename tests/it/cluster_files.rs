@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::rig::{Desk, Rig};
 
-/// A role that does of k3s what is looked at here: it writes the program, and what k3s would write
+/// In place of the role that comes with the binary, one that does of k3s what is looked at here: it writes the program, and what k3s would write
 /// when it starts.
 const ROLE: &str = r#"doc: The files of a cluster.
 resources:
@@ -27,7 +27,7 @@ const SECRET: &str = "c2VjcmV0LWtleQ==";
 
 fn inventory(artifact: &str) -> String {
     format!(
-        "cluster: homelab\nssh: {{ user: pi, identity: ~/.ssh/id_ed25519 }}\nkubernetes: {{ distribution: k3s, version: v1.36.3+k3s1, artifact: {artifact} }}\nroles: [files]\nvars: {{ key: {{ command: [printf, {SECRET}] }} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n  rpi02: {{ address: 192.168.2.2, kubernetes: agent }}\n"
+        "cluster: homelab\nssh: {{ user: pi, identity: ~/.ssh/id_ed25519 }}\nkubernetes: {{ distribution: k3s, version: v1.36.3+k3s1, artifact: {artifact} }}\nvars: {{ key: {{ command: [printf, {SECRET}] }} }}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n  rpi02: {{ address: 192.168.2.2, kubernetes: agent }}\n"
     )
 }
 
@@ -45,8 +45,8 @@ fn the_program_goes_to_the_nodes_and_the_credentials_come_back() {
         _ => 183,
     };
     let desk = Desk::new(&inventory("./k3s"));
-    desk.write("roles/files/role.yaml", ROLE);
-    desk.write("roles/files/templates/k3s.yaml.j2", WRITTEN);
+    desk.write("roles/k3s/role.yaml", ROLE);
+    desk.write("roles/k3s/templates/k3s.yaml.j2", WRITTEN);
     // A program for another machine is refused before anything is written.
     fs::write(desk.path().join("k3s"), program(243)).unwrap();
     let rig = Rig::up_from(desk, &[]);

@@ -32,14 +32,14 @@ fn a_lab_run_leaves_the_real_home_and_store_byte_identical() {
     let real = tempfile::tempdir().unwrap();
     let home = real.path().join("home");
     let desk = Desk::new(
-        "cluster: guest\nssh: { user: pi, identity: ~/.ssh/id_ed25519 }\nkubernetes: { distribution: k3s, version: v1.36.3+k3s1 }\nroles: [small]\nnodes:\n  rpi01: { address: 192.168.2.1, kubernetes: server }\n",
+        "cluster: guest\nssh: { user: pi, identity: ~/.ssh/id_ed25519 }\nkubernetes: { distribution: k3s, version: v1.36.3+k3s1 }\nnodes:\n  rpi01: { address: 192.168.2.1, kubernetes: server }\n",
     );
     desk.write(
-        "roles/small/role.yaml",
+        "roles/k3s/role.yaml",
         "doc: One file, and what a server would have written for its administrator.\nresources:\n  - file: { path: /srv/a, content: \"a\\n\" }\n  - directory: { path: /etc/rancher }\n  - directory: { path: /etc/rancher/k3s }\n  - file: { path: /etc/rancher/k3s/k3s.yaml, template: k3s.yaml }\n",
     );
     desk.write(
-        "roles/small/templates/k3s.yaml",
+        "roles/k3s/templates/k3s.yaml",
         "kind: Config\nclusters:\n- name: default\n  cluster: { server: \"https://127.0.0.1:6443\", certificate-authority-data: Q0E= }\nusers:\n- name: default\n  user: { client-key-data: S0VZ }\n",
     );
     // The rack of the same name is real as well, and has been applied to before.
