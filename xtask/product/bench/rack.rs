@@ -277,10 +277,11 @@ impl Rack {
             .stderr(Stdio::inherit())
             .output()
             .map_err(|e| e.to_string())?;
-        let facts: Value = serde_json::from_slice(&output.stdout)
+        let all: Value = serde_json::from_slice(&output.stdout)
             .map_err(|e| format!("picluster facts --json: {e}"))?;
-        serde_json::from_value(facts.get(node.name.as_str()).cloned().unwrap_or_default())
-            .map_err(|e| format!("picluster facts --json: {e}"))
+        let facts = &all["nodes"][node.name.as_str()]["observed"]["facts"];
+        serde_json::from_value(facts.clone())
+            .map_err(|e| format!("picluster facts --json: {e}: {all}"))
     }
 
     /// Writes the probe program of the first node: the very questions that picluster asks.
