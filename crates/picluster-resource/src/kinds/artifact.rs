@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::{Presence, parse_mode, root};
+use crate::kinds::rights::{Rights, check_mode, only_a_file, short};
 use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
@@ -77,8 +78,12 @@ impl Artifact {
         }
     }
 
-    fn mode_bits(&self) -> u32 {
-        parse_mode(&self.mode).unwrap_or(0o755)
+    fn rights(&self) -> Rights<'_> {
+        Rights {
+            mode: parse_mode(&self.mode).unwrap_or(0o755),
+            owner: &self.owner,
+            group: &self.group,
+        }
     }
 
     fn wanted(&self) -> Result<&str, Diagnosis> {
@@ -141,19 +146,11 @@ impl Artifact {
     fn creation(&self) -> Change {
         let mut change = with_access(Change::new(Action::Create), &self.path);
         change.bytes = self.size.unwrap_or(0);
-        change
-            .field(
-                "content",
-                Shown::Absent,
-                Shown::text(short(self.sha256.as_deref().unwrap_or_default())),
-            )
-            .field(
-                "mode",
-                Shown::Absent,
-                Shown::text(format!("{:04o}", self.mode_bits())),
-            )
-            .field("owner", Shown::Absent, Shown::text(&self.owner))
-            .field("group", Shown::Absent, Shown::text(&self.group))
+        self.rights().given(change.field(
+            "content",
+            Shown::Absent,
+            Shown::text(short(self.sha256.as_deref().unwrap_or_default())),
+        ))
     }
 }
 
@@ -167,12 +164,7 @@ impl Kind for Artifact {
 
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if parse_mode(&self.mode).is_none() {
-            wrong.push(format!(
-                "mode {:?} is not an octal permission such as \"0755\" (quote it)",
-                self.mode
-            ));
-        }
+        wrong.extend(check_mode(&self.mode, "0755"));
         let is_digest = |text: &str| {
             text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -206,20 +198,7 @@ impl Kind for Artifact {
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<ArtifactSeen>, Diagnosis> {
         let path = answers.path(&self.path)?.cloned();
-        if let Some(state) = &path {
-            let what = match state.kind {
-                PathKind::File | PathKind::Link => None,
-                PathKind::Directory => Some("a directory"),
-                PathKind::Other => Some("a device, socket or pipe"),
-            };
-            if let Some(what) = what {
-                return Err(Diagnosis::new(format!(
-                    "{} is {what}; only a file is written or removed here",
-                    self.path
-                ))
-                .cure(format!("look at it and move it away: ls -la {}", self.path)));
-            }
-        }
+        only_a_file(&self.path, path.as_ref())?;
         if self.state == Presence::Absent {
             let Query::Fragment(text) = self.parts_query() else {
                 return Err(Diagnosis::new("no question about unfinished uploads"));
@@ -285,19 +264,7 @@ impl Kind for Artifact {
                 Shown::text(short(wanted)),
             );
         }
-        let mode = format!("{:04o}", self.mode_bits());
-        // Those of a link are not a file's: shown as new.
-        change = if is_file {
-            change
-                .field_if("mode", &format!("{:04o}", path.mode), &mode)
-                .field_if("owner", &path.owner, &self.owner)
-                .field_if("group", &path.group, &self.group)
-        } else {
-            change
-                .field("mode", Shown::Absent, Shown::text(mode))
-                .field("owner", Shown::Absent, Shown::text(&self.owner))
-                .field("group", Shown::Absent, Shown::text(&self.group))
-        };
+        change = self.rights().compared_as_file(path, change);
         with_access(change, &self.path).into_diff()
     }
 
@@ -324,7 +291,7 @@ impl Kind for Artifact {
                 .chain(seen.parts.iter().map(String::as_str));
             return Ok(Operation::script(format!("rm -f -- {}", words(all))));
         }
-        let mode = format!("{:04o}", self.mode_bits());
+        let mode = self.rights().mode_text();
         let written = |field: &str| matches!(field, "content" | "type");
         // A change of mode or owner alone needs no sending.
         if !change.fields.iter().any(|f| written(&f.field)) {
@@ -365,9 +332,4 @@ impl Kind for Artifact {
             ..self.clone()
         })
     }
-}
-
-/// The first digits of a digest, enough for eyes.
-fn short(sha256: &str) -> String {
-    format!("sha256 {}", &sha256[..sha256.len().min(12)])
 }

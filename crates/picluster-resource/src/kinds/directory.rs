@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::{Presence, parse_mode, root};
+use crate::kinds::rights::{Rights, check_mode};
 use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
@@ -54,8 +55,12 @@ pub struct DirectorySeen {
 }
 
 impl Directory {
-    fn mode_bits(&self) -> u32 {
-        parse_mode(&self.mode).unwrap_or(0o755)
+    fn rights(&self) -> Rights<'_> {
+        Rights {
+            mode: parse_mode(&self.mode).unwrap_or(0o755),
+            owner: &self.owner,
+            group: &self.group,
+        }
     }
 
     fn entries(&self) -> Option<String> {
@@ -79,12 +84,7 @@ impl Kind for Directory {
 
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if parse_mode(&self.mode).is_none() {
-            wrong.push(format!(
-                "mode {:?} is not an octal permission such as \"0755\" (quote it)",
-                self.mode
-            ));
-        }
+        wrong.extend(check_mode(&self.mode, "0755"));
         if self.path.as_str() == "/" {
             wrong.push("path is the root directory".into());
         }
@@ -157,26 +157,12 @@ impl Kind for Directory {
                 ))
             });
         }
-        with_access(Change::new(Action::Update), &self.path)
-            .field_if(
-                "mode",
-                &format!("{:04o}", path.mode),
-                &format!("{:04o}", self.mode_bits()),
-            )
-            .field_if("owner", &path.owner, &self.owner)
-            .field_if("group", &path.group, &self.group)
-            .into_diff()
+        let change = with_access(Change::new(Action::Update), &self.path);
+        self.rights().compared(path, change).into_diff()
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        Change::new(Action::Create)
-            .field(
-                "mode",
-                Shown::Absent,
-                Shown::text(format!("{:04o}", self.mode_bits())),
-            )
-            .field("owner", Shown::Absent, Shown::text(&self.owner))
-            .field("group", Shown::Absent, Shown::text(&self.group))
+        self.rights().given(Change::new(Action::Create))
     }
 
     fn operation(
@@ -199,7 +185,7 @@ impl Kind for Directory {
         }
         let own = words([
             self.path.as_str(),
-            &format!("{:04o}", self.mode_bits()),
+            &self.rights().mode_text(),
             &self.owner,
             &self.group,
         ]);

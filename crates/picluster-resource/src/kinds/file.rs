@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::rights::{Rights, check_mode, only_a_file, short};
 use crate::kinds::shared::{
     check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
     with_access,
@@ -136,18 +137,15 @@ impl File {
         if ownerless {
             return change;
         }
-        change
-            .field(
-                "mode",
-                Shown::Absent,
-                Shown::text(format!("{:04o}", self.mode_bits())),
-            )
-            .field("owner", Shown::Absent, Shown::text(&self.owner))
-            .field("group", Shown::Absent, Shown::text(&self.group))
+        self.rights().given(change)
     }
 
-    fn mode_bits(&self) -> u32 {
-        parse_mode(&self.mode).unwrap_or(0o644)
+    fn rights(&self) -> Rights<'_> {
+        Rights {
+            mode: parse_mode(&self.mode).unwrap_or(0o644),
+            owner: &self.owner,
+            group: &self.group,
+        }
     }
 }
 
@@ -162,12 +160,7 @@ impl Kind for File {
 
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if parse_mode(&self.mode).is_none() {
-            wrong.push(format!(
-                "mode {:?} is not an octal permission such as \"0644\" (quote it)",
-                self.mode
-            ));
-        }
+        wrong.extend(check_mode(&self.mode, "0644"));
         if self.validate.as_ref().is_some_and(|v| !v.contains("{}")) {
             wrong.push("validate has no `{}` for the file to check".into());
         }
@@ -194,20 +187,7 @@ impl Kind for File {
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<FileSeen>, Diagnosis> {
         let path = answers.path(&self.path)?.cloned();
-        if let Some(state) = &path {
-            let what = match state.kind {
-                PathKind::File | PathKind::Link => None,
-                PathKind::Directory => Some("a directory"),
-                PathKind::Other => Some("a device, socket or pipe"),
-            };
-            if let Some(what) = what {
-                return Err(Diagnosis::new(format!(
-                    "{} is {what}; only a file is written or removed here",
-                    self.path
-                ))
-                .cure(format!("look at it and move it away: ls -la {}", self.path)));
-            }
-        }
+        only_a_file(&self.path, path.as_ref())?;
         if self.state == Presence::Absent {
             return Ok(Seen::Now(FileSeen {
                 path,
@@ -283,20 +263,7 @@ impl Kind for File {
             }
         }
         if !seen.ownerless {
-            // Those of a link are not a file's: shown as new.
-            let is_file = path.kind == PathKind::File;
-            let mode = format!("{:04o}", self.mode_bits());
-            change = if is_file {
-                change
-                    .field_if("mode", &format!("{:04o}", path.mode), &mode)
-                    .field_if("owner", &path.owner, &self.owner)
-                    .field_if("group", &path.group, &self.group)
-            } else {
-                change
-                    .field("mode", Shown::Absent, Shown::text(mode))
-                    .field("owner", Shown::Absent, Shown::text(&self.owner))
-                    .field("group", Shown::Absent, Shown::text(&self.group))
-            };
+            change = self.rights().compared_as_file(path, change);
         }
         with_access(change, &self.path).into_diff()
     }
@@ -330,7 +297,7 @@ impl Kind for File {
         let only_owned = !change.fields.iter().any(|f| written(&f.field));
         let target = words([
             self.path.as_str(),
-            &format!("{:04o}", self.mode_bits()),
+            &self.rights().mode_text(),
             &self.owner,
             &self.group,
         ]);
@@ -382,9 +349,4 @@ pub fn text_diff(before: &str, after: &str) -> String {
         .unified_diff()
         .context_radius(2)
         .to_string()
-}
-
-/// The first digits of a digest, enough for eyes.
-fn short(sha256: &str) -> String {
-    format!("sha256 {}", &sha256[..sha256.len().min(12)])
 }

@@ -27,6 +27,7 @@ pub mod network;
 pub mod node_labels;
 pub mod package;
 pub mod partition;
+mod rights;
 pub(crate) mod shared;
 pub mod swap;
 pub mod sysctl;
