@@ -6,6 +6,15 @@ use std::process::Command;
 use picluster_k3s_simulator::artifact::{self, Artifact};
 use picluster_k3s_simulator::release::Release;
 
+/// The release that tests of clusters ask for: on a real Kubernetes there is only one.
+pub fn release() -> &'static str {
+    if std::env::var_os("PICLUSTER_TEST_KUBERNETES").is_some() {
+        picluster_lab::kubernetes::VERSION
+    } else {
+        "v1.33.5+k3s1"
+    }
+}
+
 /// The file that stands for a release of k3s, and its checksum.
 pub fn artifact(release: &str) -> Artifact {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -23,6 +23,7 @@ mod first_apply;
 mod guarded;
 mod identity;
 mod interrupt;
+mod k3s_heart;
 mod labs;
 mod locks;
 mod prepare;

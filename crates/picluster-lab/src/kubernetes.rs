@@ -24,12 +24,13 @@ pub(crate) const PROGRAMS: [(&str, &str); 5] = [
 ];
 
 /// What the build needs beyond `minbase`, and the package of etcd.
-pub(crate) const PACKAGES: [&str; 9] = [
+pub(crate) const PACKAGES: [&str; 10] = [
     "bash",
     "make",
     "gcc",
     "libc6-dev",
     "golang-1.19-go",
+    "golang-github-modern-go-reflect2-dev",
     "rsync",
     "dpkg-dev",
     "file",
@@ -37,7 +38,9 @@ pub(crate) const PACKAGES: [&str; 9] = [
 ];
 
 /// Runs in the tree. `--download-only` and `dpkg-source` apart: the source package's build dependencies are for its
-/// binary packages, which are not built. The version file is what `hack/lib/version.sh` takes instead of git.
+/// binary packages, which are not built. The version file is what `hack/lib/version.sh` takes instead of git. The
+/// vendored `reflect2` walks maps as Go did before 1.18: built with a later one, the API server dies of the first custom
+/// resource. Debian's own package of it knows better.
 pub(crate) const SCRIPT: &str = r#"set -eu
 export HOME=/tmp LC_ALL=C
 . /etc/os-release
@@ -58,6 +61,8 @@ export GOPATH=/src/gopath GO111MODULE=off GOFLAGS=-buildvcs=false GOCACHE=/src/c
 export KUBE_GIT_VERSION_FILE=/src/version KUBE_BUILD_PLATFORMS="linux/$(dpkg --print-architecture)"
 export PATH=/usr/lib/go-1.19/bin:$PATH
 cd gopath/src/k8s.io/kubernetes
+rm -r vendor/github.com/modern-go/reflect2
+cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 vendor/github.com/modern-go/
 make all WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kubectl cmd/kubemark" >&2
 cp _output/local/bin/"$KUBE_BUILD_PLATFORMS"/kube* /out/
 "#;

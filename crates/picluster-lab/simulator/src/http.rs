@@ -1,5 +1,6 @@
 //! The server's end of HTTP/1.1 over TLS.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::net;
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
+    /// Path and query as they came.
+    pub(crate) target: String,
     /// Without the query.
     pub(crate) path: String,
     /// Decoded pairs.
@@ -45,20 +48,28 @@ impl Request {
     }
 }
 
+/// The pieces of an answer, as they come.
+pub(crate) type Pieces = Box<dyn FnMut() -> std::io::Result<Option<Vec<u8>>> + Send>;
+
 /// An answer, whole, or one that goes on.
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    pub(crate) kind: &'static str,
+    /// `Content-Type`.
+    pub(crate) kind: Cow<'static, str>,
+    /// Further headers.
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Writes further pieces until it says that there are no more.
-    pub(crate) stream: Option<Box<dyn FnMut() -> Option<Vec<u8>> + Send>>,
+    /// Further pieces, until there are no more. A failure breaks the connection off, so that nobody takes the answer
+    /// for whole.
+    pub(crate) stream: Option<Pieces>,
 }
 
 impl Reply {
     pub(crate) fn text(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
-            kind: "text/plain",
+            kind: "text/plain".into(),
+            headers: vec![],
             body: body.into(),
             stream: None,
         }
@@ -69,7 +80,8 @@ impl Reply {
         body.push(b'\n');
         Self {
             status,
-            kind: "application/json",
+            kind: "application/json".into(),
+            headers: vec![],
             body,
             stream: None,
         }
@@ -133,7 +145,7 @@ pub(crate) fn serve(listener: TcpListener, tls: Arc<ServerConfig>, handler: Arc<
             };
             let (tls, handler) = (tls.clone(), handler.clone());
             let spawned = std::thread::Builder::new()
-                .stack_size(256 * 1024)
+                .stack_size(512 * 1024)
                 .spawn(move || {
                     let from = stream
                         .peer_addr()
@@ -171,8 +183,8 @@ fn talk(
             .header("connection")
             .is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let reply = handler(&request);
-        let ends = send(&mut stream, reply, close)?;
-        if close || ends {
+        send(&mut stream, reply, close)?;
+        if close {
             break;
         }
     }
@@ -193,6 +205,7 @@ fn receive(stream: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<Opti
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let mut request = Request {
                 method: head.method.unwrap_or("GET").to_owned(),
+                target: target.clone(),
                 path: decode(&path.replace('+', "%2B")),
                 query: query
                     .split('&')
@@ -249,53 +262,62 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         409 => "Conflict",
+        410 => "Gone",
         415 => "Unsupported Media Type",
         422 => "Unprocessable Entity",
+        429 => "Too Many Requests",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         _ => "Internal Server Error",
     }
 }
 
-/// Says whether the connection has to end with this answer.
-fn send(stream: &mut impl Write, reply: Reply, close: bool) -> std::io::Result<bool> {
-    let connection = if close || reply.stream.is_some() {
-        "Connection: close\r\n"
-    } else {
-        ""
-    };
+fn send(stream: &mut impl Write, reply: Reply, close: bool) -> std::io::Result<()> {
+    let connection = if close { "Connection: close\r\n" } else { "" };
     let length = if reply.stream.is_some() {
         "Transfer-Encoding: chunked\r\n".to_owned()
     } else {
         format!("Content-Length: {}\r\n", reply.body.len())
     };
+    let mut more = String::new();
+    if !reply.kind.is_empty() {
+        more.push_str(&format!("Content-Type: {}\r\n", reply.kind));
+    }
+    for (name, value) in &reply.headers {
+        more.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if reply.headers.is_empty() {
+        more.push_str("Cache-Control: no-cache, private\r\n");
+    }
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nCache-Control: no-cache, private\r\n{connection}{length}\r\n",
+        "HTTP/1.1 {} {}\r\n{more}{connection}{length}\r\n",
         reply.status,
         reason(reply.status),
-        reply.kind
     );
     let mut out = head.into_bytes();
     let Some(mut more) = reply.stream else {
         out.extend_from_slice(&reply.body);
         stream.write_all(&out)?;
         stream.flush()?;
-        return Ok(false);
+        return Ok(());
     };
     stream.write_all(&out)?;
     stream.flush()?;
-    while let Some(piece) = more() {
+    while let Some(piece) = more()? {
         stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
         stream.write_all(&piece)?;
         stream.write_all(b"\r\n")?;
         stream.flush()?;
     }
     stream.write_all(b"0\r\n\r\n")?;
-    stream.flush()?;
-    Ok(true)
+    stream.flush()
 }

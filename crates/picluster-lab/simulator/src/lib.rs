@@ -17,6 +17,7 @@ mod cli;
 mod clock;
 mod fault;
 mod files;
+mod heart;
 mod http;
 mod kubeconfig;
 mod kubectl;

@@ -13,6 +13,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, St
 
 use crate::clock::{self, Clock};
 use crate::fault::{Fault, Outcome, errno};
+use crate::heart::Chunked;
 
 /// As upstream's clients (`defaultClientTimeout`).
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -221,7 +222,8 @@ impl Client {
         }
     }
 
-    fn config(&self) -> Outcome<ClientConfig> {
+    /// TLS as this client speaks it.
+    pub(crate) fn config(&self) -> Outcome<ClientConfig> {
         let provider = provider();
         let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(Clock))
             .with_safe_default_protocol_versions()
@@ -309,10 +311,22 @@ impl Client {
         let mut parsed = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut parsed);
         match response.parse(&bytes) {
-            Ok(httparse::Status::Complete(at)) => Ok(Answer {
-                status: response.code.unwrap_or(0),
-                body: bytes[at..].to_vec(),
-            }),
+            Ok(httparse::Status::Complete(at)) => {
+                let chunked = response.headers.iter().any(|h| {
+                    h.name.eq_ignore_ascii_case("transfer-encoding") && h.value == b"chunked"
+                });
+                let body = if chunked {
+                    Chunked::new(&bytes[at..], vec![])
+                        .whole()
+                        .map_err(|_| "unexpected EOF".to_owned())?
+                } else {
+                    bytes[at..].to_vec()
+                };
+                Ok(Answer {
+                    status: response.code.unwrap_or(0),
+                    body,
+                })
+            }
             _ => Err("malformed HTTP response".into()),
         }
     }

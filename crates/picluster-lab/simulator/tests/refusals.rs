@@ -1,11 +1,15 @@
 //! Every refusal, provoked by a plain shell script: `refusals/<name>.sh`. Each names the upstream file that it follows.
 //!
 //! A script runs as root of namespaces of its own, so it needs no privileges and touches nothing of the machine. Set
+//! `KUBERNETES_DIR` to the folder of a real Kubernetes' programs (docs/simulator.md) to run them on that. Set
 //! `PICLUSTER_K3S_DIR` and `K3S_RELEASE` to run what a real k3s can do in such a place against the real one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use picluster_k3s_simulator::artifact;
+use picluster_k3s_simulator::release::Release;
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refusals")
@@ -21,16 +25,29 @@ fn k3s() -> PathBuf {
     }
 }
 
+fn kubernetes() -> Option<std::ffi::OsString> {
+    std::env::var_os("KUBERNETES_DIR").filter(|d| !d.is_empty())
+}
+
 fn run(name: &str) {
     let work = tempfile::tempdir().unwrap();
     let binary = work.path().join("k3s");
-    std::os::unix::fs::symlink(k3s(), &binary).unwrap();
+    let kubernetes = kubernetes();
+    match &kubernetes {
+        // The programs are of one release only, and it must say that it is that one.
+        Some(_) => {
+            let release = Release::parse("v1.20.2+k3s1").unwrap();
+            let made = artifact::write(&k3s(), &release, work.path()).unwrap();
+            std::fs::rename(made.path, &binary).unwrap();
+        }
+        None => std::os::unix::fs::symlink(k3s(), &binary).unwrap(),
+    }
     let script = format!(". {0}/lib.sh; . {0}/{name}.sh", scripts().display());
     // Nothing of a script outlives it: its namespace of processes ends with it, and it ends by itself.
     let output = Command::new("timeout")
         .args([
             "--kill-after=5",
-            "100",
+            if kubernetes.is_some() { "400" } else { "100" },
             "unshare",
             "--user",
             "--map-root-user",
@@ -48,6 +65,7 @@ fn run(name: &str) {
             &script,
         ])
         .env("W", work.path())
+        .env("KUBERNETES", kubernetes.unwrap_or_default())
         .env_remove("KUBECONFIG")
         .output()
         .unwrap();

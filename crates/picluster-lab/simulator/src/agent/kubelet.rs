@@ -8,6 +8,7 @@ use super::Joined;
 use crate::api::{label_value_problem, qualified_name_problem};
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};
+use crate::heart::Programs;
 use crate::labels::{KUBELET_LABELS, is_kubelet_label, is_kubernetes_label};
 use crate::release::Release;
 use crate::{clock, log, machine, server, text};
@@ -94,7 +95,12 @@ fn ended(fault: Fault) -> Fault {
 }
 
 /// Registers and reports for ever.
-pub(super) fn run(settings: &Settings, joined: Joined, up: impl FnOnce()) -> Outcome {
+pub(super) fn run(
+    settings: &Settings,
+    joined: Joined,
+    programs: Option<&Programs>,
+    up: impl FnOnce(),
+) -> Outcome {
     let labels = pairs(&settings.whole_list("node-label"));
     log::info(format!(
         "Running kubelet --hostname-override={} --kubeconfig={}",
@@ -112,6 +118,14 @@ pub(super) fn run(settings: &Settings, joined: Joined, up: impl FnOnce()) -> Out
         .collect::<Outcome<_>>()
         .map_err(ended)?;
     swap(settings)?;
+    if let Some(programs) = programs {
+        super::hollow::start(programs, settings, &joined)?;
+        configure(settings, &joined, &labels);
+        up();
+        loop {
+            std::thread::park();
+        }
+    }
     register(settings, &joined, &labels, &taints);
     configure(settings, &joined, &labels);
     up();

@@ -1,6 +1,7 @@
 //! `k3s agent`, and the agent inside of a server: joining, then a kubelet without containers.
 
 mod balancer;
+mod hollow;
 mod join;
 mod kubelet;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};
+use crate::heart::Programs;
 use crate::net::Client;
 use crate::release::Release;
 use crate::{files, log, machine, notify};
@@ -65,6 +67,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     let Some(url) = settings.text("server") else {
         return Err(Fault::new("--server is required"));
     };
+    let programs = Programs::find()?;
     log::info(format!(
         "Starting k3s agent {} (simulator)",
         Release::ours()
@@ -81,17 +84,22 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     let local_url = format!("https://127.0.0.1:{local}");
     let joined = join::join(settings, &local_url, url, &token)?;
     balancer.learn(&joined);
-    kubelet::run(settings, joined, || {
+    kubelet::run(settings, joined, programs.as_ref(), || {
         log::info("k3s agent is up and running");
         notify::ready();
     })
 }
 
 /// The agent of a server's own node.
-pub(crate) fn run_on_server(settings: &Settings, port: u16, token: &str) -> Outcome {
+pub(crate) fn run_on_server(
+    settings: &Settings,
+    port: u16,
+    token: &str,
+    programs: Option<&Programs>,
+) -> Outcome {
     machine::validate_cgroups()?;
     files::folder(&settings.data_dir().join("agent"), 0o700)?;
     let url = format!("https://127.0.0.1:{port}");
     let joined = join::join(settings, &url, &url, token)?;
-    kubelet::run(settings, joined, || {})
+    kubelet::run(settings, joined, programs, || {})
 }

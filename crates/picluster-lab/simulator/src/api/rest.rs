@@ -374,7 +374,7 @@ fn watch(store: Arc<Store>, request: &Request, target: Target) -> Reply {
         now
     });
     let mut over = false;
-    let stream = move || -> Option<Vec<u8>> {
+    let mut pieces = move || -> Option<Vec<u8>> {
         if over {
             return None;
         }
@@ -424,9 +424,10 @@ fn watch(store: Arc<Store>, request: &Request, target: Target) -> Reply {
     };
     Reply {
         status: 200,
-        kind: "application/json",
+        kind: "application/json".into(),
+        headers: vec![],
         body: vec![],
-        stream: Some(Box::new(stream)),
+        stream: Some(Box::new(move || Ok(pieces()))),
     }
 }
 

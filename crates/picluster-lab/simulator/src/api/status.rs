@@ -135,6 +135,20 @@ impl Refusal {
         )
     }
 
+    /// What another API server refused.
+    pub(crate) fn passed_on(code: u16, message: String) -> Self {
+        let reason = match code {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "NotFound",
+            409 => "Conflict",
+            422 => "Invalid",
+            503 => "ServiceUnavailable",
+            _ => "InternalError",
+        };
+        Self::new(code, reason, message)
+    }
+
     /// The body of the answer.
     pub(crate) fn status(&self) -> Value {
         let mut status = json!({

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::heart::programs;
 use crate::release::Release;
 use crate::{agent, kubectl, log, server};
 pub(crate) use flags::Settings;
@@ -25,6 +26,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let rest = words.get(1..).unwrap_or_default();
     match name.as_str() {
         "kubectl" => kubectl::run(rest),
+        programs::CHILD => programs::become_child(rest),
         "crictl" | "ctr" => not_simulated(&name),
         "k3s-simulator" if rest.first().is_some_and(|w| w == "stamp") => stamp(&rest[1..]),
         _ => k3s(&name, rest),

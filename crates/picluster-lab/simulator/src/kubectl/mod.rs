@@ -8,6 +8,7 @@ mod edit;
 mod get;
 mod jsonpath;
 mod print;
+mod real;
 mod session;
 mod wait;
 mod yaml;
@@ -41,6 +42,9 @@ impl From<Fault> for Failure {
 
 /// Runs the words after `kubectl`.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    if let Some(ended) = real::run(words) {
+        return ended;
+    }
     match command(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

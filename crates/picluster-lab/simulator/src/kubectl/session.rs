@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::net::{self, Client};
 use crate::{kubeconfig, log};
 
-const K3S: &str = "/etc/rancher/k3s/k3s.yaml";
+pub(super) const K3S: &str = "/etc/rancher/k3s/k3s.yaml";
 
 pub(crate) struct Session {
     client: Client,

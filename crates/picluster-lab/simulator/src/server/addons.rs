@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 
 use super::{Server, nth};
 use crate::agent;
+use crate::api::status::Refusal;
 use crate::api::{Key, Store, kinds};
 use crate::cli::Settings;
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
+use crate::heart::Heart;
 use crate::{files, log};
 
 /// Creates an object unless it is there.
-pub(crate) fn keep(store: &Store, kind: &str, object: Value) {
+pub(crate) fn keep(heart: &Heart, kind: &str, object: Value) -> Result<(), Refusal> {
     let Some(kind) = kinds::built_in().into_iter().find(|k| k.kind == kind) else {
-        return;
+        return Err(Refusal::no_such_path());
     };
     let meta = |f: &str| {
         object["metadata"][f]
@@ -23,10 +25,13 @@ pub(crate) fn keep(store: &Store, kind: &str, object: Value) {
             .to_owned()
     };
     let key = Key::of(&kind, &meta("namespace"), &meta("name"));
-    if store.get(&key).is_none()
-        && let Err(refusal) = store.create(&kind, &key, object)
-    {
-        log::error(refusal.message);
+    if heart.get(&key)?.is_some() {
+        return Ok(());
+    }
+    match heart.create(&kind, &key, object) {
+        // Somebody else was faster: the real API server makes some of them itself.
+        Err(refusal) if refusal.code != 409 => Err(refusal),
+        _ => Ok(()),
     }
 }
 
@@ -76,10 +81,27 @@ pub(super) fn is_disabled(settings: &Settings, name: &str) -> bool {
 
 /// Creates what every cluster has, and writes the packaged manifests that are not disabled (`deploy.Stage`).
 pub(super) fn found(server: &Arc<Server>, settings: &Settings) -> Outcome {
-    let store = &server.store;
+    let keep = |kind: &str, object: Value| {
+        super::addons::keep(&server.heart, kind, object).map_err(|r| Fault(r.message))
+    };
     for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-        keep(store, "Namespace", json!({"metadata": {"name": name}}));
+        keep("Namespace", json!({"metadata": {"name": name}}))?;
     }
+    if let Heart::BuiltIn(store) = &server.heart {
+        own_service(server, store, settings)?;
+    }
+    keep(
+        "ConfigMap",
+        json!({"metadata": {"name": "cluster-dns", "namespace": "kube-system"},
+            "data": {"clusterDNS": server.config["ClusterDNS"], "clusterDomain": server.config["ClusterDomain"]}}),
+    )?;
+    write_packaged(server, settings)
+}
+
+/// The service of the API itself. A real API server sees to it alone.
+fn own_service(server: &Server, store: &Arc<Store>, settings: &Settings) -> Outcome {
+    let heart = Heart::BuiltIn(store.clone());
+    let keep = |kind: &str, object: Value| keep(&heart, kind, object).map_err(|r| Fault(r.message));
     let addresses = agent::addresses(settings)?;
     let service = nth(
         server.config["ServiceIPRange"]
@@ -89,26 +111,21 @@ pub(super) fn found(server: &Arc<Server>, settings: &Settings) -> Outcome {
     );
     let port = server.config["HTTPSPort"].as_u64().unwrap_or(6443);
     keep(
-        store,
         "Service",
         json!({"metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
             "spec": {"clusterIP": service, "clusterIPs": [service], "type": "ClusterIP",
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}}),
-    );
+    )?;
     store.delete(&Key::new("", "endpoints", "default", "kubernetes"));
     keep(
-        store,
         "Endpoints",
         json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": [{
             "addresses": addresses.iter().map(|a| json!({"ip": a.to_string()})).collect::<Vec<_>>(),
             "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
-    );
-    keep(
-        store,
-        "ConfigMap",
-        json!({"metadata": {"name": "cluster-dns", "namespace": "kube-system"},
-            "data": {"clusterDNS": server.config["ClusterDNS"], "clusterDomain": server.config["ClusterDomain"]}}),
-    );
+    )
+}
+
+fn write_packaged(server: &Server, settings: &Settings) -> Outcome {
     for (name, file, text) in PACKAGED {
         let path = server.paths.server.join("manifests").join(file);
         let skipped = path.with_extension("yaml.skip").exists();

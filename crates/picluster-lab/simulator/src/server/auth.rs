@@ -43,10 +43,11 @@ pub(super) fn authenticate(server: &Server, request: &Request) -> Option<Caller>
     }
     let token = header.strip_prefix("Bearer ")?.trim();
     let (id, secret) = token.split_once('.')?;
-    let object = server.store.get(&Key::secret(
-        "kube-system",
-        &format!("bootstrap-token-{id}"),
-    ))?;
+    if id.len() != 6 {
+        return None;
+    }
+    let key = Key::secret("kube-system", &format!("bootstrap-token-{id}"));
+    let object = server.heart.get(&key).ok().flatten()?;
     let part = |name: &str| -> Option<String> {
         String::from_utf8(STANDARD.decode(object["data"][name].as_str()?).ok()?).ok()
     };

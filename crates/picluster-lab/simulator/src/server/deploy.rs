@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use super::Server;
 use super::addons::is_disabled;
 use crate::api::kinds::Kind;
+use crate::api::status::Refusal;
 use crate::api::{Key, Store, merge_patch};
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};
+use crate::heart::{Heart, Kubernetes};
 use crate::{clock, files, log, text};
 
 const OWNER: &str = "objectset.rio.cattle.io/owner-name";
@@ -22,16 +24,23 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) -> Outcome {
     let base = server.paths.server.join("manifests");
     let disabled: Vec<String> = settings.list("disable");
     let servicelb = !is_disabled(settings, "servicelb");
-    let store = server.store.clone();
+    let heart = server.heart.clone();
     let mut seen: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
-    pass(&store, &base, &disabled, &mut seen);
+    pass(&heart, &base, &disabled, &mut seen);
     std::thread::spawn(move || {
         loop {
-            workloads(&store, servicelb);
-            std::thread::sleep(Duration::from_secs(1));
-            workloads(&store, servicelb);
-            std::thread::sleep(Duration::from_secs(1));
-            pass(&store, &base, &disabled, &mut seen);
+            for _ in 0..2 {
+                match &heart {
+                    Heart::BuiltIn(store) => workloads(store, servicelb),
+                    Heart::Kubernetes(cluster) => {
+                        if let Err(refusal) = schedule(&heart, cluster, servicelb) {
+                            log::error(format!("Failed to schedule pods: {}", refusal.message));
+                        }
+                    }
+                }
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            pass(&heart, &base, &disabled, &mut seen);
         }
     });
     Ok(())
@@ -88,7 +97,7 @@ fn disables(base: &Path, path: &Path, disabled: &[String]) -> bool {
     folders.chain(own).any(|n| disabled.contains(&n))
 }
 
-fn pass(store: &Store, base: &Path, disabled: &[String], seen: &mut BTreeMap<PathBuf, SystemTime>) {
+fn pass(heart: &Heart, base: &Path, disabled: &[String], seen: &mut BTreeMap<PathBuf, SystemTime>) {
     let mut all = vec![];
     walk(base, &mut all);
     all.sort();
@@ -99,8 +108,16 @@ fn pass(store: &Store, base: &Path, disabled: &[String], seen: &mut BTreeMap<Pat
     for path in all {
         let name = file_name(&path);
         if disables(base, &path, disabled) {
-            undeploy(store, &path);
-            let _ = std::fs::remove_file(&path);
+            match undeploy(heart, &path) {
+                Ok(()) => {
+                    let _ = std::fs::remove_file(&path);
+                }
+                Err(refusal) => log::error(format!(
+                    "Failed to delete {}: {}",
+                    path.display(),
+                    refusal.message
+                )),
+            }
             continue;
         }
         if !is_manifest(&name) || skips.contains(&name) {
@@ -112,7 +129,7 @@ fn pass(store: &Store, base: &Path, disabled: &[String], seen: &mut BTreeMap<Pat
         if seen.get(&path) == Some(&modified) {
             continue;
         }
-        match deploy(store, &path) {
+        match deploy(heart, &path) {
             Ok(()) => {
                 seen.insert(path, modified);
             }
@@ -124,26 +141,32 @@ fn pass(store: &Store, base: &Path, disabled: &[String], seen: &mut BTreeMap<Pat
     }
 }
 
-fn addon_kind(store: &Store) -> Option<Kind> {
-    store.kinds().into_iter().find(|k| k.kind == "Addon")
+fn addon_kind(heart: &Heart) -> Result<Kind, Refusal> {
+    heart
+        .kind("k3s.cattle.io/v1", "Addon")?
+        .ok_or_else(Refusal::no_such_path)
 }
 
-fn deploy(store: &Store, path: &Path) -> Outcome {
+fn told(refusal: Refusal) -> Fault {
+    Fault(refusal.message)
+}
+
+fn deploy(heart: &Heart, path: &Path) -> Outcome {
     let content = files::read(path)?;
     let checksum = text::sha256(content.as_bytes());
     let name = addon_name(path);
-    let kind = addon_kind(store).ok_or_else(|| Fault::new("no kind Addon"))?;
+    let kind = addon_kind(heart).map_err(told)?;
     let key = Key::of(&kind, "kube-system", &name);
     let spec = json!({"source": path.display().to_string(), "checksum": ""});
-    let addon = match store.get(&key) {
+    let addon = match heart.get(&key).map_err(told)? {
         Some(addon) => addon,
-        None => store
+        None => heart
             .create(
                 &kind,
                 &key,
                 json!({"metadata": {"name": name, "namespace": "kube-system"}, "spec": spec}),
             )
-            .map_err(|r| Fault(r.message))?,
+            .map_err(told)?,
     };
     if addon["spec"]["checksum"] == checksum.as_str() {
         return Ok(());
@@ -165,25 +188,27 @@ fn deploy(store: &Store, path: &Path) -> Outcome {
     }
     let mut kept = vec![];
     for object in objects {
-        kept.push(apply(store, &name, object)?);
+        kept.push(apply(heart, &name, object)?);
     }
-    for (kind, key) in owned(store, &name) {
-        if !kept.contains(&key) {
-            let _ = kind;
-            store.delete(&key);
+    // A new addon owns nothing yet but what was just applied.
+    if addon["spec"]["checksum"] != "" {
+        for key in owned(heart, &name).map_err(told)? {
+            if !kept.contains(&key) {
+                heart.delete(&key).map_err(told)?;
+            }
         }
     }
-    store
+    heart
         .update(&kind, &key, |addon| {
             addon["spec"]["checksum"] = checksum.into();
             addon["spec"]["source"] = path.display().to_string().into();
             Ok(())
         })
-        .map_err(|r| Fault(r.message))?;
+        .map_err(told)?;
     Ok(())
 }
 
-fn apply(store: &Store, addon: &str, mut object: Value) -> Outcome<Key> {
+fn apply(heart: &Heart, addon: &str, mut object: Value) -> Outcome<Key> {
     let missing = |what: &str| Fault(format!("Object '{what}' is missing in '{object}'"));
     let api_version = object["apiVersion"]
         .as_str()
@@ -193,10 +218,9 @@ fn apply(store: &Store, addon: &str, mut object: Value) -> Outcome<Key> {
         .as_str()
         .ok_or_else(|| missing("Kind"))?
         .to_owned();
-    let kind = store
-        .kinds()
-        .into_iter()
-        .find(|k| k.kind == kind_name && k.api_version() == api_version)
+    let kind = heart
+        .kind(&api_version, &kind_name)
+        .map_err(told)?
         .ok_or_else(|| {
             Fault(format!(
                 "no matches for kind {kind_name:?} in version {api_version:?}"
@@ -225,46 +249,110 @@ fn apply(store: &Store, addon: &str, mut object: Value) -> Outcome<Key> {
     ] {
         object["metadata"]["annotations"][name] = value.into();
     }
-    let done = match store.get(&key) {
-        None => store.create(&kind, &key, object),
-        Some(_) => store.update(&kind, &key, |old| {
+    let done = match heart.get(&key).map_err(told)? {
+        None => heart.create(&kind, &key, object),
+        Some(_) => heart.update(&kind, &key, |old| {
             merge_patch(old, &object);
             Ok(())
         }),
     };
-    done.map_err(|r| Fault(r.message))?;
+    done.map_err(told)?;
     Ok(key)
 }
 
-fn owned(store: &Store, addon: &str) -> Vec<(Kind, Key)> {
-    let mut out = vec![];
-    for kind in store.kinds() {
-        for (key, object) in store.list(&kind.group, &kind.plural, "") {
-            if object["metadata"]["annotations"][OWNER] == addon {
-                out.push((kind.clone(), key));
+fn owned(heart: &Heart, addon: &str) -> Result<Vec<Key>, Refusal> {
+    let mut out: Vec<Key> = vec![];
+    for kind in heart.kinds()? {
+        for (key, object) in heart.list(&kind.group, &kind.plural, "")? {
+            // The same object may be there under several versions of its group.
+            if object["metadata"]["annotations"][OWNER] == addon && !out.contains(&key) {
+                out.push(key);
             }
         }
     }
-    out
+    Ok(out)
 }
 
-fn undeploy(store: &Store, path: &Path) {
+fn undeploy(heart: &Heart, path: &Path) -> Result<(), Refusal> {
     let name = addon_name(path);
-    for (_, key) in owned(store, &name) {
-        store.delete(&key);
+    for key in owned(heart, &name)? {
+        heart.delete(&key)?;
     }
-    if let Some(kind) = addon_kind(store) {
-        store.delete(&Key::of(&kind, "kube-system", &name));
+    let kind = addon_kind(heart)?;
+    heart.delete(&Key::of(&kind, "kube-system", &name))
+}
+
+/// What there is on a real Kubernetes instead of a scheduler and of the controller of charts: k3s' one chart becomes
+/// what it would become, and pods go to the first node that takes them. The rest is the real controllers' business.
+fn schedule(heart: &Heart, cluster: &Kubernetes, servicelb: bool) -> Result<(), Refusal> {
+    if let Some(chart) = heart.get(&Key::new(
+        "helm.cattle.io",
+        "helmcharts",
+        "kube-system",
+        "traefik",
+    ))? {
+        traefik(heart, &chart, servicelb)?;
     }
+    let waiting = cluster.list(
+        "",
+        "pods",
+        "",
+        "?fieldSelector=spec.nodeName%3D,status.phase%3DPending",
+    )?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let nodes = cluster.list("", "nodes", "", "")?;
+    for (key, pod) in waiting {
+        // Pods of daemon sets name their node in an affinity.
+        let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            ["nodeSelectorTerms"][0]["matchFields"][0]["values"][0];
+        let chosen = nodes.iter().find(|(node, object)| {
+            terms.as_str().is_none_or(|name| node.name == name)
+                && bears(object, &pod["spec"]["tolerations"], terms.is_string())
+        });
+        if let Some((node, _)) = chosen {
+            cluster.bind(&key, &node.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the chart of traefik makes, and k3s' load balancer for it.
+fn traefik(heart: &Heart, chart: &Value, servicelb: bool) -> Result<(), Refusal> {
+    let kind = |name: &str| {
+        heart
+            .kind("apps/v1", name)?
+            .ok_or_else(Refusal::no_such_path)
+    };
+    let owner = json!([{"apiVersion": "helm.cattle.io/v1", "kind": "HelmChart", "name": "traefik", "uid": chart["metadata"]["uid"]}]);
+    let tolerations = json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}]);
+    let deployments = kind("Deployment")?;
+    let key = Key::of(&deployments, "kube-system", "traefik");
+    if heart.get(&key)?.is_none() {
+        let labels = json!({"app.kubernetes.io/name": "traefik"});
+        let spec = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"tolerations": tolerations, "containers": [{"name": "traefik", "image": "rancher/mirrored-library-traefik"}]}}});
+        heart.create(&deployments, &key, json!({"metadata": {"name": "traefik", "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}))?;
+    }
+    let daemons = kind("DaemonSet")?;
+    let name = format!("svclb-traefik-{}", text::suffix("traefik", 8));
+    let key = Key::of(&daemons, "kube-system", &name);
+    if servicelb && heart.get(&key)?.is_none() {
+        let labels = json!({"app": name, "svccontroller.k3s.cattle.io/svcname": "traefik"});
+        let spec = json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+            "spec": {"tolerations": tolerations, "containers": [{"name": "lb-tcp-80", "image": "rancher/klipper-lb"},
+                {"name": "lb-tcp-443", "image": "rancher/klipper-lb"}]}}});
+        heart.create(&daemons, &key, json!({"metadata": {"name": name, "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}))?;
+    }
+    Ok(())
 }
 
 /// Pods for deployments, daemon sets and the one chart that k3s brings; they run as soon as a node takes them.
-fn workloads(store: &Store, servicelb: bool) {
+fn workloads(store: &Arc<Store>, servicelb: bool) {
     let kinds = store.kinds();
     let find = |name: &str| kinds.iter().find(|k| k.kind == name).cloned();
-    let (Some(pods), Some(deployments), Some(daemons)) =
-        (find("Pod"), find("Deployment"), find("DaemonSet"))
-    else {
+    let (Some(pods), Some(deployments)) = (find("Pod"), find("Deployment")) else {
         return;
     };
     if let Some(chart) = store.get(&Key::new(
@@ -273,24 +361,7 @@ fn workloads(store: &Store, servicelb: bool) {
         "kube-system",
         "traefik",
     )) {
-        let owner = json!([{"apiVersion": "helm.cattle.io/v1", "kind": "HelmChart", "name": "traefik", "uid": chart["metadata"]["uid"]}]);
-        let labels = json!({"app.kubernetes.io/name": "traefik"});
-        let spec = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
-            "spec": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
-                "containers": [{"name": "traefik", "image": "rancher/mirrored-library-traefik"}]}}});
-        let key = Key::of(&deployments, "kube-system", "traefik");
-        if store.get(&key).is_none() {
-            let _ = store.create(&deployments, &key, json!({"metadata": {"name": "traefik", "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}));
-        }
-        let name = format!("svclb-traefik-{}", text::suffix("traefik", 8));
-        let key = Key::of(&daemons, "kube-system", &name);
-        if servicelb && store.get(&key).is_none() {
-            let labels = json!({"app": name, "svccontroller.k3s.cattle.io/svcname": "traefik"});
-            let spec = json!({"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
-                "spec": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
-                    "containers": [{"name": "lb-tcp-80", "image": "rancher/klipper-lb"}, {"name": "lb-tcp-443", "image": "rancher/klipper-lb"}]}}});
-            let _ = store.create(&daemons, &key, json!({"metadata": {"name": name, "namespace": "kube-system", "ownerReferences": owner}, "spec": spec}));
-        }
+        let _ = traefik(&Heart::BuiltIn(store.clone()), &chart, servicelb);
     }
     let nodes: Vec<Value> = store
         .list("", "nodes", "")
@@ -383,10 +454,13 @@ fn mine(store: &Store, owner: &Value) -> Vec<(Key, Value)> {
 
 /// Whether a node takes pods of an owner: ready, not cordoned (that stops daemons not), no taint without a toleration.
 fn fits(node: &Value, owner: &Value, daemon: bool) -> bool {
-    let tolerations = owner["spec"]["template"]["spec"]["tolerations"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let tolerations = &owner["spec"]["template"]["spec"]["tolerations"];
+    bears(node, tolerations, daemon)
+}
+
+/// The same for a list of tolerations.
+fn bears(node: &Value, tolerations: &Value, daemon: bool) -> bool {
+    let tolerations = tolerations.as_array().cloned().unwrap_or_default();
     node["spec"]["taints"]
         .as_array()
         .into_iter()

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Server;
+use crate::api::status::Refusal;
 use crate::api::{Key, Store, kinds};
 use crate::cli::Settings;
-use crate::clock;
+use crate::heart::Heart;
 use crate::release::Release;
+use crate::{clock, log};
 
 /// What the cloud provider, the address allocator and the supervisor add to a node that has registered
 /// (pkg/cloudprovider/instances.go, kubernetes/pkg/controller/nodeipam, pkg/server/server.go).
@@ -30,23 +32,12 @@ fn complete(store: Arc<Store>, own: Option<String>, network: String) {
                 }
                 let cidr = free(&store, &network);
                 let done = store.update(&kind, &key, |node| {
-                    let labels = &mut node["metadata"]["labels"];
-                    labels["beta.kubernetes.io/instance-type"] = "k3s".into();
-                    labels["node.kubernetes.io/instance-type"] = "k3s".into();
-                    labels["simulator"] = "true".into();
-                    if own {
-                        labels["node-role.kubernetes.io/control-plane"] = "true".into();
-                        if Release::ours().minor() < 35 {
-                            labels["node-role.kubernetes.io/master"] = "true".into();
-                        }
-                    }
+                    mark(node, &key.name, own);
                     if !node["spec"]["podCIDR"].is_string() {
                         node["spec"]["podCIDR"] = cidr.clone().into();
                         node["spec"]["podCIDRs"] = json!([cidr]);
                     }
-                    node["spec"]["providerID"] = format!("k3s://{}", key.name).into();
                     node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] = "0".into();
-                    node["metadata"]["finalizers"] = json!(["wrangler.cattle.io/node"]);
                     Ok(())
                 });
                 role_is_set |= own && done.is_ok();
@@ -57,6 +48,60 @@ fn complete(store: Arc<Store>, own: Option<String>, network: String) {
             };
         }
     });
+}
+
+const FINALIZER: &str = "wrangler.cattle.io/node";
+
+/// What k3s itself writes on a node.
+fn mark(node: &mut Value, name: &str, own: bool) {
+    let labels = &mut node["metadata"]["labels"];
+    labels["beta.kubernetes.io/instance-type"] = "k3s".into();
+    labels["node.kubernetes.io/instance-type"] = "k3s".into();
+    labels["simulator"] = "true".into();
+    if own {
+        labels["node-role.kubernetes.io/control-plane"] = "true".into();
+        if Release::ours().minor() < 35 {
+            labels["node-role.kubernetes.io/master"] = "true".into();
+        }
+    }
+    node["spec"]["providerID"] = format!("k3s://{name}").into();
+    node["metadata"]["finalizers"] = json!([FINALIZER]);
+}
+
+/// The same on a real Kubernetes; and a node that is deleted takes its password along (pkg/nodepassword/controller.go).
+fn provide(heart: &Heart, own: Option<&str>) -> Result<(), Refusal> {
+    let Some(kind) = heart.kind("v1", "Node")? else {
+        return Ok(());
+    };
+    for (key, node) in heart.list("", "nodes", "")? {
+        let is_own = own.is_some_and(|o| key.name == *o || key.name.starts_with(&format!("{o}-")));
+        let meta = &node["metadata"];
+        let done = if meta["deletionTimestamp"].is_string() {
+            let secret = format!("{}.node-password.k3s", key.name);
+            heart.delete(&Key::secret("kube-system", &secret))?;
+            heart.update(&kind, &key, |node| {
+                if let Some(all) = node["metadata"]["finalizers"].as_array_mut() {
+                    all.retain(|f| f != FINALIZER);
+                }
+                Ok(())
+            })
+        } else if node["spec"]["providerID"].is_string()
+            && (!is_own || meta["labels"]["node-role.kubernetes.io/control-plane"] == "true")
+        {
+            continue;
+        } else {
+            heart.update(&kind, &key, |node| {
+                mark(node, &key.name, is_own);
+                Ok(())
+            })
+        };
+        match done {
+            // Somebody else was faster; the next round sees what there is then.
+            Err(refusal) if refusal.code != 409 && refusal.code != 404 => return Err(refusal),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The first /24 of the network of pods that no node has.
@@ -108,11 +153,27 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
         .argument("kube-controller-manager-arg", "node-monitor-grace-period")
         .or_else(|| settings.argument("kube-controller-arg", "node-monitor-grace-period"));
     let grace = asked.and_then(|g| seconds(&g)).unwrap_or(GRACE);
-    let store = server.store.clone();
+    let own = (!settings.is_on("disable-agent")).then(|| crate::agent::node_name(settings));
+    let store = match &server.heart {
+        Heart::BuiltIn(store) => store.clone(),
+        Heart::Kubernetes(_) => {
+            // The rest is the real controllers' business.
+            let heart = server.heart.clone();
+            std::thread::spawn(move || {
+                loop {
+                    if let Err(refusal) = provide(&heart, own.as_deref()) {
+                        log::error(format!("Failed to update nodes: {}", refusal.message));
+                    }
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            });
+            return;
+        }
+    };
     let started = clock::now();
     complete(
         store.clone(),
-        (!settings.is_on("disable-agent")).then(|| crate::agent::node_name(settings)),
+        own,
         server.config["ClusterIPRange"]
             .as_str()
             .unwrap_or("10.42.0.0/16")

@@ -8,17 +8,19 @@ mod lifecycle;
 mod passwords;
 mod supervisor;
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
+use crate::api::status::Refusal;
 use crate::api::{Key, Store};
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome, errno};
 use crate::files as disk;
+use crate::heart::{self, Heart, Kubernetes, Programs};
 use crate::release::Release;
 use crate::{agent, http, log, machine, notify, pki, text, token};
 use files::Paths;
@@ -26,7 +28,10 @@ use files::Paths;
 /// What all parts of a server share.
 pub(crate) struct Server {
     pub(crate) paths: Paths,
+    /// The simulator's own datastore. On a real Kubernetes it holds the digest of the founding token alone.
     pub(crate) store: Arc<Store>,
+    pub(crate) heart: Heart,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) agent_token_set: bool,
     pub(crate) config: serde_json::Value,
     /// The API answers once its controllers run (`Runtime.Core`).
@@ -56,6 +61,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         "apiserver-port",
         if https == 6443 { 6444 } else { https + 1 },
     );
+    let programs = Programs::find()?;
     let name = agent::node_name(settings);
     let addresses = agent::addresses(settings)?;
     log::info(format!("Starting k3s {} (simulator)", Release::ours()));
@@ -65,8 +71,43 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         .map_err(|f| f.within("starting kubernetes: preparing server"))?;
     let sans = sans(settings, &name, &addresses);
     paths.write_certificates(apiserver, &sans)?;
+    let config = control_config(settings, https);
+    let heart = match &programs {
+        None => {
+            log::info(format!(
+                "The Kubernetes API is the simulator's own: there is no {}/kube-apiserver",
+                heart::programs::DIRECTORY
+            ));
+            Heart::BuiltIn(store.clone())
+        }
+        Some(programs) => {
+            log::info(format!(
+                "The Kubernetes API is real: Kubernetes {} in {}",
+                Release::ours(),
+                heart::programs::DIRECTORY
+            ));
+            let text = |name: &str| config[name].as_str().unwrap_or_default();
+            let plan = heart::kubernetes::Plan {
+                server: &paths.server,
+                port: apiserver,
+                address: addresses
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                pods: text("ClusterIPRange"),
+                services: text("ServiceIPRange"),
+                domain: text("ClusterDomain"),
+            };
+            Heart::Kubernetes(Arc::new(
+                Kubernetes::start(programs, &plan, settings)
+                    .map_err(|f| f.within("starting kubernetes"))?,
+            ))
+        }
+    };
     let server = Arc::new(Server {
-        config: control_config(settings, https),
+        config,
+        heart,
+        addresses: addresses.clone(),
         agent_token_set: agent_token.is_some(),
         ready: AtomicBool::new(false),
         paths,
@@ -92,13 +133,16 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         let server = server.clone();
         Arc::new(move |request| supervisor::answer(&server, request))
     };
-    let (outside, inside) = (listen(bind, https)?, listen("127.0.0.1", apiserver)?);
-    log::info(format!(
-        "Running kube-apiserver --advertise-port={https} --secure-port={apiserver} --tls-cert-file={}",
-        server.paths.tls("serving-kube-apiserver.crt").display()
-    ));
-    http::serve(outside, tls.clone(), handler.clone());
-    http::serve(inside, tls, handler);
+    let outside = listen(bind, https)?;
+    if let Heart::BuiltIn(_) = server.heart {
+        let inside = listen("127.0.0.1", apiserver)?;
+        log::info(format!(
+            "Running kube-apiserver --advertise-port={https} --secure-port={apiserver} --tls-cert-file={}",
+            server.paths.tls("serving-kube-apiserver.crt").display()
+        ));
+        http::serve(inside, tls.clone(), handler.clone());
+    }
+    http::serve(outside, tls, handler);
 
     server
         .paths
@@ -119,7 +163,12 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
             std::thread::park();
         }
     }
-    agent::run_on_server(settings, https, &server.paths.agent_join_token()?)
+    agent::run_on_server(
+        settings,
+        https,
+        &server.paths.agent_join_token()?,
+        programs.as_ref(),
+    )
 }
 
 fn refuse_what_is_not_simulated(settings: &Settings) -> Outcome {
@@ -250,26 +299,27 @@ impl Server {
     }
 
     /// Who may talk to this cluster's own node of a name: checks the password, or remembers it.
-    pub(crate) fn ensure_node_password(&self, node: &str, password: &str) -> Outcome {
+    pub(crate) fn ensure_node_password(&self, node: &str, password: &str) -> Result<(), Refusal> {
         use base64::Engine as _;
         let secret = format!("{node}.node-password.k3s");
         let key = Key::secret("kube-system", &secret);
-        if let Some(object) = self.store.get(&key) {
+        if let Some(object) = self.heart.get(&key)? {
             let encoded = object["data"]["hash"].as_str().unwrap_or_default();
             let hash = base64::engine::general_purpose::STANDARD
                 .decode(encoded)
                 .unwrap_or_default();
-            return passwords::verify(&String::from_utf8_lossy(&hash), password)
-                .map_err(|f| f.within(format!("unable to verify hash for node '{node}'")));
+            return passwords::verify(&String::from_utf8_lossy(&hash), password).map_err(|f| {
+                let why = f.within(format!("unable to verify hash for node '{node}'"));
+                Refusal::forbidden(why.0)
+            });
         }
-        let hash = passwords::hash(password)?;
+        let hash = passwords::hash(password).map_err(Refusal::internal)?;
         let data = base64::engine::general_purpose::STANDARD.encode(hash);
         addons::keep(
-            &self.store,
+            &self.heart,
             "Secret",
             json!({"metadata": {"name": secret, "namespace": "kube-system"}, "immutable": true, "type": "Opaque", "data": {"hash": data}}),
-        );
-        Ok(())
+        )
     }
 
     pub(crate) fn authority(&self, which: &str) -> pki::Authority {
@@ -281,17 +331,11 @@ impl Server {
 
     /// `IP:port` of the API servers.
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        let found = self
-            .store
-            .get(&Key::new("", "endpoints", "default", "kubernetes"))
-            .unwrap_or_default();
-        let subset = &found["subsets"][0];
-        let port = subset["ports"][0]["port"].as_u64().unwrap_or(6443);
-        subset["addresses"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|a| Some(format!("{}:{port}", a["ip"].as_str()?)))
+        // The real API server's own Endpoints have the port that it listens on; k3s' knows `--advertise-port`.
+        let port = self.config["HTTPSPort"].as_u64().unwrap_or(6443);
+        self.addresses
+            .iter()
+            .map(|a| SocketAddr::new(*a, u16::try_from(port).unwrap_or(6443)).to_string())
             .collect()
     }
 }

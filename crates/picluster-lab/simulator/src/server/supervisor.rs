@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Server, auth};
 use crate::api::status::Refusal;
 use crate::api::{self, Caller, Key};
+use crate::heart::Heart;
 use crate::http::{Reply, Request};
 use crate::pki::{Subject, Usage};
 use crate::{files, log, pki, text};
@@ -35,9 +36,10 @@ pub(super) fn answer(server: &Arc<Server>, request: &Request) -> Reply {
     }
     let caller = auth::authenticate(server, request);
     let Some(rest) = request.path.strip_prefix("/v1-k3s/") else {
-        return match caller {
-            Some(caller) => api::answer(&server.store, &caller, request),
-            None => {
+        return match (&server.heart, caller) {
+            (Heart::Kubernetes(cluster), caller) => cluster.pass_on(caller.as_ref(), request),
+            (Heart::BuiltIn(store), Some(caller)) => api::answer(store, &caller, request),
+            (Heart::BuiltIn(_), None) => {
                 let refusal = Refusal::unauthorized("Unauthorized");
                 Reply::json(401, &refusal.status())
             }
@@ -162,7 +164,7 @@ fn identified(server: &Arc<Server>, caller: &Caller, request: &Request) -> Resul
                 "header node name does not match auth node name",
             ));
         }
-        if server.store.get(&Key::node(&name)).is_none() {
+        if server.heart.get(&Key::node(&name))?.is_none() {
             return Err(Refusal::unauthorized(format!(
                 "unable to verify node identity: nodes \"{name}\" not found"
             )));
@@ -171,8 +173,6 @@ fn identified(server: &Arc<Server>, caller: &Caller, request: &Request) -> Resul
     if !server.is_ready() {
         return Err(Refusal::unavailable("runtime core not ready"));
     }
-    server
-        .ensure_node_password(&name, password)
-        .map_err(|f| Refusal::forbidden(f.0))?;
+    server.ensure_node_password(&name, password)?;
     Ok(name)
 }

@@ -1,6 +1,15 @@
 # Nodes of one machine: each has its own /etc and /var/lib, all share the loopback address.
 # shellcheck shell=sh
 ip link set lo up
+if [ -n "${KUBERNETES-}" ]; then
+    mount -t tmpfs none /usr/local/lib
+    mkdir /usr/local/lib/kubernetes
+    mount --bind "$KUBERNETES" /usr/local/lib/kubernetes
+    # What the kernel says may be secret here; a hollow kubelet has to open it.
+    [ ! -e /dev/kmsg ] || mount --bind /dev/null /dev/kmsg
+fi
+# Real kubelets listen; these have one network.
+PORTS=10250
 
 # at NODE COMMAND...: on that node
 at() {
@@ -31,7 +40,7 @@ die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; tail -n 30 "$l" 
 has() {
     i=0
     while ! grep -qF -- "$2" "$1" 2>/dev/null; do
-        i=$((i + 1)); [ $i -lt 400 ] || die "no '$2' in $1"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+8}400 ] || die "no '$2' in $1"
         sleep 0.05
     done
 }
@@ -49,8 +58,9 @@ server() {
 agent() {
     n=$1 t=$2; shift 2
     at "$n" sh -c 'umask 077; echo "$1" >/etc/token' sh "$t"
+    PORTS=$((PORTS + 1))
     : >"$W/$n.log"
-    (EXEC=exec; at "$n" "$W/k3s" agent --node-name "$n" --node-ip 127.0.0.1 --token-file /etc/token \
+    (EXEC=exec; at "$n" "$W/k3s" agent --kubelet-arg port=$PORTS --node-name "$n" --node-ip 127.0.0.1 --token-file /etc/token \
         --server https://127.0.0.1:6443 --lb-server-port "${PORT:-7444}" "$@") >"$W/$n.log" 2>&1 &
     eval "pid_$n=$!"
 }
@@ -63,7 +73,7 @@ gives() {
     code=$1 text=$2; shift 2
     ("$@") >"$W/out" 2>&1 &
     p=$!
-    (sleep 30; kill -9 $p) 2>/dev/null &
+    (sleep ${KUBERNETES:+1}30; kill -9 $p) 2>/dev/null &
     watchdog=$!
     rc=0; wait $p || rc=$?
     kill $watchdog 2>/dev/null || :
@@ -75,10 +85,10 @@ gives() {
 ready() {
     i=0
     until at n1 "$W/k3s" kubectl get node "$1" >/dev/null 2>&1; do
-        i=$((i + 1)); [ $i -lt 200 ] || die "$1 has not registered"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}200 ] || die "$1 has not registered"
         sleep 0.1
     done
-    at n1 "$W/k3s" kubectl wait --for=condition=Ready "node/$1" --timeout=20s >/dev/null || die "$1 is not ready"
+    at n1 "$W/k3s" kubectl wait --for=condition=Ready "node/$1" --timeout=${KUBERNETES:+1}20s >/dev/null || die "$1 is not ready"
 }
 k() { at n1 "$W/k3s" kubectl "$@"; }
 token() { at n1 cat /var/lib/rancher/k3s/server/token; }

@@ -15,7 +15,7 @@ stop a1
 at a1 rm /etc/token
 bare() {
     : >"$W/a1.log"
-    (EXEC=exec; at a1 "$W/k3s" agent --node-name a1 --node-ip 127.0.0.1 --server https://127.0.0.1:6443 --lb-server-port 7444) >"$W/a1.log" 2>&1 &
+    (EXEC=exec; at a1 "$W/k3s" agent --kubelet-arg port=10251 --node-name a1 --node-ip 127.0.0.1 --server https://127.0.0.1:6443 --lb-server-port 7444) >"$W/a1.log" 2>&1 &
     pid_a1=$!
 }
 bare
