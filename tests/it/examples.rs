@@ -9,14 +9,18 @@ use crate::rig::{Desk, Rig};
 fn rehearse(example: &str, os: &[&str]) {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{example}/inventory.yaml"));
-    let text = fs::read_to_string(file).unwrap();
-    let release = text
+    let mut text = fs::read_to_string(file).unwrap();
+    let named = text
         .split_whitespace()
         .map(|word| word.trim_matches([',', '}']))
-        .find(|word| word.contains("+k3s"));
+        .find(|word| word.contains("+k3s"))
+        .map(str::to_owned);
+    if let Some(named) = &named {
+        text = text.replace(named, k3s::release());
+    }
     let rig = Rig::up_from(Desk::new(&text), os);
-    if let Some(release) = release {
-        rig.lend_k3s(&k3s::artifact(release).path);
+    if named.is_some() {
+        rig.lend_k3s(&k3s::artifact(k3s::release()).path);
     }
     rig.run(&["plan", "--detailed-exitcode"]).expect(2);
     rig.run(&["apply", "--yes"]).expect(0);

@@ -2,16 +2,15 @@
 
 use picluster_lab::Wait;
 
-use crate::k3s::artifact;
+use crate::k3s::{artifact, release};
 use crate::rig::{Desk, Ran, Rig};
-
-const RELEASE: &str = "v1.33.5+k3s1";
 
 /// An inventory of one server and agents.
 fn inventory(agents: &[&str]) -> String {
     let mut text = format!(
-        "cluster: rack\nssh: {{ user: pi }}\nroles: [base, swap-off, cgroups]\nkubernetes:\n  distribution: k3s\n  version: {RELEASE}\n  artifact: {}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
-        artifact(RELEASE).path.display()
+        "cluster: rack\nssh: {{ user: pi }}\nroles: [base, swap-off, cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
+        release(),
+        artifact(release()).path.display()
     );
     for (n, more) in (2..).zip(agents) {
         text.push_str(&format!(

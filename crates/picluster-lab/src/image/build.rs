@@ -74,8 +74,8 @@ pub(crate) fn ensure(
         image: image.to_string(),
     });
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
-    // With the lock held, whatever an interrupted build or an older recipe left is nobody's; images in use stay.
-    sweep(image, &images, &dir, &mapping, options);
+    // With the lock held, what an interrupted build left is nobody's.
+    sweep_half_built(image, &images, &mapping, options);
     let building = images.join(format!(".building-{image}-{}", std::process::id()));
     fs::create_dir(&building).map_err(LabError::io(format!("create {}", building.display())))?;
     let (uid, gid) = mapping.root_ids();
@@ -90,6 +90,8 @@ pub(crate) fn ensure(
         "rename {} into place",
         building.display()
     )))?;
+    // Only now: should this build fail, a program with the older recipe still has its image.
+    sweep_others(image, &images, &dir, &mapping, options);
     progress(Progress::ImageBuilt {
         image: image.to_string(),
         seconds: started.elapsed().as_secs_f64(),
@@ -192,7 +194,8 @@ pub(super) fn remove(image: Tree, options: &LabOptions) -> Result<(), LabError> 
     }
     let _lock = lock(image, &images)?;
     let mapping = Mapping::mine().map_err(|t| failed(image, t.0))?;
-    sweep(image, &images, Path::new(""), &mapping, options);
+    sweep_half_built(image, &images, &mapping, options);
+    sweep_others(image, &images, Path::new(""), &mapping, options);
     match versions(image, &images).first() {
         Some(left) => Err(failed(
             image,
@@ -235,13 +238,17 @@ fn versions(image: Tree, images: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn sweep(image: Tree, images: &Path, keep: &Path, mapping: &Mapping, options: &LabOptions) {
+fn sweep_half_built(image: Tree, images: &Path, mapping: &Mapping, options: &LabOptions) {
     let half = format!(".building-{image}-");
     for entry in fs::read_dir(images).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&half) {
             let _ = remove_tree(&entry.path(), mapping, options);
         }
     }
+}
+
+/// Removes all builds of an image but one; those in use stay.
+fn sweep_others(image: Tree, images: &Path, keep: &Path, mapping: &Mapping, options: &LabOptions) {
     for dir in versions(image, images).into_iter().filter(|d| d != keep) {
         let free = match File::open(dir.join(STAMP)) {
             Ok(f) => flock(&f, FlockOperation::NonBlockingLockExclusive).is_ok(),
@@ -277,4 +284,42 @@ pub(crate) fn remove_tree(
         &["empty".into()],
     ))?;
     fs::remove_dir_all(dir).map_err(|e| Trouble(format!("remove {}: {e}", dir.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn an_older_build_stays_until_there_is_a_newer_one_and_as_long_as_it_is_in_use() {
+        let base = tempfile::tempdir().unwrap();
+        let images = base.path();
+        let options = LabOptions {
+            state_root: images.to_owned(),
+            cache_root: images.to_owned(),
+            program: "/nowhere".into(),
+            ready_timeout: std::time::Duration::ZERO,
+        };
+        let image = Tree::Kubernetes;
+        let make = |name: &str| {
+            let dir = images.join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join(STAMP), "{}").unwrap();
+            dir
+        };
+        let [old, used, new] = ["old", "used", "new"].map(|v| make(&format!("{image}-{v}")));
+        let half = make(&format!(".building-{image}-1"));
+        let other = make("vm-bookworm-old");
+        let held = hold(&used).unwrap();
+
+        sweep_half_built(image, images, &Mapping::Shifted, &options);
+        assert!(!half.exists() && old.exists() && used.exists() && new.exists());
+        sweep_others(image, images, &new, &Mapping::Shifted, &options);
+        assert!(!old.exists() && used.exists() && new.exists() && other.exists());
+        drop(held);
+        sweep_others(image, images, &new, &Mapping::Shifted, &options);
+        assert!(!used.exists() && new.exists() && other.exists());
+    }
 }
