@@ -7,7 +7,8 @@ use picluster_model::NodeName;
 use picluster_model::secret::SecretRef;
 use picluster_resource::{ClusterToken, Token};
 
-use super::{Inputs, NodeInput, Workbench, records};
+use super::questions::records;
+use super::{Inputs, NodeInput, Workbench};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};

@@ -1,0 +1,86 @@
+//! Transform: one reboot a node.
+
+use picluster_model::RoleName;
+use picluster_resource::{Action, Change, Effect, Shown};
+
+use super::{PLANNER, Workbench};
+use crate::addr::StepAddr;
+use crate::plan::{Cause, RecordAction, Step, Work};
+
+impl Workbench<'_> {
+    /// What waits for a reboot, and why. An item that itself comes behind the reboot cannot bring it
+    /// about in the same run; the next plan finds it pending.
+    pub(super) fn reboot_reasons(&self) -> impl Iterator<Item = (usize, String)> {
+        self.sorted.iter().filter_map(|i| {
+            let item = &self.items[*i];
+            let planned = item.change.as_ref().and_then(|c| {
+                c.effects.iter().find_map(|e| match e {
+                    Effect::Reboot(why) => Some(why.clone()),
+                    _ => None,
+                })
+            });
+            let pending = || {
+                let seen = item.seen.as_ref()?;
+                item.resource.reboot_pending(seen, self.ctx)
+            };
+            let why = planned.or_else(pending)?;
+            let late = item.after_reboot
+                || self
+                    .order
+                    .all_before(*i)
+                    .iter()
+                    .any(|j| self.items[*j].after_reboot);
+            (!late).then_some((*i, why))
+        })
+    }
+
+    pub(super) fn reboot_addr(&self) -> Option<StepAddr> {
+        Some(StepAddr {
+            node: self.node.clone(),
+            role: RoleName::new(PLANNER).ok()?,
+            kind: "reboot".into(),
+            key: self.node.to_string(),
+        })
+    }
+
+    /// Transform: one reboot a node, for everything that waits for one.
+    pub(super) fn add_reboot(&mut self) {
+        let mut change = Change::new(Action::Run);
+        let mut verify = Vec::new();
+        let mut needs = Vec::new();
+        for (i, why) in self.reboot_reasons() {
+            let item = &self.items[i];
+            change = change
+                .field(
+                    &item.addr.local(),
+                    Shown::text("waiting"),
+                    Shown::text("in effect"),
+                )
+                .because(why.clone())
+                .effect(Effect::Reboot(why));
+            verify.push(item.resource.clone().into_owned());
+            if item.change.is_some() {
+                needs.push(item.addr.clone());
+            }
+        }
+        let Some(addr) = self.reboot_addr().filter(|_| !verify.is_empty()) else {
+            return;
+        };
+        self.steps.push(Step {
+            addr,
+            origin: String::new(),
+            work: Work::Reboot { verify },
+            change,
+            cause: Cause::Follows,
+            begun: None,
+            moved_by: needs.clone(),
+            needs,
+            recorded: None,
+            secrets: None,
+            later: Vec::new(),
+            marks: Vec::new(),
+            record: RecordAction::Keep,
+            guard: None,
+        });
+    }
+}
