@@ -1,48 +1,180 @@
 //! Every example is rehearsed from blank, and its second apply is empty.
+//!
+//! A few of them by default, drawn with a seed that is printed and that `PICLUSTER_SEED` sets; the full suite has all.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use picluster_lab::LabSpec;
 
 use crate::k3s;
 use crate::rig::{Desk, Rig};
+use crate::sweep::{is_full, seeded};
 
-fn rehearse(example: &str, os: &[&str]) {
-    let file =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{example}/inventory.yaml"));
-    let mut text = fs::read_to_string(file).unwrap();
-    let named = text
-        .split_whitespace()
-        .map(|word| word.trim_matches([',', '}']))
-        .find(|word| word.contains("+k3s"))
-        .map(str::to_owned);
-    if let Some(named) = &named {
-        text = text.replace(named, k3s::release());
-    }
-    let rig = Rig::up_from(Desk::new(&text), os);
-    if named.is_some() {
-        rig.lend_k3s(&k3s::artifact(k3s::release()).path);
-    }
-    rig.run(&["plan", "--detailed-exitcode"]).expect(2);
-    rig.run(&["apply", "--yes"]).expect(0);
-    let second = rig.run(&["apply", "--yes"]).expect(0);
-    assert!(second.out.contains("Nothing to do"), "{}", second.out);
+/// An example and the machines it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// Its folder.
+    name: &'static str,
+    /// The systems of its nodes, as `--os` of `picluster lab rehearse`.
+    os: &'static [&'static str],
+    /// Nodes, by the beginning of their names, and what they are.
+    models: &'static [(&'static str, &'static str)],
 }
 
-#[test]
-fn quickstart() {
-    rehearse("quickstart", &[]);
-}
-
-#[test]
-fn kraken_with_eleven_mixed_nodes() {
-    rehearse(
-        "kraken",
-        &[
+/// All examples there are.
+pub const ALL: [Example; 4] = [
+    Example {
+        name: "quickstart",
+        os: &[],
+        models: &[],
+    },
+    Example {
+        name: "single",
+        os: &[],
+        models: &[],
+    },
+    Example {
+        name: "pico",
+        os: &["rpi-os-bookworm"],
+        models: &[
+            ("pico03", "Raspberry Pi 3 Model B Plus Rev 1.3"),
+            ("pico04", "Raspberry Pi 3 Model B Plus Rev 1.3"),
+            ("pico05", "Raspberry Pi 3 Model B Plus Rev 1.3"),
+        ],
+    },
+    Example {
+        name: "kraken",
+        os: &[
             "kraken01=rpi-os-bookworm",
             "kraken02=rpi-os-bookworm",
             "kraken03=debian",
             "kraken09=ubuntu-24.04",
             "kraken10=ubuntu-24.04",
         ],
-    );
+        models: &[],
+    },
+];
+
+/// How many are rehearsed when not all are.
+const SAMPLE: usize = 2;
+
+impl Example {
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{}", self.name))
+    }
+
+    /// Its inventory.
+    pub fn inventory(&self) -> PathBuf {
+        self.folder().join("inventory.yaml")
+    }
+
+    fn become_machines(&self, spec: &mut LabSpec) {
+        for (node, model) in self.models {
+            let found = spec.nodes.iter_mut().find(|n| n.name == *node);
+            found.unwrap().pi.model = (*model).to_owned();
+        }
+    }
+
+    /// From blank nodes to an apply that has nothing to do.
+    fn rehearse(&self) {
+        eprintln!("rehearsing {}", self.name);
+        let text = fs::read_to_string(self.inventory()).unwrap();
+        let named = text
+            .split_whitespace()
+            .map(|word| word.trim_matches([',', '}']))
+            .find(|word| word.contains("+k3s"))
+            .unwrap();
+        let desk = Desk::new(&text.replace(named, k3s::release()));
+        let rig = Rig::up_with(desk, self.os, |spec| self.become_machines(spec));
+        rig.lend_k3s(&k3s::artifact(k3s::release()).path);
+        rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+        rig.run(&["apply", "--yes"]).expect(0);
+        let second = rig.run(&["apply", "--yes"]).expect(0);
+        assert!(second.out.contains("Nothing to do"), "{}", second.out);
+        self.hold(&rig);
+    }
+
+    /// What its README promises.
+    fn hold(&self, rig: &Rig) {
+        match self.name {
+            "pico" => {
+                for node in ["pico01", "pico04"] {
+                    let said = rig
+                        .on(
+                            node,
+                            "cat /boot/firmware/config.txt /etc/rancher/k3s/registries.yaml",
+                        )
+                        .expect(0)
+                        .out;
+                    for words in [
+                        "dtoverlay=disable-wifi",
+                        "dtoverlay=disable-bt",
+                        "gpu_mem=16",
+                        "http://192.168.7.250:5000",
+                    ] {
+                        assert!(said.contains(words), "{node} has no {words}:\n{said}");
+                    }
+                }
+            }
+            "single" => {
+                let said = rig.on("rpi01", "k3s kubectl get deploy -A").expect(0).out;
+                assert!(said.contains("traefik"), "{said}");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn example(name: &str) -> Example {
+    *ALL.iter().find(|e| e.name == name).unwrap()
+}
+
+#[test]
+fn all_of_them_are_known_here() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let there: BTreeSet<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let known: BTreeSet<String> = ALL.iter().map(|e| e.name.to_owned()).collect();
+    assert_eq!(there, known);
+    for name in known {
+        let named = include_str!("examples.rs").contains(&format!("fn full_{name}()"));
+        assert!(named, "the full suite does not rehearse {name}");
+    }
+}
+
+#[test]
+fn some_of_them_are_rehearsed() {
+    if is_full() {
+        eprintln!("not run: the full suite rehearses each of them");
+        return;
+    }
+    let mut left = ALL.to_vec();
+    let mut draw = seeded("examples");
+    for _ in 0..SAMPLE {
+        left.swap_remove(draw(left.len())).rehearse();
+    }
+}
+
+#[test]
+fn full_quickstart() {
+    example("quickstart").rehearse();
+}
+
+#[test]
+fn full_single() {
+    example("single").rehearse();
+}
+
+#[test]
+fn full_pico() {
+    example("pico").rehearse();
+}
+
+#[test]
+fn full_kraken() {
+    example("kraken").rehearse();
 }

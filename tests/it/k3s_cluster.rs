@@ -6,7 +6,7 @@ use crate::k3s::{artifact, release};
 use crate::rig::{Desk, Ran, Rig};
 
 /// An inventory of one server and agents.
-fn inventory(agents: &[&str]) -> String {
+pub fn inventory(agents: &[&str]) -> String {
     let mut text = format!(
         "cluster: rack\nssh: {{ user: pi }}\nroles: [base, swap-off, cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
         release(),
@@ -31,14 +31,14 @@ fn ask(rig: &Rig, words: &str) -> String {
         .out
 }
 
-fn ready(rig: &Rig) -> usize {
+pub fn ready(rig: &Rig) -> usize {
     ask(rig, "get nodes --no-headers")
         .matches(" Ready ")
         .count()
 }
 
 #[track_caller]
-fn nothing_to_do(ran: Ran) {
+pub fn nothing_to_do(ran: Ran) {
     let ran = ran.expect(0);
     assert!(ran.out.contains("Nothing to do"), "{}", ran.out);
 }

@@ -38,6 +38,7 @@ mod tier2;
 mod truth;
 mod unchanged;
 mod unfinished;
+mod uninstall;
 mod unreachable;
 mod verbs;
 

@@ -245,7 +245,7 @@ fn killed_at_any_point_the_next_apply_reaches_the_same_state() {
     let all: Vec<Point> = (1..=steps)
         .flat_map(|n| [Point::Started(n), Point::Finished(n)])
         .collect();
-    let full = std::env::var_os("PICLUSTER_FULL").is_some_and(|v| v == "1");
+    let full = is_full();
     let points = if full { all.clone() } else { sample(&all) };
     eprintln!("sweep: {} of {} points", points.len(), all.len());
     // Most of a point's time is waiting: for reboots, and for what was left running.
@@ -271,30 +271,38 @@ fn killed_at_any_point_the_next_apply_reaches_the_same_state() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Some of the points, as the seed has it.
-fn sample(all: &[Point]) -> Vec<Point> {
-    let seed = std::env::var("PICLUSTER_SEED")
+/// Whether the whole suite is run.
+pub fn is_full() -> bool {
+    std::env::var_os("PICLUSTER_FULL").is_some_and(|v| v == "1")
+}
+
+/// Draws numbers below a bound; the seed is printed, and `PICLUSTER_SEED` sets it.
+pub fn seeded(what: &str) -> impl FnMut(usize) -> usize {
+    let mut state = std::env::var("PICLUSTER_SEED")
         .ok()
         .and_then(|s| s.parse::<u64>().ok())
         .unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
             now.as_secs() * 1_000 + u64::from(now.subsec_millis())
         });
-    eprintln!("sweep: PICLUSTER_SEED={seed}");
-    let mut state = seed;
+    eprintln!("{what}: PICLUSTER_SEED={state}");
+    move |bound| {
+        // splitmix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        usize::try_from(z % bound as u64).unwrap()
+    }
+}
+
+/// Some of the points, as the seed has it.
+fn sample(all: &[Point]) -> Vec<Point> {
+    let mut draw = seeded("sweep");
     // One point of every part of the run, so that a few points still see all of it.
     let part = all.len() / SAMPLE;
-    (0..SAMPLE)
-        .map(|i| {
-            // splitmix64.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            all[i * part + usize::try_from(z % part as u64).unwrap()]
-        })
-        .collect()
+    (0..SAMPLE).map(|i| all[i * part + draw(part)]).collect()
 }
 
 const UNITS: &str = r#"
