@@ -85,15 +85,6 @@ fn every_verb_has_an_example_in_its_help() {
 }
 
 #[test]
-fn explain_names_the_winner_and_the_losers_with_their_lines() {
-    let desk = Desk::new(
-        "cluster: c\nvars: { disk: sda }\ngroups:\n  g: { vars: { disk: nvme0n1 } }\nnodes:\n  a: { address: 192.0.2.1, groups: [g] }\n",
-    );
-    let ran = desk.run(&["explain", "a", "disk"]).expect(0);
-    insta::assert_snapshot!(ran.out);
-}
-
-#[test]
 fn starters_and_examples_are_valid_and_name_the_schema_first() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();

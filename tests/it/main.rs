@@ -18,6 +18,7 @@ mod cluster_files;
 mod damage;
 mod documents;
 mod examples;
+mod explain;
 mod fetch;
 mod first_apply;
 mod guarded;

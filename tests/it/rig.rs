@@ -84,6 +84,7 @@ impl Desk {
             .args(args)
             .current_dir(self.path())
             .env("HOME", self.path().join(".home"))
+            .env("USER", "operator")
             .env_remove("SSH_AUTH_SOCK")
             .env("PICLUSTER_NO_TTY", "1")
             .env_remove("NO_COLOR")

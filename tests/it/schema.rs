@@ -28,6 +28,19 @@ fn fits(name: &str, text: &str) -> Value {
 }
 
 #[test]
+fn explanations_are_as_their_schema_says() {
+    let desk = Desk::new(
+        "cluster: c\nssh: { user: pi }\nroles: [base]\ngroups: { g: { labels: { disk: nvme } } }\nnodes:\n  a: { address: 192.0.2.1, groups: [g] }\n",
+    );
+    desk.write(".home/.ssh/config", "Host *\n  Port 2222\n");
+    let explained = fits(
+        "explain",
+        &desk.run(&["explain", "--json", "a"]).expect(0).out,
+    );
+    assert!(explained["values"].as_array().unwrap().len() > 8);
+}
+
+#[test]
 fn plans_plan_files_events_and_facts_are_as_their_schemas_say() {
     let desk = Desk::new(
         "cluster: schema\nssh: { user: pi, connect_timeout: 2 }\nroles: [one]\nvars: { token: { command: [echo, s3cr3t-value] } }\nnodes:\n  rpi01: { address: 192.168.2.1 }\n  rpi02: { address: 192.168.2.2 }\n  rpi03: { address: 192.168.2.3, expected: absent }\n",

@@ -1,6 +1,6 @@
 //! Takes secrets out of what a node printed.
 
-use picluster_model::secret::{Secret, SecretValues};
+use picluster_model::secret::{SENSITIVE, Secret, SecretValues};
 use zeroize::Zeroize as _;
 
 use crate::report::Failure;
@@ -61,7 +61,7 @@ impl Masker {
         let mut out = text.to_owned();
         for value in &self.values {
             if out.contains(value.reveal().as_str()) {
-                let masked = out.replace(value.reveal().as_str(), "(sensitive)");
+                let masked = out.replace(value.reveal().as_str(), SENSITIVE);
                 out.zeroize();
                 out = masked;
             }

@@ -113,6 +113,9 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// Its variables, each with its provenance.
     pub vars: IndexMap<VarName, Var>,
+    /// Where everything else comes from that the inventory says of it, by name: `address`,
+    /// `ssh.user`, `labels.KEY`, `taints.KEY:EFFECT`.
+    pub given: IndexMap<String, Var>,
     /// Its roles: those of the cluster, then of its groups, then its own; each once.
     pub roles: Vec<RoleUse>,
     /// The place of its key.
@@ -126,25 +129,6 @@ impl Inventory {
             .values()
             .filter(|node| node.kubernetes == Some(KubernetesRole::Server))
             .map(|node| node.name.clone())
-    }
-}
-
-impl Node {
-    /// The variable or parameter people mean by `text`: `NAME` or `vars.NAME` for a variable,
-    /// `ROLE.NAME` for a parameter of a role.
-    #[must_use]
-    pub fn lookup(&self, text: &str) -> Option<&Var> {
-        match text.split_once('.') {
-            None | Some(("vars", _)) => {
-                let name = text.strip_prefix("vars.").unwrap_or(text);
-                self.vars.get(name)
-            }
-            Some((role, name)) => self
-                .roles
-                .iter()
-                .find(|role_use| role_use.role.as_str() == role)
-                .and_then(|role_use| role_use.params.get(name)),
-        }
     }
 }
 

@@ -21,7 +21,7 @@ pub mod schema;
 pub mod secret;
 pub mod span;
 pub mod ssh;
-mod suggest;
+pub mod suggest;
 pub mod taint;
 mod template;
 pub mod vars;

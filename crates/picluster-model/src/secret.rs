@@ -11,6 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+/// What people see in the place of a secret.
+pub const SENSITIVE: &str = "(sensitive)";
+
 /// A value that never shows itself: `Debug` and `Display` print `(sensitive)`, and it is wiped
 /// from memory when dropped. It has no `Serialize`.
 #[derive(Clone, PartialEq, Eq)]
@@ -224,7 +227,7 @@ impl SecretText {
             .into_iter()
             .map(|piece| match piece {
                 Piece::Plain(text) => text,
-                Piece::Secret(..) => "(sensitive)",
+                Piece::Secret(..) => SENSITIVE,
             })
             .collect()
     }

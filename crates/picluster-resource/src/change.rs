@@ -91,7 +91,7 @@ impl fmt::Display for Shown {
         match self {
             Self::Absent => f.pad("(none)"),
             Self::Text(text) => f.pad(text),
-            Self::Sensitive => f.pad("(sensitive)"),
+            Self::Sensitive => f.pad(picluster_model::secret::SENSITIVE),
             Self::Later => f.pad("(known after apply)"),
         }
     }

@@ -44,6 +44,7 @@ pub use limits::{CipherOrder, Limits};
 pub use pinname::{PinName, PinNameError};
 pub use pins::{Pin, PinError, PinStore};
 pub use policy::{AcceptNew, Decision, FirstContact, HostKeyPolicy, NoPrompts, Prompts, RefuseNew};
+pub use route::{Fallback, FallbackValue, fallbacks};
 pub use target::{Hop, Target, UseSshConfig};
 
 /// The public host key type of pins: what `seed` makes and [`PinStore::add`] takes.

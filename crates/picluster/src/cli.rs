@@ -69,8 +69,10 @@ pub enum Verb {
         after_help = "Examples:\n  picluster exec --on 'rpi0*' -- uptime\n  picluster exec --root -- 'systemctl is-system-running; df -h /'"
     )]
     Exec(ExecArgs),
-    /// Say where a variable's value comes from, with file and line
-    #[command(after_help = "Example:\n  picluster explain rpi01 data_mount")]
+    /// Say where the values of a node come from, with file and line
+    #[command(
+        after_help = "Examples:\n  picluster explain rpi01\n  picluster explain rpi01 data_mount\n  picluster explain rpi01 ssh\n  picluster explain --json rpi01 'kubernetes.*' | jq '.values[].sources[0]'"
+    )]
     Explain(ExplainArgs),
     /// Forget a node's pinned host key, after its card was changed on purpose
     #[command(after_help = "Example:\n  picluster forget-key rpi04")]
@@ -234,8 +236,10 @@ pub struct ExecArgs {
 pub struct ExplainArgs {
     /// The node
     pub node: String,
-    /// The variable, or ROLE.PARAMETER
-    pub var: String,
+    /// A variable, or the name of another value: ssh.user, ROLE.PARAMETER, labels.KEY, kubernetes.config.KEY;
+    /// a part of one, or a pattern with * and ?. All values when left out
+    #[arg(value_name = "NAME")]
+    pub var: Option<String>,
     /// The inventory
     #[arg(
         long,
@@ -244,6 +248,9 @@ pub struct ExplainArgs {
         default_value = "inventory.yaml"
     )]
     pub inventory: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `forget-key`.

@@ -89,7 +89,8 @@ fn seed_pin(node: &Node, pins: &PinStore) -> Result<(), Failure> {
         .map_err(|e| Failure::usage(e.to_string()))
 }
 
-fn target(node: &Node) -> Target {
+/// What the inventory says of the way to a node.
+pub(crate) fn target(node: &Node) -> Target {
     let ssh = &node.ssh;
     Target {
         address: node.address.clone(),

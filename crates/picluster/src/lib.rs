@@ -9,6 +9,7 @@ pub mod builtin;
 pub mod cli;
 pub mod connect;
 pub mod error;
+pub mod explain;
 pub mod identity;
 pub mod kubeconfig;
 mod opening;

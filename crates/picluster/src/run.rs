@@ -43,7 +43,7 @@ pub fn run() -> ProcessExit {
         Verb::Apply(args) => verbs::apply::run(&args, out, err),
         Verb::Facts(args) => verbs::facts::run(&args, out, err),
         Verb::Exec(args) => verbs::exec::run(&args, out, err),
-        Verb::Explain(args) => verbs::explain::run(&args, out),
+        Verb::Explain(args) => verbs::explain::run(&args, out, err),
         Verb::ForgetKey(args) => verbs::forget_key::run(&args),
         Verb::Fetch(args) => verbs::fetch::run(&args, out),
         Verb::Kubeconfig(args) => verbs::kubeconfig::run(&args, out),

@@ -6,16 +6,18 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::explain::Explanation;
 use crate::verbs::facts::FactsReport;
 
 /// Every schema by its name: the plan (`plan --json` and plan files are the same document), an event
-/// (a line of `apply --json` and of the journal), and `facts --json`.
+/// (a line of `apply --json` and of the journal), `facts --json` and `explain --json`.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("plan", of::<Plan>("picluster plan")),
         ("event", of::<Event>("picluster event")),
         ("facts", of::<FactsReport>("picluster facts")),
+        ("explain", of::<Explanation>("picluster explain")),
     ]
 }
 

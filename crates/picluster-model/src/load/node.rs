@@ -17,7 +17,7 @@ use crate::range;
 use crate::span::Span;
 use crate::suggest;
 use crate::taint::Taint;
-use crate::vars::Level;
+use crate::vars::{Level, Origin, Var};
 use crate::yaml::{Yaml, YamlKind};
 
 /// A node as written, with the number of its range put in.
@@ -118,6 +118,7 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
             .collect()
     };
 
+    let mut given = plain(draft);
     let merged = merge("ssh setting", name.as_str(), &layers("ssh", true), out);
     let ssh = ssh::settings(
         &name,
@@ -133,6 +134,7 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         let mut identities = scope.identities.borrow_mut();
         identities.insert(name.clone(), first.span.clone());
     }
+    given.extend(under("ssh", merged));
 
     let vars = merge("variable", name.as_str(), &layers("vars", true), out)
         .into_iter()
@@ -140,14 +142,15 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         .collect();
 
     let mut labels = IndexMap::new();
-    for (key, var) in merge("label", name.as_str(), &layers("labels", false), out) {
+    let merged = merge("label", name.as_str(), &layers("labels", false), out);
+    for (key, var) in &merged {
         let Some(text) = var.value.as_str() else {
             continue;
         };
-        if let (Err(rule), Some(origin)) = (label::check_key(&key), var.origin.first()) {
+        if let (Err(rule), Some(origin)) = (label::check_key(key), var.origin.first()) {
             out.push(Diagnostic::new(format!("`{key}` is not a label"), &origin.span).help(rule));
         }
-        if let Some(origin) = var.origin.first().filter(|_| label::is_kept_label(&key)) {
+        if let Some(origin) = var.origin.first().filter(|_| label::is_kept_label(key)) {
             out.push(
                 Diagnostic::new(
                     format!("the cluster keeps the label `{key}` itself"),
@@ -162,9 +165,11 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
                     .help(rule),
             );
         }
-        labels.insert(key, text.to_owned());
+        labels.insert(key.clone(), text.to_owned());
     }
-    let taints = taints(scope, &name, &groups, &document, out);
+    given.extend(under("labels", merged));
+    let (taints, merged) = taints(scope, &name, &groups, &document, out);
+    given.extend(under("taints", merged));
 
     if let (Some(role), None) = (&document.kubernetes, &scope.document.kubernetes) {
         out.push(
@@ -200,9 +205,39 @@ pub fn read(scope: &Scope<'_>, draft: &Draft, out: &mut Vec<Diagnostic>) -> Opti
         labels,
         taints,
         vars,
+        given,
         roles: Vec::new(),
         span: draft.span.clone(),
     })
+}
+
+/// What only the node itself can say of itself.
+fn plain(draft: &Draft) -> IndexMap<String, Var> {
+    let mut given = IndexMap::new();
+    for key in ["address", "expected", "kubernetes", "groups"] {
+        let (Some(span), Some(value)) = (draft.yaml.key_span(key), draft.yaml.get(key)) else {
+            continue;
+        };
+        let origin = Origin {
+            level: Level::Node,
+            span: span.clone(),
+            value: value.clone(),
+        };
+        given.insert(
+            key.to_owned(),
+            Var {
+                value: value.clone(),
+                origin: vec![origin],
+            },
+        );
+    }
+    given
+}
+
+/// The keys of a section, each by its full name.
+fn under(section: &str, keys: IndexMap<String, Var>) -> impl Iterator<Item = (String, Var)> {
+    keys.into_iter()
+        .map(move |(key, var)| (format!("{section}.{key}"), var))
 }
 
 fn groups(scope: &Scope<'_>, document: &NodeDocument, out: &mut Vec<Diagnostic>) -> Vec<GroupName> {
@@ -242,56 +277,64 @@ fn groups(scope: &Scope<'_>, document: &NodeDocument, out: &mut Vec<Diagnostic>)
     groups.into_iter().map(|(name, _)| name).collect()
 }
 
-/// Taints by key and effect; the node decides over its groups, groups may not disagree.
+type Entries = Vec<(String, Span, Yaml)>;
+
+/// Taints, and the value of each by its key and effect: the node decides over its groups, groups
+/// may not disagree.
 fn taints(
     scope: &Scope<'_>,
     node: &NodeName,
     groups: &[GroupName],
     document: &NodeDocument,
     out: &mut Vec<Diagnostic>,
-) -> Vec<Taint> {
-    let mut found: Vec<(Taint, Level, Span)> = Vec::new();
-    let mut add = |taint: Taint, level: Level, span: &Span, out: &mut Vec<Diagnostic>| {
-        let same = found
-            .iter()
-            .find(|(t, _, _)| t.key == taint.key && t.effect == taint.effect);
-        match same {
-            Some((other, at, _))
-                if other.value == taint.value || *at != level && *at == Level::Node => {}
-            Some((other, _, first)) => out.push(
-                Diagnostic::new(
-                    format!(
-                        "taint `{}:{}` of node {node} has two values",
-                        taint.key, taint.effect
-                    ),
-                    span,
-                )
-                .related(first, format!("here it is `{other}`"))
-                .help("keep one of the two, or set it on the node"),
-            ),
-            None => found.push((taint, level, span.clone())),
-        }
+) -> (Vec<Taint>, IndexMap<String, Var>) {
+    let mut read: HashMap<String, Taint> = HashMap::new();
+    let mut entry = |taint: Taint, span: &Span| {
+        let id = format!("{}:{}", taint.key, taint.effect);
+        let value = Yaml::string(taint.value.clone(), span);
+        read.entry(id.clone()).or_insert(taint);
+        (id, span.clone(), value)
     };
+    let mut said: Vec<(Level, Entries)> = Vec::new();
+    for group in groups {
+        let listed = scope.group(group).and_then(|g| g.get("taints"));
+        let entries = listed.map(Yaml::items).unwrap_or_default().iter();
+        // What is wrong with it was said at the group.
+        let entries = entries.filter_map(|taint| {
+            let read = Taint::parse(taint.as_str()?).ok()?;
+            Some(entry(read, &taint.span))
+        });
+        said.push((Level::Group(group.clone()), entries.collect()));
+    }
+    let mut own = Vec::new();
     for taint in document.taints.iter().flatten() {
         match Taint::parse(&taint.value.0) {
-            Ok(read) => add(read, Level::Node, &taint.span, out),
+            Ok(read) => own.push(entry(read, &taint.span)),
             Err(rule) => out.push(
                 Diagnostic::new(format!("{:?} is not a taint", taint.value.0), &taint.span)
                     .help(rule),
             ),
         }
     }
-    for group in groups {
-        let listed = scope.group(group).and_then(|g| g.get("taints"));
-        for taint in listed.map(Yaml::items).unwrap_or_default() {
-            // What is wrong with it was said at the group.
-            if let Some(Ok(read)) = taint.as_str().map(Taint::parse) {
-                add(read, Level::Group(group.clone()), &taint.span, out);
-            }
-        }
-    }
-    found.sort_by_key(|(_, level, _)| *level == Level::Node);
-    found.into_iter().map(|(taint, _, _)| taint).collect()
+    said.push((Level::Node, own));
+    let layers: Vec<Layer<'_>> = said
+        .iter()
+        .map(|(level, entries)| Layer {
+            level: level.clone(),
+            entries,
+        })
+        .collect();
+    let merged = merge("taint", node.as_str(), &layers, out);
+    let taints = merged
+        .iter()
+        .filter_map(|(id, var)| {
+            Some(Taint {
+                value: var.value.as_str()?.to_owned(),
+                ..read.get(id)?.clone()
+            })
+        })
+        .collect();
+    (taints, merged)
 }
 
 fn check_address(text: &str, ranged: bool) -> Result<(), String> {

@@ -291,7 +291,7 @@ nodes:
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(taints, ["b:NoExecute", "a=1:NoExecute", "a=2:NoSchedule"]);
+    assert_eq!(taints, ["a=2:NoSchedule", "b:NoExecute", "a=1:NoExecute"]);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn roles_of_groups_without_nodes_are_checked_too() {
 }
 
 #[test]
-fn people_name_variables_and_parameters() {
+fn every_value_has_its_place_and_every_secret_is_known() {
     let folder = Folder::new(&[
         (
             "inventory.yaml",
@@ -360,12 +360,11 @@ fn people_name_variables_and_parameters() {
     ]);
     let project = folder.good();
     let node = &project.inventory.nodes["pi-1"];
-    assert!(node.lookup("v").is_some());
-    assert_eq!(node.lookup("vars.w"), node.lookup("w"));
-    assert_eq!(node.lookup("r.a").unwrap().origin[0].span.line, 2);
-    assert!(
-        node.lookup("r.b").is_none() && node.lookup("s.a").is_none() && node.lookup("x").is_none()
-    );
+    assert!(node.vars.contains_key("v") && node.vars.contains_key("w"));
+    let param = &node.roles[0].params["a"];
+    assert_eq!(param.origin[0].span.line, 2);
+    assert_eq!(node.given["ssh.sudo"].origin[0].span.line, 3);
+    assert_eq!(node.given["address"].origin[0].span.line, 6);
     let secrets: Vec<String> = project.secrets().iter().map(ToString::to_string).collect();
     assert_eq!(
         secrets,

@@ -174,7 +174,7 @@ impl Lookup<'_> {
         let bad = |what: &str| ConfigError(format!("{place}: `{keyword}`: {what}"));
         let first = arguments.first().map_or("", String::as_str);
         let settings = &mut self.settings;
-        match keyword {
+        let taken = match keyword {
             "hostname" => first_wins(&mut settings.host_name, || Ok(first.to_owned())),
             "user" => first_wins(&mut settings.user, || Ok(first.to_owned())),
             "port" => first_wins(&mut settings.port, || {
@@ -186,10 +186,11 @@ impl Lookup<'_> {
             }),
             // The one setting that adds up.
             "identityfile" => {
-                if !settings.identity_files.iter().any(|file| file == first) {
+                let new = !settings.identity_files.iter().any(|file| file == first);
+                if new {
                     settings.identity_files.push(first.to_owned());
                 }
-                Ok(())
+                Ok(new)
             }
             "identitiesonly" => first_wins(&mut settings.identities_only, || {
                 yes_or_no(first).ok_or_else(|| bad("expected yes or no"))
@@ -225,19 +226,28 @@ impl Lookup<'_> {
                     _ => Err(bad("expected any, inet or inet6")),
                 }
             }),
-            _ => Ok(()),
+            _ => Ok(false),
+        }?;
+        if taken {
+            self.settings
+                .places
+                .entry(keyword.to_owned())
+                .or_insert_with(|| place.clone());
         }
+        Ok(())
     }
 }
 
+/// Whether the value was taken.
 fn first_wins<T>(
     slot: &mut Option<T>,
     value: impl FnOnce() -> Result<T, ConfigError>,
-) -> Result<(), ConfigError> {
-    if slot.is_none() {
+) -> Result<bool, ConfigError> {
+    let first = slot.is_none();
+    if first {
         *slot = Some(value()?);
     }
-    Ok(())
+    Ok(first)
 }
 
 fn yes_or_no(text: &str) -> Option<bool> {

@@ -11,6 +11,7 @@ mod parse;
 mod pattern;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub proxy: Option<Proxy>,
     pub connect_timeout: Option<Duration>,
     pub family: Option<Family>,
+    /// Where each setting stands, by its keyword in lower case; of a list, where it begins.
+    pub places: BTreeMap<String, Place>,
 }
 
 /// Configuration files, read and parsed once for all hosts.

@@ -1,83 +1,65 @@
 //! `explain`: where a value comes from.
 
-use std::fmt::Write as _;
-
 use picluster_engine::ExitCode;
-use picluster_model::vars::Var;
-use picluster_model::{NodeName, Yaml, YamlKind};
+use picluster_model::{Node, NodeName, Project, suggest};
 
 use crate::cli::ExplainArgs;
 use crate::error::Failure;
+use crate::explain::{Explanation, FORMAT, find, unknown, values};
 use crate::term::Style;
-use crate::{project, verbs};
+use crate::{project, show, verbs};
 
-/// Shows a variable's or parameter's value and every place that gave one, the winner first.
+/// Shows a value of a node and every place that gave one, the winner first, or all values of the node.
 ///
 /// # Errors
-/// An unknown node or variable, with the known ones.
-pub fn run(args: &ExplainArgs, style: Style) -> Result<ExitCode, Failure> {
+/// An unknown node or value, with the nearest known one.
+pub fn run(args: &ExplainArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     let project = project::load_as_written(&args.inventory)?;
-    let node = NodeName::new(args.node.as_str())
-        .ok()
-        .and_then(|name| project.inventory.nodes.get(&name))
-        .ok_or_else(|| {
-            let names: Vec<&str> = project
-                .inventory
-                .nodes
-                .keys()
-                .map(NodeName::as_str)
-                .collect();
-            Failure::usage(format!("there is no node {:?}", args.node))
-                .hint(format!("the inventory has {}", names.join(", ")))
-        })?;
-    let found: Option<&Var> = node.lookup(&args.var);
-    let Some(var) = found else {
-        let mut names: Vec<String> = node.vars.keys().map(ToString::to_string).collect();
-        for role in &node.roles {
-            names.extend(role.params.keys().map(|p| format!("{}.{p}", role.role)));
-        }
-        return Err(
-            Failure::usage(format!("{} has no variable {:?}", node.name, args.var))
-                .hint(format!("it has: {}", names.join(", "))),
-        );
-    };
-    let mut out = format!("{} {}\n", style.bold(&args.var), text(&var.value));
-    for (n, origin) in var.origin.iter().enumerate() {
-        let mark = if n == 0 {
-            style.green("wins")
-        } else {
-            style.dim("over")
-        };
-        let _ = writeln!(
-            out,
-            "  {mark}  {:<18} {}  {}",
-            origin.level.to_string(),
-            origin.span,
-            text(&origin.value)
-        );
+    let node = node(&project, &args.node)?;
+    let (all, finding) = values(&project, node);
+    if let Some(finding) = finding {
+        verbs::say(&format!(
+            "{} {}: {finding}; what ssh settings it gives is not shown\n",
+            err.yellow("note:"),
+            node.name
+        ));
     }
-    verbs::print(&out);
+    let wanted = match &args.var {
+        None => all,
+        Some(text) => {
+            let found = find(&all, text);
+            if found.is_empty() {
+                return Err(unknown(&project, node, &all, text));
+            }
+            found
+        }
+    };
+    let text = if args.json {
+        let explanation = Explanation {
+            format: FORMAT,
+            node: node.name.clone(),
+            values: wanted,
+        };
+        let json = serde_json::to_string_pretty(&explanation).unwrap_or_default();
+        format!("{json}\n")
+    } else if let ([only], Some(_)) = (wanted.as_slice(), &args.var) {
+        show::explain::one(only, out)
+    } else {
+        show::explain::table(node, &wanted, out)
+    };
+    verbs::print(&text);
     Ok(ExitCode::Done)
 }
 
-/// A value on one line, as YAML's flow style. Secrets stand in documents as references only.
-fn text(value: &Yaml) -> String {
-    match &value.kind {
-        YamlKind::Null => "null".into(),
-        YamlKind::Bool(b) => b.to_string(),
-        YamlKind::Int(n) => n.to_string(),
-        YamlKind::Float(n) => n.to_string(),
-        YamlKind::String(s) => format!("{s:?}"),
-        YamlKind::Seq(items) => {
-            let items: Vec<String> = items.iter().map(text).collect();
-            format!("[{}]", items.join(", "))
+fn node<'a>(project: &'a Project, text: &str) -> Result<&'a Node, Failure> {
+    let nodes = &project.inventory.nodes;
+    let known = NodeName::new(text).ok().and_then(|name| nodes.get(&name));
+    known.ok_or_else(|| {
+        let failure = Failure::usage(format!("there is no node {text:?}"));
+        let names = nodes.keys().map(NodeName::as_str);
+        match suggest::help("the inventory has", text, names) {
+            Some(help) => failure.hint(help),
+            None => failure,
         }
-        YamlKind::Map(entries) => {
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|(key, _, value)| format!("{key}: {}", text(value)))
-                .collect();
-            format!("{{{}}}", entries.join(", "))
-        }
-    }
+    })
 }
