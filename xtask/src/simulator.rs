@@ -5,6 +5,10 @@ use std::process::Command;
 
 use crate::{machine, process};
 
+// The simulator's own way: a build with other flags would be another file.
+#[path = "../../crates/picluster-lab/simulator/src/cargo.rs"]
+mod cargo;
+
 /// Builds it as one static file, as the tests do, which then find it built; stamps it with the release that the inventory
 /// names.
 ///
@@ -34,26 +38,7 @@ pub(crate) fn for_inventory(inventory: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// When cargo fails.
 pub(crate) fn build() -> Result<PathBuf, String> {
-    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let folder = machine::workspace().join("target/simulator");
-    let variable = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        host.to_uppercase().replace('-', "_")
-    );
-    let mut cargo = process::cargo();
-    cargo
-        .args(["build", "--locked", "--package", "picluster-k3s-simulator"])
-        .args(["--bin", "k3s-simulator", "--profile", "simulator"])
-        .args(["--target", &host, "--target-dir"])
-        .arg(&folder)
-        .env(variable, "-C target-feature=+crt-static");
-    // What cargo set for this program would look to that build like a change of its environment.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_") && text != "CARGO_HOME" || text == "RUSTFLAGS" {
-            cargo.env_remove(&name);
-        }
-    }
-    process::run(&mut cargo)?;
-    Ok(folder.join(host).join("simulator/k3s-simulator"))
+    let (mut command, program) = cargo::static_build(&machine::workspace());
+    process::run(&mut command)?;
+    Ok(program)
 }

@@ -1,10 +1,9 @@
 //! A file of the simulator for a release: what tests and demonstrations hand out as k3s.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use crate::cargo;
 use crate::release::Release;
 use crate::text;
 
@@ -19,50 +18,19 @@ pub struct Artifact {
 
 /// Builds the simulator as one static file, and returns where it is. Cargo does nothing when it is up to date.
 ///
-/// Static, because it runs on nodes whose C library may be older than this machine's. A target directory of its own
-/// keeps the other flags from invalidating the ordinary builds.
-///
 /// # Errors
 ///
 /// When cargo cannot be run or fails; the text holds what it said.
 pub fn build(workspace: &Path) -> io::Result<PathBuf> {
-    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let folder = workspace.join("target/simulator");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(workspace)
-        .args(["build", "--quiet", "--locked"]);
-    command.args([
-        "--package",
-        "picluster-k3s-simulator",
-        "--bin",
-        "k3s-simulator",
-    ]);
-    command
-        .args(["--profile", "simulator", "--target", &host, "--target-dir"])
-        .arg(&folder);
-    // What cargo sets for the program that calls us would look to this build like a change of its environment.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("CARGO_") && name_text != "CARGO_HOME" || name_text == "RUSTFLAGS"
-        {
-            command.env_remove(&name);
-        }
-    }
-    let variable = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        host.to_uppercase().replace('-', "_")
-    );
-    command.env(variable, "-C target-feature=+crt-static");
-    let output = command.output()?;
+    let (mut command, program) = cargo::static_build(workspace);
+    let output = command.arg("--quiet").output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(io::Error::other(format!(
             "the k3s simulator could not be built: {said}"
         )));
     }
-    Ok(folder.join(host).join("simulator/k3s-simulator"))
+    Ok(program)
 }
 
 /// A k3s for tests: the simulator, or a real one when `PICLUSTER_K3S_DIR` names a folder that has it.

@@ -13,6 +13,7 @@
 mod agent;
 mod api;
 pub mod artifact;
+mod cargo;
 mod cli;
 mod clock;
 mod fault;
