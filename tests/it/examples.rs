@@ -81,12 +81,9 @@ impl Example {
     fn rehearse(&self) {
         eprintln!("rehearsing {}", self.name);
         let text = fs::read_to_string(self.inventory()).unwrap();
-        let named = text
-            .split_whitespace()
-            .map(|word| word.trim_matches([',', '}']))
-            .find(|word| word.contains("+k3s"))
-            .unwrap();
-        let desk = Desk::new(&text.replace(named, k3s::release()));
+        let project = picluster::project::load_as_written(&self.inventory()).unwrap();
+        let named = project.inventory.kubernetes.unwrap().version.to_string();
+        let desk = Desk::new(&text.replace(&named, k3s::release()));
         let rig = Rig::up_with(desk, self.os, |spec| self.become_machines(spec));
         rig.lend_k3s(&k3s::artifact(k3s::release()).path);
         rig.run(&["plan", "--detailed-exitcode"]).expect(2);
