@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::rig::{BOUND, Done, Rig, node, run};
-use crate::server::{Options, Sshd};
+use crate::server::Options;
 
 #[tokio::test]
 async fn streams_are_separate_and_the_status_comes_back() {
@@ -116,14 +116,11 @@ async fn a_dropped_session_closes_its_channel() {
 
 #[tokio::test]
 async fn sixteen_programs_at_once_take_eight_channels_at_a_time() {
-    let mut rig = Rig::new();
     // A server that refuses the ninth: the budget has to keep us below.
-    let options = Options {
+    let (rig, _sshd) = Rig::served_by(&Options {
         config: "MaxSessions 8",
         ..Options::default()
-    };
-    let sshd = Sshd::with(&[&rig.key], &options);
-    rig.add("rpi01", &sshd);
+    });
     let connector = rig.connector();
     let host: Arc<dyn Host> = Arc::from(connector.connect(&node("rpi01")).await.expect("connects"));
     let programs: Vec<_> = (0..16)
@@ -145,18 +142,11 @@ async fn sixteen_programs_at_once_take_eight_channels_at_a_time() {
 
 #[tokio::test]
 async fn a_refused_channel_is_an_error_in_words() {
-    let mut rig = Rig::new();
-    let options = Options {
+    let (rig, _sshd) = Rig::served_by(&Options {
         config: "MaxSessions 1",
         ..Options::default()
-    };
-    let sshd = Sshd::with(&[&rig.key], &options);
-    rig.add("rpi01", &sshd);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    });
+    let host = rig.connect().await;
     let _held = host.exec("cat").await.expect("the first one starts");
     match host.exec("true").await {
         Err(HostError::Refused(reason)) => assert!(!reason.is_empty()),
@@ -191,19 +181,12 @@ async fn sixty_four_megabytes_each_way_arrive_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_exchanged_anew_in_the_middle_of_a_transfer() {
-    let mut rig = Rig::new();
-    rig.limits.rekey_bytes = 4 << 20;
-    let options = Options {
+    let (mut rig, _sshd) = Rig::served_by(&Options {
         config: "RekeyLimit 3M",
         ..Options::default()
-    };
-    let sshd = Sshd::with(&[&rig.key], &options);
-    rig.add("rpi01", &sshd);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    });
+    rig.limits.rekey_bytes = 4 << 20;
+    let host = rig.connect().await;
     let sent = payload(24 << 20);
     let done = run(host.as_ref(), "cat", &sent).await;
     assert_eq!(done.exit, Exit::Status(0));

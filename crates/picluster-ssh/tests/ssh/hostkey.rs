@@ -53,12 +53,7 @@ async fn a_changed_key_ends_it_before_anyone_logs_in() {
         .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused");
+    let error = rig.refused().await;
     assert_eq!(
         error,
         ConnectError::HostKeyChanged {
@@ -103,20 +98,14 @@ async fn a_pinned_key_lets_the_login_begin() {
         .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     assert!(sshd.log().contains("userauth-request"));
     host.close().await;
 }
 
 #[tokio::test]
 async fn an_unknown_key_is_asked_about_and_pinned_under_the_nodes_name() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     let person = Arc::new(Person {
         accepts: true,
         ..Person::default()
@@ -172,16 +161,9 @@ async fn an_unknown_key_is_asked_about_and_pinned_under_the_nodes_name() {
 
 #[tokio::test]
 async fn a_refused_key_is_not_pinned() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     rig.policy = Arc::new(RefuseNew);
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused");
+    let error = rig.refused().await;
     assert_eq!(
         error,
         ConnectError::HostKeyUnknown {
@@ -194,14 +176,11 @@ async fn a_refused_key_is_not_pinned() {
 
 #[tokio::test]
 async fn a_person_who_takes_time_holds_no_connection_open() {
-    let mut rig = Rig::new();
     // sshd would hang up after a second; the answer takes two.
-    let options = Options {
+    let (mut rig, _sshd) = Rig::served_by(&Options {
         config: "LoginGraceTime 1",
         ..Options::default()
-    };
-    let sshd = Sshd::with(&[&rig.key], &options);
-    rig.add("rpi01", &sshd);
+    });
     rig.limits.first_contact_grace = Duration::from_millis(200);
     let person = Arc::new(Person {
         accepts: true,
@@ -267,47 +246,27 @@ async fn a_server_with_several_keys_presents_the_pinned_one() {
         .expect("pinned");
     rig.add("rpi01", &sshd);
     rig.policy = Arc::new(RefuseNew);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     assert_eq!(host.peer().host_key, sshd.host_keys[1].fingerprint());
     host.close().await;
 }
 
 #[tokio::test]
 async fn an_alias_is_the_name_of_the_pin() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, _sshd) = Rig::served();
     rig.targets.get_mut("rpi01").expect("target").host_key_alias = Some("spare-1".into());
-    rig.connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects")
-        .close()
-        .await;
+    rig.connect().await.close().await;
     assert_eq!(rig.pins.names(), vec![pin_name("spare-1")]);
 }
 
 #[cfg(not(feature = "rsa"))]
 #[tokio::test]
 async fn a_server_with_only_an_rsa_key_is_refused_in_words() {
-    let mut rig = Rig::new();
-    let options = Options {
+    let (rig, _sshd) = Rig::served_by(&Options {
         host_keys: vec![vec!["-t", "rsa", "-b", "2048"]],
         ..Options::default()
-    };
-    let sshd = Sshd::with(&[&rig.key], &options);
-    rig.add("rpi01", &sshd);
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused")
-        .to_string();
+    });
+    let error = rig.refused().await.to_string();
     assert!(error.contains("it has only RSA host keys"), "{error}");
     assert!(error.contains("ssh-keygen -A"), "{error}");
 }

@@ -122,12 +122,7 @@ async fn a_jump_host_that_is_a_node_has_that_nodes_pin_and_target() {
         node: Some(node("gateway")),
         ..Hop::default()
     }];
-    rig.connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects")
-        .close()
-        .await;
+    rig.connect().await.close().await;
     assert_eq!(
         rig.pins.names(),
         vec![pin_name("gateway"), pin_name("rpi01")]
@@ -145,12 +140,7 @@ async fn a_changed_key_of_the_jump_host_names_the_jump_host() {
     let through = hop(&rig, &jump);
     rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
     rig.policy = Arc::new(RefuseNew);
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused");
+    let error = rig.refused().await;
     let ConnectError::HostKeyChanged { presented, .. } = &error else {
         panic!("{error:?}");
     };
@@ -221,12 +211,7 @@ async fn a_node_the_jump_host_cannot_reach_says_why() {
     sshd.stop_listening();
     let through = hop(&rig, &jump);
     rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("fails");
+    let error = rig.refused().await;
     let ConnectError::Unreachable {
         address, reason, ..
     } = &error
@@ -259,12 +244,7 @@ async fn proxy_jump_of_the_configuration_is_followed() {
     .expect("written");
     rig.add("rpi01", &sshd);
     rig.targets.get_mut("rpi01").expect("target").config = UseSshConfig::Default;
-    rig.connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects")
-        .close()
-        .await;
+    rig.connect().await.close().await;
     assert!(jump.log().contains("Accepted publickey"), "{}", jump.log());
 }
 

@@ -68,11 +68,7 @@ async fn connects(rig: &Rig) {
 }
 
 async fn refused(rig: &Rig) -> ConnectError {
-    rig.connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused")
+    rig.refused().await
 }
 
 #[tokio::test]
@@ -243,9 +239,7 @@ async fn the_agent_signs_for_keys_it_holds() {
 
 #[tokio::test]
 async fn an_agent_that_is_gone_is_said_and_the_file_still_works() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, _sshd) = Rig::served();
     rig.environment.agent_socket = Some(rig.dir.path().join("nobody.sock"));
     connects(&rig).await;
     let other = KeyPair::ed25519(rig.dir.path(), "other");
@@ -345,9 +339,7 @@ async fn rsa_keys_and_hosts_work_with_the_feature() {
 #[tokio::test]
 async fn keys_that_others_can_read_are_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (rig, _sshd) = Rig::served();
     std::fs::set_permissions(&rig.key.path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     let error = refused(&rig).await.to_string();
     assert!(

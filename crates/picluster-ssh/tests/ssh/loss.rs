@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use picluster_engine::host::{ConnectError, Connector, Exit, HostError};
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::rig::{BOUND, Rig, node};
-use crate::server::Sshd;
 
 #[tokio::test]
 async fn a_connection_killed_in_the_middle_is_lost_and_never_a_success() {
@@ -45,15 +45,9 @@ async fn a_connection_killed_in_the_middle_is_lost_and_never_a_success() {
 
 #[tokio::test]
 async fn a_silent_node_is_lost_after_the_keepalives() {
-    let mut rig = Rig::new();
+    let (mut rig, sshd) = Rig::served();
     rig.limits.keepalive_interval = Duration::from_millis(200);
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     let session = host.exec("sleep 30").await.expect("starts");
     tokio::time::sleep(Duration::from_millis(300)).await;
     sshd.signal(Signal::STOP);
@@ -78,15 +72,9 @@ async fn a_silent_node_is_lost_after_the_keepalives() {
 
 #[tokio::test]
 async fn a_node_that_falls_silent_during_an_upload_is_lost_too() {
-    let mut rig = Rig::new();
+    let (mut rig, sshd) = Rig::served();
     rig.limits.keepalive_interval = Duration::from_millis(200);
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     let session = host.exec("cat >/dev/null").await.expect("starts");
     let mut stdin = session.stdin;
     let upload = tokio::spawn(async move {
@@ -115,15 +103,9 @@ async fn a_node_that_falls_silent_during_an_upload_is_lost_too() {
 
 #[tokio::test]
 async fn a_slow_but_living_program_is_not_lost() {
-    let mut rig = Rig::new();
+    let (mut rig, _sshd) = Rig::served();
     rig.limits.keepalive_interval = Duration::from_millis(100);
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     let session = host.exec("sleep 2; exit 5").await.expect("starts");
     let exit = tokio::time::timeout(BOUND, session.exit)
         .await
@@ -164,16 +146,9 @@ async fn closing_ends_the_programs_input() {
 
 #[tokio::test]
 async fn nobody_there_is_said_in_words() {
-    let mut rig = Rig::new();
-    let mut sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (rig, mut sshd) = Rig::served();
     sshd.stop_listening();
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("refused");
+    let error = rig.refused().await;
     assert_eq!(
         error,
         ConnectError::Unreachable {
@@ -193,45 +168,26 @@ async fn nobody_there_is_said_in_words() {
 
 #[tokio::test]
 async fn a_port_that_answers_with_something_else_ends_in_time() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, _sshd) = Rig::served();
     rig.limits.kex_timeout = Duration::from_millis(500);
     rig.limits.first_contact_grace = Duration::ZERO;
     // Takes the connection and says nothing.
-    let mute = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port =
-        Some(mute.local_addr().expect("address").port());
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("gives up")
-        .to_string();
+    let (_mute, port) = gate().await;
+    rig.redirect(port);
+    let error = rig.refused().await.to_string();
     assert!(
         error.contains("the key exchange did not end within 0.5 s"),
         "{error}"
     );
     // Talks HTTP.
-    let web = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port =
-        Some(web.local_addr().expect("address").port());
+    let (web, port) = gate().await;
+    rig.redirect(port);
     let serving = tokio::spawn(async move {
         while let Ok((mut stream, _)) = web.accept().await {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("gives up");
+    let error = rig.refused().await;
     assert!(
         matches!(error, ConnectError::Unreachable { .. }),
         "{error:?}"
@@ -241,16 +197,11 @@ async fn a_port_that_answers_with_something_else_ends_in_time() {
 
 #[tokio::test]
 async fn a_peer_that_goes_mute_in_the_exchange_is_hung_up_on() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, _sshd) = Rig::served();
     rig.limits.kex_timeout = Duration::from_millis(500);
     rig.limits.first_contact_grace = Duration::ZERO;
-    let half = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port =
-        Some(half.local_addr().expect("address").port());
+    let (half, port) = gate().await;
+    rig.redirect(port);
     let hung_up = tokio::spawn(async move {
         let (mut stream, _) = half.accept().await.expect("a call");
         stream
@@ -261,13 +212,7 @@ async fn a_peer_that_goes_mute_in_the_exchange_is_hung_up_on() {
         // Ends only when the other side lets go of the socket.
         stream.read_to_end(&mut all).await.map(|_| ())
     });
-    let error = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .err()
-        .expect("gives up")
-        .to_string();
+    let error = rig.refused().await.to_string();
     assert!(
         error.contains("the key exchange did not end within 0.5 s"),
         "{error}"
@@ -276,25 +221,30 @@ async fn a_peer_that_goes_mute_in_the_exchange_is_hung_up_on() {
     ended.expect("the socket is closed").expect("joins").ok();
 }
 
+/// Takes a call and passes it on to a port of this machine.
+async fn relay(gate: &TcpListener, port: u16) {
+    let (mut near, _) = gate.accept().await.expect("a call");
+    let far = TcpStream::connect(("127.0.0.1", port)).await;
+    let _ = copy_bidirectional(&mut near, &mut far.expect("sshd")).await;
+}
+
+/// A port of this machine, and which.
+async fn gate() -> (TcpListener, u16) {
+    let gate = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = gate.local_addr().expect("address").port();
+    (gate, port)
+}
+
 #[tokio::test]
 async fn a_server_too_busy_for_a_moment_is_tried_again() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     // Hangs up on the first caller, as sshd does beyond MaxStartups, and serves the second.
-    let gate = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
-    rig.targets.get_mut("rpi01").expect("target").port =
-        Some(gate.local_addr().expect("address").port());
+    let (gate, port) = gate().await;
+    rig.redirect(port);
     let port = sshd.port;
     let serving = tokio::spawn(async move {
         drop(gate.accept().await);
-        let (mut near, _) = gate.accept().await.expect("a second call");
-        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .expect("sshd");
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        relay(&gate, port).await;
     });
     let connector = rig.connector();
     connector
@@ -309,25 +259,19 @@ async fn a_server_too_busy_for_a_moment_is_tried_again() {
 
 #[tokio::test]
 async fn a_server_that_comes_back_to_its_port_at_once_is_tried_again() {
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     // A port nobody listens on yet: what a caller meets while sshd starts itself anew.
     let gap = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = gap.local_addr().expect("address");
     drop(gap);
-    rig.targets.get_mut("rpi01").expect("target").port = Some(address.port());
+    rig.redirect(address.port());
     let port = sshd.port;
     let serving = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        let gate = tokio::net::TcpListener::bind(address)
+        let gate = TcpListener::bind(address)
             .await
             .expect("the port is still free");
-        let (mut near, _) = gate.accept().await.expect("a call");
-        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .expect("sshd");
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        relay(&gate, port).await;
     });
     let connector = rig.connector();
     connector

@@ -72,9 +72,7 @@ fn ssh(rig: &Rig, sshd: &Sshd, options: &[&str], command: &str) -> Command {
 #[ignore = "a measurement"]
 async fn measure_throughput() {
     const MEGABYTES: usize = 1024;
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     let block = vec![0x5a_u8; 1 << 20];
     for (order, cipher) in [
         (CipherOrder::ChaChaFirst, "chacha20-poly1305@openssh.com"),
@@ -82,11 +80,7 @@ async fn measure_throughput() {
     ] {
         rig.limits.cipher = order;
         for round in 0..3 {
-            let host = rig
-                .connector()
-                .connect(&node("rpi01"))
-                .await
-                .expect("connects");
+            let host = rig.connect().await;
             let session = host.exec("cat > /dev/null").await.expect("starts");
             let mut stdin = session.stdin;
             let (started, before) = (Instant::now(), cpu().0);
@@ -120,11 +114,7 @@ async fn measure_throughput() {
                 peak_kib()
             );
         }
-        let host = rig
-            .connector()
-            .connect(&node("rpi01"))
-            .await
-            .expect("connects");
+        let host = rig.connect().await;
         let session = host
             .exec(&format!("head -c {} /dev/zero", MEGABYTES << 20))
             .await
@@ -299,14 +289,12 @@ async fn slow_wire(to: u16, delay: Duration) -> u16 {
 #[ignore = "a measurement"]
 async fn measure_round_trips() {
     let delay = Duration::from_millis(100);
-    let mut rig = Rig::new();
-    let sshd = Sshd::start(&[&rig.key]);
-    rig.add("rpi01", &sshd);
+    let (mut rig, sshd) = Rig::served();
     rig.pins
         .add(&pin_name("rpi01"), &sshd.host_keys[0].public, "")
         .expect("pinned");
     let port = slow_wire(sshd.port, delay).await;
-    rig.targets.get_mut("rpi01").expect("target").port = Some(port);
+    rig.redirect(port);
     let trips = |since: Instant| since.elapsed().as_secs_f64() / (2.0 * delay.as_secs_f64());
     let connector = rig.connector();
     let started = Instant::now();
@@ -346,11 +334,7 @@ async fn measure_jump_throughput() {
         identity: vec![rig.key.path.clone()],
         ..Hop::default()
     }];
-    let host = rig
-        .connector()
-        .connect(&node("rpi01"))
-        .await
-        .expect("connects");
+    let host = rig.connect().await;
     let session = host.exec("cat > /dev/null").await.expect("starts");
     let mut stdin = session.stdin;
     let block = vec![0x5a_u8; 1 << 20];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use picluster_engine::host::{Connector, Exit, Host, Session};
+use picluster_engine::host::{ConnectError, Connector, Exit, Host, Session};
 use picluster_model::{NodeName, Secret};
 use picluster_ssh::{
     AcceptNew, Environment, HostKeyPolicy, Limits, PinName, PinStore, Prompts, SshConnector,
@@ -16,7 +16,7 @@ use picluster_ssh::{
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::server::{KeyPair, Sshd, user};
+use crate::server::{KeyPair, Options, Sshd, user};
 
 /// Nothing in these tests takes longer.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -108,11 +108,39 @@ impl Rig {
         )
     }
 
+    /// One server that lets the rig's key in, as the node `rpi01`.
+    pub fn served() -> (Self, Sshd) {
+        Self::served_by(&Options::default())
+    }
+
+    /// The same with a say in how the server is.
+    pub fn served_by(options: &Options) -> (Self, Sshd) {
+        let mut rig = Self::new();
+        let sshd = Sshd::with(&[&rig.key], options);
+        rig.add("rpi01", &sshd);
+        (rig, sshd)
+    }
+
+    /// From now on `rpi01` is dialled at this port.
+    pub fn redirect(&mut self, port: u16) {
+        self.targets.get_mut("rpi01").expect("target").port = Some(port);
+    }
+
+    /// A connection to `rpi01`.
+    pub async fn connect(&self) -> Box<dyn Host> {
+        let connected = self.connector().connect(&node("rpi01")).await;
+        connected.expect("connects")
+    }
+
+    /// Why there is no connection to `rpi01`.
+    pub async fn refused(&self) -> ConnectError {
+        let connected = self.connector().connect(&node("rpi01")).await;
+        connected.err().expect("no connection")
+    }
+
     /// One server, one node, connected.
     pub async fn simple() -> (Self, Sshd, SshConnector, Box<dyn Host>) {
-        let mut rig = Self::new();
-        let sshd = Sshd::start(&[&rig.key]);
-        rig.add("rpi01", &sshd);
+        let (rig, sshd) = Self::served();
         let connector = rig.connector();
         let host = connector.connect(&node("rpi01")).await.expect("connects");
         (rig, sshd, connector, host)
