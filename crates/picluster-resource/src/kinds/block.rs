@@ -217,11 +217,7 @@ impl Kind for Block {
     }
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<EditSeen>, Diagnosis> {
-        let missing = match (self.state, self.create) {
-            (Presence::Absent, _) => Missing::Fine,
-            (Presence::Present, true) => Missing::Create,
-            (Presence::Present, false) => Missing::Wait,
-        };
+        let missing = Missing::of(self.state, self.create);
         let seen = edit::observe(&self.path, missing, answers)?;
         if let Seen::Now(seen) = &seen {
             self.edited(&seen.text)?;
@@ -255,13 +251,9 @@ impl Kind for Block {
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        let nothing = EditSeen {
-            path: None,
-            text: String::new(),
-        };
         let after = self.edited("").unwrap_or_default();
         let wanted = (self.state == Presence::Present).then(|| count(self.content.lines().count()));
-        edit::change(&self.path, &nothing, &after).field(
+        edit::change(&self.path, &EditSeen::nothing(), &after).field(
             "content",
             Shown::Absent,
             edit::shown(wanted.as_deref()),

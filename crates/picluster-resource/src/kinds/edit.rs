@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Shown};
 use crate::kind::{Diagnosis, Seen};
-use crate::kinds::file::text_diff;
+use crate::kinds::file::{Presence, text_diff};
 use crate::kinds::shared::{missing_parent, parent_query, with_access};
 use crate::operation::Operation;
 use crate::path::NodePath;
@@ -23,6 +23,16 @@ pub struct EditSeen {
     pub text: String,
 }
 
+impl EditSeen {
+    /// No file.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            path: None,
+            text: String::new(),
+        }
+    }
+}
+
 /// What it means that the file is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -32,6 +42,17 @@ pub(crate) enum Missing {
     Create,
     /// Nothing to do.
     Fine,
+}
+
+impl Missing {
+    /// As the fields `state` and `create` say it.
+    pub(crate) fn of(state: Presence, create: bool) -> Self {
+        match (state, create) {
+            (Presence::Absent, _) => Self::Fine,
+            (Presence::Present, true) => Self::Create,
+            (Presence::Present, false) => Self::Wait,
+        }
+    }
 }
 
 /// The questions.
@@ -52,9 +73,9 @@ pub(crate) fn observe(
             Missing::Wait => Seen::NotYet(Token::Path(path.clone())),
             Missing::Create => match missing_parent(path, answers)? {
                 Some(token) => Seen::NotYet(token),
-                None => nothing(),
+                None => Seen::Now(EditSeen::nothing()),
             },
-            Missing::Fine => nothing(),
+            Missing::Fine => Seen::Now(EditSeen::nothing()),
         });
     };
     match state.kind {
@@ -90,13 +111,6 @@ pub(crate) fn observe(
         path: Some(state.clone()),
         text: text.to_owned(),
     }))
-}
-
-fn nothing() -> Seen<EditSeen> {
-    Seen::Now(EditSeen {
-        path: None,
-        text: String::new(),
-    })
 }
 
 /// A change from what was seen to `after`; its one field is added by the caller.

@@ -246,11 +246,7 @@ impl Kind for Ini {
     }
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<EditSeen>, Diagnosis> {
-        let missing = match (self.state, self.create) {
-            (Presence::Absent, _) => Missing::Fine,
-            (Presence::Present, true) => Missing::Create,
-            (Presence::Present, false) => Missing::Wait,
-        };
+        let missing = Missing::of(self.state, self.create);
         edit::observe(&self.path, missing, answers)
     }
 
@@ -268,11 +264,7 @@ impl Kind for Ini {
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        let nothing = EditSeen {
-            path: None,
-            text: String::new(),
-        };
-        let mut change = edit::change(&self.path, &nothing, &self.edited(""));
+        let mut change = edit::change(&self.path, &EditSeen::nothing(), &self.edited(""));
         change.text = None;
         change.field("value", Shown::Absent, edit::shown(self.wanted()))
     }
