@@ -1,27 +1,25 @@
 //! Where the controller's large files are: beside the inventory, or in the artifact cache.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use picluster_artifact::{Digest, Store};
 use picluster_engine::Artifacts;
 use picluster_model::inventory::Project;
 use picluster_plan::{Declared, Plan, Work};
 use picluster_resource::Resource;
 use picluster_resource::kinds::artifact::Artifact;
 use picluster_resource::kinds::file::Presence;
-use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncRead;
 
-/// The folders in which artifacts are looked for.
+/// Where artifacts are looked for.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     /// The inventory's folder.
     base: PathBuf,
-    /// The artifact cache: one file a digest, named by it.
-    cache: Option<PathBuf>,
+    /// The cache; `None` where nothing says where it could be.
+    store: Option<Store>,
 }
 
 impl Shelf {
@@ -29,25 +27,30 @@ impl Shelf {
     #[must_use]
     pub fn of(project: &Project) -> Self {
         let base = project.inventory.path.parent().unwrap_or(Path::new(""));
-        let home = |dir: &str| std::env::var_os(dir).filter(|v| !v.is_empty());
-        let cache = home("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| home("HOME").map(|h| PathBuf::from(h).join(".cache")))
-            .map(|c| c.join("picluster/artifacts"));
         Self {
             base: base.to_owned(),
-            cache,
+            store: Store::of_user(),
         }
     }
 
     /// Where the bytes of an artifact are, when they are there.
     fn place(&self, artifact: &Artifact) -> Option<PathBuf> {
         let given = artifact.source.as_ref().map(|s| self.base.join(s));
-        let cached = match (&self.cache, &artifact.sha256) {
-            (Some(cache), Some(sha256)) => Some(cache.join(sha256)),
-            _ => None,
-        };
+        let digest = artifact.sha256.as_deref().and_then(Digest::parse);
+        let cached = self
+            .store
+            .as_ref()
+            .zip(digest)
+            .map(|(store, digest)| store.path(&digest));
         given.into_iter().chain(cached).find(|p| p.is_file())
+    }
+
+    /// The digest and size of a file; `None` when it cannot be read.
+    fn weigh(&self, path: &Path) -> Option<(Digest, u64)> {
+        match &self.store {
+            Some(store) => store.digest_of(path).ok(),
+            None => Digest::of_file(path).ok(),
+        }
     }
 
     /// Says of every artifact what the controller's file tells: its size, and its digest where the
@@ -64,7 +67,9 @@ impl Shelf {
                 continue;
             };
             if artifact.sha256.is_none() {
-                artifact.sha256 = known.digest(&place);
+                let weighed = known.0.entry(place.clone());
+                let weighed = *weighed.or_insert_with(|| self.weigh(&place));
+                artifact.sha256 = weighed.map(|(digest, _)| digest.hex());
             }
             if artifact.size.is_none() {
                 artifact.size = std::fs::metadata(&place).ok().map(|m| m.len());
@@ -90,33 +95,10 @@ impl Shelf {
     }
 }
 
-/// Digests that were computed in this run, so that one file for fifty nodes is read once.
+/// What was weighed in this run, so that one file for fifty nodes is looked at once: the cache does not
+/// remember files that changed a moment ago.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<PathBuf, Option<String>>);
-
-impl Known {
-    fn digest(&mut self, path: &Path) -> Option<String> {
-        if let Some(digest) = self.0.get(path) {
-            return digest.clone();
-        }
-        let digest = digest(path).ok();
-        self.0.insert(path.to_owned(), digest.clone());
-        digest
-    }
-}
-
-fn digest(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
-}
+pub struct Known(BTreeMap<PathBuf, Option<(Digest, u64)>>);
 
 /// Files by digest.
 #[derive(Debug, Clone, Default)]
