@@ -16,6 +16,7 @@
 //!
 //! Text that is exactly one `{{ expression }}` becomes the value itself: a list stays a list.
 
+mod asks;
 mod context;
 mod resolve;
 mod unknown;
@@ -125,6 +126,7 @@ pub(crate) fn each_entry<'a>(
         node: context.node(),
         files: Some(role),
         watch: base.watch.as_ref(),
+        curious: base.asked.is_some(),
     };
     for (number, entry) in role.entries.iter().enumerate() {
         if !wanted(number) {
@@ -197,6 +199,8 @@ pub(crate) struct Renderer<'a> {
     pub files: Option<&'a Role>,
     /// Notices when something is asked for that is not known yet; without it everything is.
     pub watch: Option<&'a Watch>,
+    /// Whether what is not known to be there is rendered as well, to see what it asks for.
+    pub curious: bool,
 }
 
 impl Renderer<'_> {
@@ -209,8 +213,10 @@ impl Renderer<'_> {
     /// Renders an entry whose condition holds; `None` when it does not, or is not known yet, or
     /// the entry is not.
     fn made(&self, entry: &Entry, when: Option<&Yaml>, names: &Value) -> Attempt {
-        if !self.holds(when, names)?.unwrap_or(false) {
-            return Ok(None);
+        match self.holds(when, names)? {
+            Some(true) => {}
+            None if self.curious => {}
+            _ => return Ok(None),
         }
         self.known(self.entry(entry, names)).transpose()
     }

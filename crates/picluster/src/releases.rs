@@ -12,15 +12,13 @@ use picluster_artifact::{
 use picluster_model::NodeName;
 use picluster_model::inventory::{Node, Project};
 use picluster_model::kubernetes::{self, ByArch, Distribution, Kubernetes, Source};
+use picluster_model::render::ClusterContext;
 use picluster_plan::{NodeState, Plan, Work};
 use picluster_resource::kinds::file::Presence;
 use picluster_resource::{Facts, Resource};
 
 use crate::artifacts::Files;
 use crate::error::Failure;
-
-/// What a template writes to have the program of its node.
-const NAMED: &str = "kubernetes.artifact";
 
 /// Where releases are looked up.
 #[derive(Debug, Clone)]
@@ -195,10 +193,11 @@ fn machines<'a>(
     if k3s(project).is_none() {
         return machines;
     }
+    let cluster = ClusterContext::new(project);
     for (node, facts) in nodes {
         // A machine k3s is not built for: its role says so, in the plan.
         if let Some(arch) = Arch::of_kernel(&facts.arch.kernel)
-            && installs(project, node)
+            && installs(project, &cluster, node, Some(facts))
         {
             machines.entry(arch).or_default().push(node.name.clone());
         }
@@ -239,16 +238,16 @@ pub fn k3s(project: &Project) -> Option<&Kubernetes> {
         .filter(|k| k.distribution == Distribution::K3s)
 }
 
-/// Whether some role of the node writes the program: its documents name it.
+/// Whether some role of the node writes the program: it asks for it. `facts` when the node was met.
 #[must_use]
-pub fn installs(project: &Project, node: &Node) -> bool {
-    node.kubernetes.is_some()
-        && node.roles.iter().any(|used| {
-            project.roles.get(&used.role).is_some_and(|role| {
-                role.file.text.contains(NAMED)
-                    || role.templates.values().any(|t| t.text.contains(NAMED))
-            })
-        })
+pub fn installs(
+    project: &Project,
+    cluster: &ClusterContext,
+    node: &Node,
+    facts: Option<&Facts>,
+) -> bool {
+    let facts = facts.map(Facts::constant);
+    node.kubernetes.is_some() && cluster.asks_for_artifact(project, node, facts.as_ref())
 }
 
 /// What the inventory wants for an architecture.

@@ -98,10 +98,19 @@ impl ClusterContext {
     fn own_section(&self, node: &Node, names: &Names, out: &mut Vec<Diagnostic>) -> Option<Value> {
         let mut unknown = BTreeSet::new();
         let rendered = self.rendered_config(node, names, &mut unknown, out);
+        let artifact = || BTreeSet::from([String::from("artifact")]);
+        if let Some(asked) = &names.asked {
+            let section = serde_value(rendered.or_else(|| self.described.clone())?);
+            let section = match &names.watch {
+                Some(watch) => watch.without(section, unknown),
+                None => section,
+            };
+            return Some(asked.without(section, artifact()));
+        }
         if let Some(watch) = &names.watch {
             // Which program a node gets is told by its architecture.
             let section = rendered.or_else(|| self.described.clone())?;
-            unknown.insert(String::from("artifact"));
+            unknown.extend(artifact());
             return Some(watch.without(serde_value(section), unknown));
         }
         let Some(artifact) = self.artifacts.get(&node.name) else {
@@ -133,6 +142,7 @@ impl ClusterContext {
             node: node.name.as_str(),
             files: None,
             watch: names.watch.as_ref(),
+            curious: false,
         };
         let scope = names.value();
         let mut rendered = kubernetes.clone();
@@ -164,7 +174,7 @@ impl ClusterContext {
         node: &Node,
         facts: &serde_json::Value,
     ) -> Result<RenderContext, Vec<Diagnostic>> {
-        self.about(node, serde_value(facts), None)
+        self.about(node, serde_value(facts), None, None)
     }
 
     /// As [`Self::node`], before the node was met: whatever asks for its facts is not known.
@@ -173,7 +183,27 @@ impl ClusterContext {
     /// As there, of variables that need no facts.
     pub(crate) fn unmet_node(&self, node: &Node) -> Result<RenderContext, Vec<Diagnostic>> {
         let watch = Watch::default();
-        self.about(node, watch.nothing(), Some(watch))
+        self.about(node, watch.nothing(), Some(watch), None)
+    }
+
+    /// As [`Self::node`], or before the node was met, with a watch on who asks for
+    /// `kubernetes.artifact`, which is not there.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn watched_node(
+        &self,
+        node: &Node,
+        facts: Option<&serde_json::Value>,
+        asked: Watch,
+    ) -> Result<RenderContext, Vec<Diagnostic>> {
+        match facts {
+            Some(facts) => self.about(node, serde_value(facts), None, Some(asked)),
+            None => {
+                let watch = Watch::default();
+                self.about(node, watch.nothing(), Some(watch), Some(asked))
+            }
+        }
     }
 
     fn about(
@@ -181,10 +211,12 @@ impl ClusterContext {
         node: &Node,
         facts: Value,
         watch: Option<Watch>,
+        asked: Option<Watch>,
     ) -> Result<RenderContext, Vec<Diagnostic>> {
         let mut names = Names {
             all: self.names.clone(),
             watch,
+            asked,
         };
         names.all.insert(
             "node",
@@ -262,6 +294,8 @@ pub(crate) struct Names {
     all: BTreeMap<&'static str, Value>,
     /// Notices when something is asked for that is not known yet; without it everything is.
     pub watch: Option<Watch>,
+    /// Notices when `kubernetes.artifact` is asked for; only who wants to know that has one.
+    pub asked: Option<Watch>,
 }
 
 impl Names {

@@ -23,6 +23,7 @@ pub fn vars(node: &Node, names: &Names, out: &mut Vec<Diagnostic>) -> Value {
         node: node.name.as_str(),
         files: None,
         watch: names.watch.as_ref(),
+        curious: false,
     };
     let order = match order("vars", &node.vars) {
         Ok(order) => order,
@@ -47,6 +48,7 @@ pub fn params(
         node: context.node(),
         files: None,
         watch: context.names().watch.as_ref(),
+        curious: false,
     };
     let mut given = role_use.params.clone();
     for (name, parameter) in &role.parameters {

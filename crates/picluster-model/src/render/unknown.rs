@@ -18,6 +18,11 @@ impl Watch {
         self.0.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether something unknown was asked for at all.
+    pub fn noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -67,6 +72,15 @@ impl Object for Partial {
         }
         let value = self.known.get_item(key).ok()?;
         (!value.is_undefined()).then_some(value)
+    }
+
+    /// That something is known of it is known.
+    fn is_true(self: &Arc<Self>) -> bool {
+        if self.known.is_true() {
+            return true;
+        }
+        self.watch.note();
+        false
     }
 
     /// Whoever walks over it, counts it or compares it wants all of it.
@@ -132,6 +146,8 @@ mod tests {
             "vars.a == 2 and facts.arch == 'arm64'",
             "vars.a == 1 or facts.arch == 'arm64'",
             "facts is mapping",
+            "'yes' if vars else 'no'",
+            "vars and vars.a == 1",
         ] {
             assert!(!asks(expression), "{expression}");
         }

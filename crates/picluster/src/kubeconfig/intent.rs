@@ -6,6 +6,7 @@ use picluster_engine::Engine;
 use picluster_engine::run::Access;
 use picluster_model::inventory::{Expected, Node, Project};
 use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::render::ClusterContext;
 use picluster_model::{NodeName, Secret};
 use picluster_resource::path::NodePath;
 use picluster_resource::query::{Answer, Answers, Query};
@@ -82,13 +83,15 @@ impl Intent {
             .filter(|n| n.kubernetes == Some(KubernetesRole::Server))
             .filter(|n| n.expected == Expected::Present)
             .collect();
+        let cluster = ClusterContext::new(project);
+        let installs = |node: &&Node| releases::installs(project, &cluster, node, None);
         Some(Self {
             target: Target {
                 path,
                 context: kubernetes.kubeconfig.context.clone(),
             },
             endpoint: kubernetes.endpoint.clone(),
-            installed: servers.iter().any(|n| releases::installs(project, n)),
+            installed: servers.iter().any(installs),
             servers: servers
                 .into_iter()
                 .map(|n| (n.name.clone(), n.address.clone()))
