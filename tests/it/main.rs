@@ -13,6 +13,7 @@ mod rig;
 mod aliases;
 mod apt;
 mod artifact;
+mod bad_input;
 mod bad_node;
 mod cluster_files;
 mod damage;

@@ -61,6 +61,16 @@ impl RoleLibrary {
         names.into_iter().collect()
     }
 
+    /// The folder that bears the name of a role and has no `role.yaml`: someone meant to write one, and
+    /// a role behind it would come as a surprise.
+    #[must_use]
+    pub(crate) fn hollow(&self, name: &RoleName) -> Option<std::path::PathBuf> {
+        let mut folders = self.folders.iter().map(|folder| folder.join(name.as_str()));
+        folders
+            .find(|folder| folder.is_dir())
+            .filter(|folder| !folder.join("role.yaml").is_file())
+    }
+
     /// Reads and checks one role.
     ///
     /// `None` when there is none of this name; `Some(None)` when what is there is too wrong to

@@ -69,7 +69,8 @@ pub fn load(
 ) -> Result<Project, Vec<Diagnostic>> {
     let name = path.display().to_string();
     let file = parse::read(path, &name).map_err(|finding| vec![finding])?;
-    let root = parse::parse(&file)?;
+    let root =
+        parse::parse(&file).map_err(|found| found.into_iter().map(begin).collect::<Vec<_>>())?;
     let (mut out, patterns) = check_rough(&root, inventory_schema_ref(), Templated::No);
     let structural = out.len();
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -96,6 +97,16 @@ pub fn load(
             Err(out)
         }
     }
+}
+
+/// A file without anything in it has no place to point at: says how one begins instead.
+fn begin(finding: Diagnostic) -> Diagnostic {
+    if finding.span.is_some() || finding.help.is_some() {
+        return finding;
+    }
+    finding.help(
+        "the smallest inventory is `{ cluster: home, nodes: { pi-1: { address: 192.168.2.1 } } }`",
+    )
 }
 
 /// Drops what was said twice: once by a pattern and better by a check behind it, or of every

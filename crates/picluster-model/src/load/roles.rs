@@ -130,6 +130,15 @@ fn lookup(
         if roles.contains_key(&name) {
             continue;
         }
+        if let Some(folder) = library.hollow(&name) {
+            let folder = folder.display();
+            out.push(
+                Diagnostic::new(format!("{folder} has no file role.yaml"), &role_use.span)
+                    .label("named here")
+                    .help(format!("write {folder}/role.yaml, or remove the folder")),
+            );
+            continue;
+        }
         match library.read(&name, kinds, out) {
             Some(Some(role)) => {
                 roles.insert(name, role);
