@@ -68,12 +68,8 @@ fn is_noise(path: &str) -> bool {
         // ldconfig's cache of inode numbers and times.
         "/var/cache/ldconfig/aux-cache",
     ];
-    // The mark of a step that came to its end with nobody there any more to hear of it. It counts only while the resource
-    // differs, and goes with the next change of it.
-    let mark = path.starts_with("/var/lib/picluster/owned/") && path.ends_with(".begun");
     // PrivateTmp= directories of services carry the boot id in their names.
     FILES.contains(&path)
-        || mark
         || path.starts_with("/var/tmp/systemd-private-")
         || crate::unchanged::is_noise(path)
 }

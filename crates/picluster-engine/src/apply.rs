@@ -458,6 +458,7 @@ impl Driver<'_> {
                 unchanged: 0,
                 problems: Vec::new(),
                 rolled_back: None,
+                finished: Vec::new(),
             },
         };
         let first = self

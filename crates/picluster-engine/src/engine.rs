@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use picluster_model::NodeName;
-use picluster_plan::Plan;
+use picluster_plan::owned::Begun;
+use picluster_plan::{NodeState, Plan};
+use picluster_resource::shell::{quote, words};
 use picluster_resource::{Answers, Facts, ProbeProgram, Query};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::agent;
 use crate::apply;
@@ -20,6 +24,9 @@ use crate::run::{Access, Line, Run};
 use crate::session::Message;
 use crate::settings::Settings;
 use crate::stream;
+
+/// How long a node may take to remove a few files. It has just answered.
+const TIDY_BOUND: Duration = Duration::from_secs(20);
 
 /// Speaks to nodes. One connection and, while nothing goes wrong, one exec session a node serve
 /// facts, probes and apply.
@@ -128,7 +135,33 @@ impl Engine {
     /// The guard is not optional: whoever applies has to say which nodes are members of the control
     /// plane ([`crate::guard::Quorum`]).
     pub async fn apply_guarded(&self, plan: &Plan, run: Run, guard: Box<dyn Guard>) -> Report {
+        self.tidy(plan, &run.access).await;
         apply::apply(self, plan, run, guard).await
+    }
+
+    /// Takes away the marks of operations that came to their end unheard ([`picluster_plan::NodePlan::finished`]); part
+    /// of every apply, also of one without steps. Where another run is at work they stay for the next one: that they
+    /// stand hurts nobody.
+    pub async fn tidy(&self, plan: &Plan, access: &BTreeMap<NodeName, Access>) {
+        let paths = &self.shared.settings.paths;
+        for (name, node) in plan.nodes.iter().filter(|(_, n)| !n.finished.is_empty()) {
+            let marks = node
+                .finished
+                .iter()
+                .map(|record| format!("{}/{}", paths.owned, Begun::file_name(record)));
+            let command = format!(
+                "exec 9>>{}; flock -n 9 || exit 0; rm -f -- {}",
+                quote(&paths.lock),
+                words(marks)
+            );
+            let mut access = access.get(name).cloned().unwrap_or_default();
+            if let NodeState::Observed { facts, .. } = &node.state {
+                access.root = facts.now.root;
+            }
+            let mut silent = |_| {};
+            let gone = self.exec(name, &access, &command, true, &mut silent);
+            let _ = timeout(TIDY_BOUND, gone).await;
+        }
     }
 
     /// Closes the connection of one node, in peace.

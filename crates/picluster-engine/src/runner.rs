@@ -95,10 +95,15 @@ impl Worker {
     }
 
     async fn unchanged(&mut self, step: &Step, next: Option<&Step>) -> Result<StepEnd, NodeError> {
-        let Some(name) = record_when_unchanged(&step.record) else {
-            return Ok(StepEnd::new(Outcome::Unchanged));
+        let script = match (&step.record, record_when_unchanged(&step.record)) {
+            (_, Some(name)) => self.drop_record(name),
+            // It was under way when the plan was made, and has come to its end since.
+            (RecordAction::Write { name, .. }, None) if step.begun.is_some() => {
+                self.drop_mark(name)
+            }
+            _ => return Ok(StepEnd::new(Outcome::Unchanged)),
         };
-        let operation = Operation::script(self.drop_record(name));
+        let operation = Operation::script(script);
         let peek = next.and_then(|n| self.question(n));
         let (frame, rest) = self
             .operate("", operation.clone(), "", "", peek.as_ref())

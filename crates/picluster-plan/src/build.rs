@@ -98,6 +98,7 @@ fn waiting(open: &Open) -> NodePlan {
         unchanged: 0,
         problems: Vec::new(),
         rolled_back: None,
+        finished: Vec::new(),
     }
 }
 
@@ -116,6 +117,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
                         unchanged: 0,
                         problems: Vec::new(),
                         rolled_back: None,
+                        finished: Vec::new(),
                     },
                 );
             }

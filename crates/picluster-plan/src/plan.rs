@@ -64,6 +64,10 @@ pub struct NodePlan {
     /// What an earlier run changed and the node took back, until a guarded change succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// Records of resources that are as desired although their mark says that an operation was begun and not finished:
+    /// it came to its end with nobody there to hear of it. An apply takes these marks away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<String>,
 }
 
 /// How a node was found.

@@ -444,6 +444,31 @@ fn guards(plan: &Plan) -> Vec<(String, Guard)> {
 }
 
 #[test]
+fn the_mark_of_what_is_done_is_told_apart_from_that_of_what_is_not() {
+    let name = |path| owned::file_name("file", path);
+    let marks = format!(
+        "{{\"begun\":\"{}\",\"at\":1}}\n{{\"begun\":\"{}\",\"at\":1}}\n",
+        name("/srv/done"),
+        name("/srv/open")
+    );
+    let plan = plan_of(
+        vec![
+            declared(file("/srv/done", "x\n")),
+            declared(file("/srv/open", "x\n")),
+            declared(file("/srv/other", "x\n")),
+        ],
+        &[
+            ("/srv", PathKind::Directory, ""),
+            ("/srv/done", PathKind::File, "x\n"),
+            ("/srv/other", PathKind::File, "x\n"),
+            ("records", PathKind::File, &marks),
+        ],
+    );
+    let node = plan.nodes.values().next().unwrap();
+    assert_eq!(node.finished, [name("/srv/done")]);
+}
+
+#[test]
 fn what_is_guarded_comes_late_and_together_and_boot_files_last() {
     let mut own = declared(file("/srv/own", "x\n"));
     own.guarded = true;

@@ -158,6 +158,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
                 unchanged: 0,
                 problems: vec![],
                 rolled_back: None,
+                finished: Vec::new(),
             },
         )]);
         let plan = Plan {

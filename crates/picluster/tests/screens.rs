@@ -46,6 +46,7 @@ fn observed(unchanged: u32, problems: Vec<Problem>) -> NodePlan {
         unchanged,
         problems,
         rolled_back: None,
+        finished: Vec::new(),
     }
 }
 
@@ -156,6 +157,7 @@ fn sample() -> Plan {
             unchanged: 0,
             problems: vec![],
             rolled_back: None,
+            finished: Vec::new(),
         },
     );
     nodes.insert(
@@ -165,6 +167,7 @@ fn sample() -> Plan {
             unchanged: 0,
             problems: vec![],
             rolled_back: None,
+            finished: Vec::new(),
         },
     );
     Plan {

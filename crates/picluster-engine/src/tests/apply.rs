@@ -302,7 +302,7 @@ async fn a_lost_connection_is_dialled_again_for_what_does_not_depend_on_it() {
     rig.engine.close().await;
     // Hello, facts, its end; lock, eight or so frames of the first look: cut in the first step.
     rig.connector
-        .faults(&node("pi"), [Fault::CutAfterInput(10_700)]);
+        .faults(&node("pi"), [Fault::CutAfterInput(11_250)]);
     let (report, _) = rig.apply(&plan).await;
     let count = report.counts();
     assert_eq!(
@@ -428,6 +428,38 @@ async fn what_was_begun_and_did_not_end_well_is_marked_until_it_does() {
         "{events:?}"
     );
     assert_eq!(marks().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mark_of_what_came_to_its_end_unheard_goes_with_the_next_apply() {
+    let rig = Rig::new();
+    let resource = rig.file("a", "text\n");
+    let plan = rig.plan(&[("pi", vec![resource.clone()])]).await;
+    rig.apply(&plan).await;
+    let RecordAction::Write { name, .. } = &plan.steps[0].record else {
+        panic!("no record")
+    };
+    let mark = format!(
+        "owned/@@@@/{}",
+        picluster_plan::owned::Begun::file_name(name)
+    );
+    let begun = format!("{{\"begun\":\"{name}\",\"at\":0}}\n");
+    // Nothing is left to do but that.
+    std::fs::write(rig.path(&mark), &begun).unwrap();
+    let mut again = rig.plan(&[("pi", vec![resource.clone()])]).await;
+    assert!(again.steps.is_empty());
+    again.nodes.get_mut(&node("pi")).unwrap().finished = vec![name.clone()];
+    rig.apply(&again).await;
+    assert_eq!(rig.read(&mark), None);
+    // Where it came to its end after the plan was made.
+    std::fs::remove_file(rig.path("a")).unwrap();
+    let mut late = rig.plan(&[("pi", vec![resource])]).await;
+    rig.apply(&late).await;
+    late.steps[0].begun = Some(0);
+    std::fs::write(rig.path(&mark), &begun).unwrap();
+    let (_, events) = rig.apply(&late).await;
+    assert_eq!(outcomes(&events), [Outcome::Unchanged]);
+    assert_eq!(rig.read(&mark), None);
 }
 
 /// Puts the step of a file first on its node; all others need it.

@@ -108,6 +108,7 @@ impl<'a> Workbench<'a> {
                 .filter_map(|i| i.problem.clone())
                 .collect(),
             rolled_back: RolledBack::parse(notes(&self.observed.answers)),
+            finished: self.finished(),
         }
     }
 
@@ -130,6 +131,7 @@ impl<'a> Workbench<'a> {
             unchanged: 0,
             problems: Vec::new(),
             rolled_back: None,
+            finished: Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a step is there, by what the node itself remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_resource::Resource;
 
@@ -49,6 +49,21 @@ impl Workbench<'_> {
                 };
             }
         }
+    }
+
+    /// Records whose mark says *begun* while their resource is seen to be as desired.
+    pub(super) fn finished(&self) -> Vec<String> {
+        let begun: BTreeSet<String> = Begun::parse_all(notes(&self.observed.answers))
+            .into_iter()
+            .map(|b| b.begun)
+            .collect();
+        self.items
+            .iter()
+            .filter(|i| i.change.is_none() && i.problem.is_none() && !i.removed)
+            .filter(|i| i.seen.as_ref().is_some_and(|s| s.not_yet().is_none()))
+            .map(|i| owned::file_name(&i.addr.kind, &i.addr.key))
+            .filter(|name| begun.contains(name))
+            .collect()
     }
 
     /// The units of this plan that read what a resource makes.

@@ -61,6 +61,7 @@ pub(super) fn keep(
                 unchanged: 0,
                 problems: Vec::new(),
                 rolled_back: None,
+                finished: Vec::new(),
             };
             nodes.insert(bench.node.clone(), plan);
             false

@@ -68,6 +68,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         } = verbs::until_ctrl_c(prepare(args, &opening, from_file, out)).await?;
         let before = verbs::plan::node_codes(&plan);
         if plan.steps.is_empty() && !args.json {
+            opening.engine.tidy(&plan, &access).await;
             let code = kubeconfig
                 .finish(&opening.engine, &plan, &access, err)
                 .await;
