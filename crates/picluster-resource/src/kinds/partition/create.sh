@@ -1,5 +1,7 @@
 die() { printf '%s\n' "$@" >&2; exit 1; }
 blank() { # START SIZE: blkid finds nothing there; it ends with 2 then, and only then
+  # What the kernel remembers of a disk in use is not what was written to its partitions since.
+  [ ! -b "$d" ] || blockdev --flushbufs "$d"
   r=0; w=$(blkid -p -o export -O $(($1 * u)) -S $(($2 * u)) "$d" 2>&1) || r=$?
   [ $r = 2 ] || die "$d holds something at sector $1; nothing was formatted:" "$w"
 }

@@ -14,6 +14,8 @@ echo "disk $d"
 if [ -b "$d" ]; then
   read -r z < "/sys/class/block/${d##*/}/size"; [ ! -e "/sys/class/block/${d##*/}/partition" ] || echo partition
 else z=$(($(stat -c %s "$d") / 512)); fi
+# What the kernel remembers of a disk in use is not what was written to its partitions since.
+[ ! -b "$d" ] || blockdev --flushbufs "$d" 2>/dev/null || :
 echo "size $z"
 [ -z "$r" ] || echo "root $r"
 sig() { # START SIZE, in sectors of $u bytes: what is there, on one line
