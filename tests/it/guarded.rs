@@ -93,7 +93,7 @@ resources:
 ];
 
 /// Everything that a guard may leave on a node, by name; nothing may be found.
-const REMAINS: &str = "[ -z \"$(ls -d /var/lib/picluster/guard /run/picluster/guard* /etc/systemd/system/picluster-guard* \
+pub const REMAINS: &str = "[ -z \"$(ls -d /var/lib/picluster/guard /run/picluster/guard* /etc/systemd/system/picluster-guard* \
      /etc/systemd/system/sysinit.target.wants/picluster-guard* 2>/dev/null)\" ] && \
      [ -z \"$(systemctl list-units --all --no-legend 'picluster-guard*')\" ]";
 

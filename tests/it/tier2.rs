@@ -3,9 +3,11 @@
 //! Minutes of emulation, so these run in the full suite alone (`PICLUSTER_FULL=1`, `cargo xtask test --full`); their
 //! names start with `full_`, by which nextest's default profile leaves them out and says so.
 
+mod tries;
+
 use std::time::Instant;
 
-use picluster_lab::{LabOptions, OsFlavour, Progress, Wait, ensure_vm_image};
+use picluster_lab::{LabOptions, NodeSpec, OsFlavour, Progress, Wait, ensure_vm_image};
 
 use crate::rig::{Desk, PROGRAM, Rig};
 
@@ -50,8 +52,8 @@ impl Laps {
     }
 }
 
-/// A virtual machine with the card of this OS, and the image it needs.
-fn machine(os: OsFlavour, laps: &mut Laps) -> Rig {
+/// A virtual machine with the card of this OS, and the image it needs; `tweak` has a say in what it is.
+fn machine(desk: Desk, os: OsFlavour, laps: &mut Laps, tweak: impl Fn(&mut NodeSpec)) -> Rig {
     let mut options = LabOptions::from_environment().unwrap();
     options.program = PROGRAM.into();
     let mut show = |p: Progress| match p {
@@ -60,8 +62,6 @@ fn machine(os: OsFlavour, laps: &mut Laps) -> Rig {
     };
     ensure_vm_image(os.image(), &options, &mut show).unwrap_or_else(|e| panic!("{e}"));
     laps.lap("image");
-    let desk = Desk::new(INVENTORY);
-    desk.write("roles/kernel/role.yaml", KERNEL);
     let word = match os {
         OsFlavour::RpiOsTrixie => "rpi-os-trixie",
         _ => "rpi-os-bookworm",
@@ -71,6 +71,7 @@ fn machine(os: OsFlavour, laps: &mut Laps) -> Rig {
             *node = node.clone().as_vm();
             // A quarter of it is the size of the OS's swap file.
             node.disk_mib = Some(1536);
+            tweak(node);
         }
     });
     laps.lap("flash, boot, ssh");
@@ -79,6 +80,21 @@ fn machine(os: OsFlavour, laps: &mut Laps) -> Rig {
 
 fn say(rig: &Rig, script: &str) -> String {
     rig.on("rpi01", script).expect(0).out.trim().to_owned()
+}
+
+/// The steps a plan shows, without node names.
+fn planned(rig: &Rig) -> Vec<String> {
+    let ran = rig.run(&["plan", "--json"]).expect(0);
+    let plan: picluster_plan::Plan =
+        serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {}", ran.out));
+    plan.steps.iter().map(|s| s.addr.local()).collect()
+}
+
+/// All that a run says when there is nothing to do.
+#[track_caller]
+fn settled(rig: &Rig) {
+    let again = rig.run(&["apply", "--yes"]).expect(0);
+    assert!(again.out.contains("Nothing to do"), "{}", again.out);
 }
 
 fn boot_id(rig: &Rig) -> String {
@@ -132,7 +148,9 @@ fn prove(os: OsFlavour, swap: &str) {
         return;
     }
     let mut laps = Laps(Instant::now());
-    let rig = machine(os, &mut laps);
+    let desk = Desk::new(INVENTORY);
+    desk.write("roles/kernel/role.yaml", KERNEL);
+    let rig = machine(desk, os, &mut laps, |_| {});
 
     // Blank: a kernel of its own, with all that is to be changed as the OS has it.
     assert_eq!(
@@ -171,8 +189,7 @@ fn prove(os: OsFlavour, swap: &str) {
     assert_ne!(boot_id(&rig), applied);
     assert_prepared(&rig);
 
-    let second = rig.run(&["apply", "--yes"]).expect(0);
-    assert!(second.out.contains("Nothing to do"), "{}", second.out);
+    settled(&rig);
     laps.lap("second apply");
 
     // A power cut and a new card: all of it is to be done again.
@@ -203,6 +220,5 @@ fn parameters_share_a_file() {
     rig.run(&["apply", "--yes"]).expect(0);
     let now = "cd /proc/sys/net; cat core/somaxconn ipv4/tcp_keepalive_time ipv4/ip_forward";
     assert_eq!(say(&rig, now), "1234\n600\n1");
-    let second = rig.run(&["apply", "--yes"]).expect(0);
-    assert!(second.out.contains("Nothing to do"), "{}", second.out);
+    settled(&rig);
 }

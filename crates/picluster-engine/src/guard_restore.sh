@@ -48,6 +48,8 @@ read -r w < "$G/window"
 printf '{"rolled_back":[%s],"at":%s,"within":%s}\n' "$(paste -sd, "$G/steps")" "$(date +%s)" "$w" > /var/lib/picluster/rolled-back
 again=
 [ "$1" != boot ] || [ ! -e "$G/boot" ] || again=1
+# Files that were only to be tried do not count any more where this is not the try.
+[ ! -e "$G/try" ] || case $(od -An -tu1 /sys/firmware/devicetree/base/chosen/bootloader/tryboot) in *1) ;; *) again=;; esac
 rm -rf "$G" /run/picluster/guard.until /run/picluster/guard.lock /etc/systemd/system/picluster-guard-boot.service \
   /etc/systemd/system/sysinit.target.wants/picluster-guard-boot.service
 sync

@@ -35,6 +35,11 @@ const RESTORING: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
+/// Said when the node's own clock decided.
+pub(crate) const NOT_IN_TIME: &str = "it was not confirmed in time";
+/// Said after a try that was none.
+const NOT_STARTED: &str = "the node came back with the boot files from before: it did not start with the new ones, or its firmware did not try them";
+
 /// A guard that stands on the node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OpenGuard {
@@ -188,7 +193,7 @@ impl Worker {
         let (frame, _) = self.operate("", close, "", "", None).await?;
         match frame.status {
             0 => Ok(Verdict::Confirmed),
-            9 => Ok(Verdict::RolledBack(self.words(&frame.text(), None))),
+            9 => Ok(Verdict::RolledBack(self.words(&frame.text(), NOT_IN_TIME))),
             _ => Err(NodeError::GaveUp {
                 node: self.node.clone(),
                 what: format!("the change could not be confirmed: {}", frame.text().trim()),
@@ -309,7 +314,11 @@ impl Worker {
     }
 
     /// Whether the node has taken the group's earlier steps back, before it is rebooted or after.
-    pub(crate) async fn rolled_back_meanwhile(&mut self) -> Result<Option<StepEnd>, NodeError> {
+    /// `why`: what is known of the reason, in words.
+    pub(crate) async fn rolled_back_meanwhile(
+        &mut self,
+        why: &str,
+    ) -> Result<Option<StepEnd>, NodeError> {
         if self.guard.is_none() {
             return Ok(None);
         }
@@ -317,9 +326,56 @@ impl Worker {
             return Ok(None);
         };
         self.guard = None;
-        let verdict = Verdict::RolledBack(self.words(&note, None));
+        let verdict = Verdict::RolledBack(self.words(&note, why));
         self.tell(Told::Guard(verdict.clone()));
         Ok(Some(end_of(&verdict, StepEnd::new(Outcome::Changed))))
+    }
+
+    /// Puts the new boot files where the firmware reads them once, and restarts the node. `Ok(Some)`: it did not
+    /// come to that, and they were taken back.
+    pub(crate) async fn reboot_to_try(&mut self) -> Result<Option<StepEnd>, NodeError> {
+        let script = concat!(include_str!("guard.sh"), include_str!("try_prepare.sh"));
+        match self
+            .operate("", Operation::script(script), "", "", None)
+            .await
+        {
+            Ok((frame, _)) if frame.status != 0 => {
+                self.hurry().await;
+                let why = format!(
+                    "the new boot files could not be tried: {}",
+                    frame.text().trim()
+                );
+                let end = self.rolled_back_meanwhile(&why).await?;
+                Ok(Some(
+                    end.unwrap_or_else(|| StepEnd::failed(Failure::new(why))),
+                ))
+            }
+            // The session going down with the node is an answer too.
+            Ok(_) | Err(NodeError::Lost { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// After the boot: the files are put in place if it was with them. Otherwise how the step ended.
+    pub(crate) async fn settle_try(&mut self) -> Result<Option<StepEnd>, NodeError> {
+        let settle = Operation::script(include_str!("try_settle.sh"));
+        let (frame, _) = self.operate("", settle, "", "", None).await?;
+        match frame.status {
+            0 => Ok(None),
+            9 => {
+                let end = self.rolled_back_meanwhile(NOT_STARTED).await?;
+                Ok(Some(end.unwrap_or_else(|| {
+                    StepEnd::failed(Failure::new(NOT_STARTED))
+                })))
+            }
+            _ => Ok(Some(StepEnd::failed(Failure {
+                status: Some(frame.status),
+                output: frame.text(),
+                ..Failure::new(
+                    "it started with the new boot files, and they could not be put in place",
+                )
+            }))),
+        }
     }
 
     /// Gives the node more time, for a boot.
@@ -334,7 +390,7 @@ impl Worker {
         Ok(())
     }
 
-    fn words(&self, note: &str, why: Option<&NodeError>) -> String {
+    fn words(&self, note: &str, why: &str) -> String {
         let restored = match RolledBack::parse(note) {
             Some(note) => format!(
                 "{} took it back: {} as before",
@@ -343,10 +399,7 @@ impl Worker {
             ),
             None => format!("{} took it back", self.node),
         };
-        match why {
-            Some(why) => format!("after the change there was no way in: {why}; {restored}"),
-            None => format!("it was not confirmed in time; {restored}"),
-        }
+        format!("{why}; {restored}")
     }
 }
 
@@ -359,7 +412,10 @@ enum Look {
 impl Look {
     fn because(self, worker: &Worker, why: &NodeError) -> Verdict {
         match self {
-            Self::RolledBack(note) => Verdict::RolledBack(worker.words(&note, Some(why))),
+            Self::RolledBack(note) => {
+                let why = format!("after the change there was no way in: {why}");
+                Verdict::RolledBack(worker.words(&note, &why))
+            }
             Self::Gone => Verdict::Unknown(why.clone()),
         }
     }

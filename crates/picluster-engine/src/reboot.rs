@@ -5,6 +5,7 @@ use picluster_resource::{Diff, Operation, Resource};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::NodeError;
+use crate::guarded::NOT_IN_TIME;
 use crate::host::ConnectError;
 use crate::report::{Failure, Outcome};
 use crate::scheduler::After;
@@ -27,34 +28,33 @@ impl Worker {
         if pending.is_empty() {
             return Ok(StepEnd::new(Outcome::Unchanged));
         }
-        if let Some(end) = self.rolled_back_meanwhile().await? {
+        if let Some(end) = self.rolled_back_meanwhile(NOT_IN_TIME).await? {
             return Ok(end);
         }
         self.arm_for_boot().await?;
         let old = self.link.boot_id();
-        let sent = self
-            .operate("", Operation::script(REBOOT), "", "", None)
-            .await;
-        match sent {
-            Ok((frame, _)) if frame.status != 0 => {
-                return Ok(StepEnd::failed(Failure {
-                    command: Some(REBOOT.into()),
-                    status: Some(frame.status),
-                    output: frame.text(),
-                    ..Failure::new("the node refused to reboot")
-                }));
-            }
-            // The session going down with the node is an answer too.
-            Ok(_) | Err(NodeError::Lost { .. }) => {}
-            Err(other) => return Err(other),
+        // Nothing was written by this run: then there is nothing to try.
+        let trying = self.guard.is_some() && step.guard.is_some_and(|g| g.tried);
+        let refused = if trying {
+            self.reboot_to_try().await?
+        } else {
+            self.reboot().await?
+        };
+        if let Some(end) = refused {
+            return Ok(end);
         }
         self.tell(Told::Rebooting);
         let clock = std::sync::Arc::clone(&self.run.shared.settings.clock);
         let away = clock.elapsed();
         self.link.drop_connection().await;
         if let Err(error) = self.wait_for_return(&old).await {
+            let cure = if trying {
+                "cut its power for a moment: it then starts with the boot files from before; apply again when it answers"
+            } else {
+                "look at its console or its power; apply again when it answers"
+            };
             let failure = Failure {
-                cure: Some("look at its console or its power; apply again when it answers".into()),
+                cure: Some(cure.into()),
                 ..Failure::new(format!(
                     "it was told to reboot and did not come back: {error}"
                 ))
@@ -75,7 +75,10 @@ impl Worker {
             }
             .with_error(error));
         }
-        if let Some(end) = self.rolled_back_meanwhile().await? {
+        if let Some(end) = self.rolled_back_meanwhile(NOT_IN_TIME).await? {
+            return Ok(end);
+        }
+        if trying && let Some(end) = self.settle_try().await? {
             return Ok(end);
         }
         let end = match self.pending(verify).await? {
@@ -95,6 +98,24 @@ impl Worker {
             change: Some(step.change.clone()),
             ..end
         })
+    }
+
+    /// Tells the node to. `Ok(Some)`: it refused.
+    async fn reboot(&mut self) -> Result<Option<StepEnd>, NodeError> {
+        let sent = self
+            .operate("", Operation::script(REBOOT), "", "", None)
+            .await;
+        match sent {
+            Ok((frame, _)) if frame.status != 0 => Ok(Some(StepEnd::failed(Failure {
+                command: Some(REBOOT.into()),
+                status: Some(frame.status),
+                output: frame.text(),
+                ..Failure::new("the node refused to reboot")
+            }))),
+            // The session going down with the node is an answer too.
+            Ok(_) | Err(NodeError::Lost { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
     }
 
     /// What is not in effect, in words; empty: nothing waits for a reboot.

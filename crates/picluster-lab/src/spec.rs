@@ -53,6 +53,14 @@ pub struct NodeSpec {
     /// For a virtual machine: the size of its card, 4096 unless given; it takes what is written to it.
     #[serde(default)]
     pub disk_mib: Option<u32>,
+    /// Of a virtual machine's card: how much at its end, in MiB, belongs to no partition, as on a card whose first boot
+    /// was kept from growing the root file system.
+    #[serde(default)]
+    pub spare_mib: u32,
+    /// Size of a second disk in MiB, blank at first (`/dev/disk/by-id/virtio-lab-data`): virtual machines only. A wipe,
+    /// which is a new card, leaves it as it is.
+    #[serde(default)]
+    pub data_mib: Option<u32>,
     /// What it is made of.
     #[serde(default)]
     pub machine: Machine,
@@ -200,6 +208,14 @@ impl PiPersonality {
     }
 }
 
+impl PiPersonality {
+    /// Whether the kernel hands `reboot '0 tryboot'` on to the firmware, which Debian's own does not. As a virtual
+    /// machine the node can then boot other files once.
+    pub fn tryboot(&self) -> bool {
+        self.os != OsFlavour::Debian
+    }
+}
+
 impl NodeSpec {
     /// A node with port 22, user `pi` (`ubuntu` on Ubuntu), password-free sudo and the personality of its name.
     pub fn new(name: impl Into<String>, address: Ipv4Addr, os: OsFlavour) -> Self {
@@ -220,6 +236,8 @@ impl NodeSpec {
             pi,
             absent: false,
             disk_mib: None,
+            spare_mib: 0,
+            data_mib: None,
             machine: Machine::Namespace,
         }
     }
@@ -269,6 +287,8 @@ impl NodeSpec {
             )
         } else if self.disk_mib.is_some_and(|m| m < 1024) {
             "a virtual machine's card needs a `disk_mib` of 1024 or more".to_owned()
+        } else if self.disk_mib.unwrap_or(4096) < self.spare_mib.saturating_add(1024) {
+            "a virtual machine's card needs 1024 MiB beside its `spare_mib`".to_owned()
         } else {
             return Ok(());
         };

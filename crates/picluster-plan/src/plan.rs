@@ -176,6 +176,9 @@ pub struct Guarded {
     pub last: bool,
     /// It is about boot files, which count at the next boot.
     pub boot: bool,
+    /// All of the group's boot files can be tried for one boot before they are put in place.
+    #[serde(default)]
+    pub tried: bool,
 }
 
 /// A guarded change that a node took back because nobody confirmed it.

@@ -115,6 +115,11 @@ pub enum Effect {
     /// The node keeps what was there before, and puts it back by itself unless a new connection
     /// confirms in time that there still is a way in.
     Guarded,
+    /// The node is started with the new boot files once, and they are put in place when it has come up; a start that
+    /// fails is followed by one with the files from before.
+    BootTried,
+    /// Nothing brings the node back by itself if its kernel does not start with the new boot files.
+    BootUnproven,
 }
 
 impl Change {

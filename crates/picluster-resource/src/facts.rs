@@ -52,6 +52,10 @@ pub struct Board {
     pub model: String,
     /// `serial-number`, 16 hex digits; empty on other machines.
     pub serial: String,
+    /// Boot files can be tried for one boot: the firmware is one with `tryboot`, the kernel hands the wish on, and
+    /// nobody else uses it (Raspberry Pi documentation, "Fail-safe OS updates").
+    #[serde(default)]
+    pub tryboot: bool,
 }
 
 /// What may change from one minute to the next. Not for `when`.
@@ -146,6 +150,7 @@ impl Facts {
                 "arch.userland" => facts.arch.userland = text,
                 "board.model" => facts.board.model = text,
                 "board.serial" => facts.board.serial = text,
+                "board.tryboot" => facts.board.tryboot = text == "1",
                 "memory_kib" => facts.memory_mib = text.parse::<u64>().unwrap_or(0) / 1024,
                 "now.boot_id" => facts.now.boot_id = text,
                 "now.machine_id" => facts.now.machine_id = text,

@@ -16,6 +16,18 @@ d=/sys/firmware/devicetree/base
 # The device tree's strings end in NUL, which `read` leaves out.
 get $d/model && echo "board.model=$v"
 get $d/serial-number && echo "board.serial=$v"
+# Firmware and kernel (the one with /dev/vcio) know `tryboot`, and nobody else uses it.
+if [ -e $d/chosen/bootloader/tryboot ] && [ -e /dev/vcio ]; then
+  b=/boot/firmware; [ -e $b/config.txt ] || b=/boot
+  v=; get $d/chosen/os_prefix
+  if [ -z "$v" ] && [ -e $b/cmdline.txt ] && [ ! -e $b/autoboot.txt ] && [ ! -e $b/tryboot.txt ]; then
+    t=1
+    while IFS= read -r v || [ -n "$v" ]; do
+      case $v in cmdline=cmdline.txt*) ;; cmdline=*|os_prefix=*|include\ *) t=;; esac
+    done < $b/config.txt
+    [ -z "$t" ] || echo board.tryboot=1
+  fi
+fi
 while read -r k v _; do [ "$k" = MemTotal: ] && { echo "memory_kib=$v"; break; }; done < /proc/meminfo
 get /proc/sys/kernel/random/boot_id && echo "now.boot_id=$v"
 v=; get /etc/machine-id && echo "now.machine_id=$v"

@@ -243,6 +243,8 @@ fn change_json(change: &Change) -> Value {
             Effect::Reboot(why) => format!("reboot: {why}"),
             Effect::Access(why) => format!("access: {why}"),
             Effect::Guarded => "guarded".into(),
+            Effect::BootTried => "boot tried".into(),
+            Effect::BootUnproven => "boot unproven".into(),
         })
         .collect();
     if !effects.is_empty() {

@@ -4,7 +4,7 @@ mod account;
 mod files;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Attempt, Trouble};
@@ -44,6 +44,14 @@ pub(crate) fn flash(
     if node.is_vm() {
         // What the launcher does from outside for a node made of namespaces (see `hub::configure`).
         c.put("etc/lab-network", 0o644, &format!("link set lo up\naddr replace {}/{} dev eth0\nlink set eth0 up\nroute replace default via {} dev eth0 onlink\n", net.address, net.prefix, net.hub))?;
+        if node.pi.tryboot() {
+            for (path, mode, text) in crate::vm::firmware::STAND_IN {
+                c.put(path, mode, text)?;
+            }
+            let wants = c.path("etc/systemd/system/sysinit.target.wants/lab-firmware.service")?;
+            symlink("/etc/systemd/system/lab-firmware.service", &wants)
+                .attempt(|| format!("link {}", wants.display()))?;
+        }
     }
     if node.ssh_port != 22 {
         c.put(

@@ -1,11 +1,11 @@
-//! A virtual machine's card: two images with a partition table each, so that both partitions have the very numbers
-//! and identifiers a Pi's card has, and the boot partition can be read from outside at any time.
+//! A virtual machine's card, laid out as a Pi's: one disk with an MBR, a boot partition (vfat) and a root partition
+//! (ext4), with the very numbers and identifiers they have there. It is a plain image, so that the boot partition can be
+//! read from outside between two boots.
 //!
-//! `boot.img` holds partition 1 (vfat) and `disk.qcow2` partition 2 (ext4); both tables carry the same disk identifier.
-//! `disk.qcow2` is what the node wrote since it was flashed, over `root.img`; a wipe makes it anew.
+//! `card.img` is what the node works on, a copy of `flashed-card.img`; a wipe copies it anew. `data.img`, where there is
+//! one, is a second disk, which a new card leaves as it is.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use crate::error::{Attempt, Trouble};
 use crate::linux::mounts;
 use crate::linux::tool::{self, tool};
-use crate::spec::OsFlavour;
+use crate::spec::{NodeSpec, OsFlavour};
 
 /// First four digits pairs of the PARTUUIDs in `fstab` and `cmdline.txt` of Raspberry Pi OS (see `card::files`).
 const DISK_ID: u32 = 0x4d80_97e2;
@@ -36,27 +36,28 @@ impl Disk {
         }
     }
 
-    /// The boot partition's image.
-    pub(crate) fn boot(&self) -> PathBuf {
-        self.dir.join("boot.img")
+    /// The card's image.
+    pub(crate) fn card(&self) -> PathBuf {
+        self.dir.join("card.img")
     }
 
-    /// The root partition's image.
-    pub(crate) fn root(&self) -> PathBuf {
-        self.dir.join("disk.qcow2")
+    /// The second disk's image, where there is one.
+    pub(crate) fn data(&self) -> Option<PathBuf> {
+        Some(self.dir.join("data.img")).filter(|p| p.exists())
     }
 
-    fn flashed(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("flashed-{name}.img"))
+    fn flashed(&self) -> PathBuf {
+        self.dir.join("flashed-card.img")
     }
 
-    /// Makes the card out of `layers`, topmost first.
-    pub(crate) fn flash(
-        &self,
-        layers: &[PathBuf],
-        os: OsFlavour,
-        mib: Option<u32>,
-    ) -> Result<(), Trouble> {
+    /// Makes the card out of `layers`, topmost first, and the second disk.
+    pub(crate) fn flash(&self, layers: &[PathBuf], node: &NodeSpec) -> Result<(), Trouble> {
+        if let Some(mib) = node.data_mib {
+            let path = self.dir.join("data.img");
+            let file = File::create(&path).attempt(|| format!("create {}", path.display()))?;
+            file.set_len(u64::from(mib) << 20)
+                .attempt(|| format!("size {}", path.display()))?;
+        }
         let work = self.dir.join("flash");
         let [upper, inner, merged] = ["upper", "work", "merged"].map(|d| work.join(d));
         for dir in [&upper, &inner, &merged] {
@@ -70,10 +71,12 @@ impl Disk {
             inner.display()
         );
         mounts::mount("overlay", &merged, MountFlags::empty(), &options)?;
-        let (boot_label, root_label) = labels(os);
-        let written = self
-            .write_boot(&merged.join("boot/firmware"), boot_label)
-            .and_then(|()| self.write_root(&merged, root_label, mib.unwrap_or(CARD_MIB)));
+        let (boot_label, root_label) = labels(node.pi.os);
+        let whole = u64::from(node.disk_mib.unwrap_or(CARD_MIB));
+        let root_mib = whole.saturating_sub(BOOT_MIB + u64::from(node.spare_mib));
+        let written = partitioned(&self.flashed(), root_mib)
+            .and_then(|()| self.write_boot(&merged.join("boot/firmware"), boot_label))
+            .and_then(|()| self.write_root(&merged, root_label, root_mib, whole));
         unmount(&merged, UnmountFlags::DETACH).attempt(|| "unmount the card".into())?;
         let _ = fs::remove_dir_all(&work);
         written
@@ -81,22 +84,17 @@ impl Disk {
 
     /// Puts the flashed card in: nothing of what the node wrote is left.
     pub(crate) fn blank(&self) -> Result<(), Trouble> {
-        for file in [self.root(), self.boot()] {
-            let _ = fs::remove_file(file);
-        }
-        fs::copy(self.flashed("boot"), self.boot()).attempt(|| "copy the boot partition".into())?;
         tool::run(
-            tool("qemu-img")
-                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-                .arg(self.flashed("root"))
-                .arg(self.root()),
+            tool("cp")
+                .args(["--sparse=always", "--reflink=auto"])
+                .arg(self.flashed())
+                .arg(self.card()),
         )
     }
 
     /// Moves the files of `from` to a boot partition; what is left is the mount point.
     fn write_boot(&self, from: &Path, label: &str) -> Result<(), Trouble> {
-        let image = self.flashed("boot");
-        partitioned(&image, 1, 0x0c, BOOT_MIB)?;
+        let image = self.flashed();
         let kib = (BOOT_MIB << 10).to_string();
         tool::run(
             tool("mkfs.vfat")
@@ -120,10 +118,10 @@ impl Disk {
         Ok(())
     }
 
-    fn write_root(&self, from: &Path, label: &str, mib: u32) -> Result<(), Trouble> {
-        let image = self.flashed("root");
-        let mib = u64::from(mib).saturating_sub(BOOT_MIB);
-        partitioned(&image, 2, 0x83, mib)?;
+    fn write_root(&self, from: &Path, label: &str, mib: u64, whole: u64) -> Result<(), Trouble> {
+        let image = self.flashed();
+        size(&image, whole)?;
+        let start = START + (BOOT_MIB << 20);
         tool::run(
             tool("mke2fs")
                 .args([
@@ -131,7 +129,7 @@ impl Disk {
                 ])
                 .arg("-E")
                 .arg(format!(
-                    "offset={START},lazy_itable_init=1,lazy_journal_init=1"
+                    "offset={start},lazy_itable_init=1,lazy_journal_init=1"
                 ))
                 .arg("-d")
                 .arg(from)
@@ -161,16 +159,24 @@ fn labels(os: OsFlavour) -> (&'static str, &'static str) {
     }
 }
 
-/// An empty image with one partition of `mib` in slot `slot` of its table.
-fn partitioned(image: &Path, slot: usize, kind: u8, mib: u64) -> Result<(), Trouble> {
-    let what = || format!("create {}", image.display());
-    let mut file = File::create(image).attempt(what)?;
-    file.write_all(&table(slot, kind, mib)).attempt(what)?;
-    file.set_len(START + (mib << 20)).attempt(what)
+/// An image with both partitions in its table that ends behind the first: mkfs.vfat chooses its clusters by the size of
+/// the whole file.
+fn partitioned(image: &Path, root_mib: u64) -> Result<(), Trouble> {
+    fs::write(image, table(root_mib)).attempt(|| format!("create {}", image.display()))?;
+    size(image, BOOT_MIB)
+}
+
+/// Gives the image the size of a card with this many MiB for partitions.
+fn size(image: &Path, mib: u64) -> Result<(), Trouble> {
+    File::options()
+        .write(true)
+        .open(image)
+        .and_then(|file| file.set_len(START + (mib << 20)))
+        .attempt(|| format!("size {}", image.display()))
 }
 
 /// A master boot record.
-fn table(slot: usize, kind: u8, mib: u64) -> [u8; 512] {
+fn table(root_mib: u64) -> [u8; 512] {
     let mut sector = [0; 512];
     let mut put = |at: usize, bytes: &[u8]| {
         for (to, from) in sector.iter_mut().skip(at).zip(bytes) {
@@ -179,11 +185,17 @@ fn table(slot: usize, kind: u8, mib: u64) -> [u8; 512] {
     };
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
     put(440, &DISK_ID.to_le_bytes());
-    let entry = 446 + 16 * (slot - 1);
-    // Cylinders mean nothing any more: the largest value says so.
-    put(entry + 1, &[0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);
-    put(entry + 8, &number(START / SECTOR));
-    put(entry + 12, &number((mib << 20) / SECTOR));
+    let parts = [
+        (0x0c, START, BOOT_MIB),
+        (0x83, START + (BOOT_MIB << 20), root_mib),
+    ];
+    for (slot, (kind, start, mib)) in parts.into_iter().enumerate() {
+        let entry = 446 + 16 * slot;
+        // Cylinders mean nothing any more: the largest value says so.
+        put(entry + 1, &[0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);
+        put(entry + 8, &number(start / SECTOR));
+        put(entry + 12, &number((mib << 20) / SECTOR));
+    }
     put(510, &[0x55, 0xaa]);
     sector
 }
@@ -193,13 +205,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_one_partition_in_its_slot() {
-        let sector = table(2, 0x83, 100);
+    fn the_table_has_the_boot_partition_and_the_root_behind_it() {
+        let sector = table(100);
         assert_eq!(&sector[440..444], &[0xe2, 0x97, 0x80, 0x4d]);
-        assert!(sector[446..462].iter().all(|b| *b == 0));
+        assert_eq!(sector[450], 0x0c);
+        assert_eq!(sector[454..458], 2048u32.to_le_bytes());
+        assert_eq!(sector[458..462], (64u32 * 2048).to_le_bytes());
         assert_eq!(sector[466], 0x83);
-        assert_eq!(sector[470..474], 2048u32.to_le_bytes());
+        assert_eq!(sector[470..474], (65u32 * 2048).to_le_bytes());
         assert_eq!(sector[474..478], 204_800u32.to_le_bytes());
+        assert!(sector[478..510].iter().all(|b| *b == 0));
         assert_eq!(&sector[510..], &[0x55, 0xaa]);
     }
 }

@@ -1,4 +1,5 @@
-//! The initrd: busybox, the modules that reach the root partition, and a script.
+//! The initrd: busybox and the modules that reach the root partition, from the image; and a script, which is added at
+//! each start, so that a change to it costs no image.
 
 use std::path::Path;
 
@@ -7,7 +8,20 @@ use super::recipe::{BOOT_MODULES, INIT};
 use crate::error::{Attempt, Trouble};
 use crate::linux::tool::{self, tool};
 
-/// Puts it together. `modules` is the kernel's directory below `/lib/modules`, `busybox` a static program.
+/// The initrd of a start. `image` is what [`make`] made.
+///
+/// # Errors
+/// The image's part cannot be read, or the whole not be written.
+pub(crate) fn complete(image: &Path, to: &Path) -> Result<(), Trouble> {
+    let mut bytes = std::fs::read(image).attempt(|| format!("read {}", image.display()))?;
+    let mut archive = Archive::default();
+    archive.file("init", INIT.as_bytes());
+    // The kernel unpacks archives one after the other.
+    bytes.extend(archive.finish());
+    std::fs::write(to, bytes).attempt(|| format!("write {}", to.display()))
+}
+
+/// Puts the image's part together. `modules` is the kernel's directory below `/lib/modules`, `busybox` a static program.
 pub(super) fn make(modules: &Path, busybox: &Path) -> Result<Vec<u8>, Trouble> {
     let read = |p: &Path| std::fs::read(p).attempt(|| format!("read {}", p.display()));
     let list = String::from_utf8_lossy(&read(&modules.join("modules.dep"))?).into_owned();
@@ -16,7 +30,6 @@ pub(super) fn make(modules: &Path, busybox: &Path) -> Result<Vec<u8>, Trouble> {
         archive.directory(dir);
     }
     archive.file("bin/busybox", &read(busybox)?);
-    archive.file("init", INIT.as_bytes());
     for (number, path) in load_order(&list).iter().enumerate() {
         let file = modules.join(path);
         let content = if path.ends_with(".xz") {

@@ -4,8 +4,8 @@
 //! packages. It is plugged into the same bridge as every other node, so addresses, names and verbs are the same.
 //!
 //! - `recipe`, `kernel`, `initrd`, `cpio`: what the cached image holds beyond a Debian tree.
-//! - `disk`: a node's card: a boot partition and a root partition, numbered and named as on a Pi's card.
-//! - `firmware`: boot partition to kernel arguments, at every start.
+//! - `disk`: a node's card: a boot partition and a root partition, numbered and named as on a Pi's card; a second disk.
+//! - `firmware`: boot partition to kernel arguments, at every start; `tryboot`.
 //! - `qemu`: the machine itself, and how its run ended.
 
 #[cfg(target_os = "linux")]
@@ -15,7 +15,7 @@ pub(crate) mod disk;
 #[cfg(target_os = "linux")]
 pub(crate) mod firmware;
 #[cfg(target_os = "linux")]
-mod initrd;
+pub(crate) mod initrd;
 #[cfg(target_os = "linux")]
 pub(crate) mod kernel;
 #[cfg(target_os = "linux")]
@@ -34,7 +34,6 @@ pub const VM_PACKAGES: &[(&str, &str, &str)] = &[
         "qemu-system-arm",
         "the virtual machine",
     ),
-    ("qemu-img", "qemu-utils", "its card"),
     ("mke2fs", "e2fsprogs", "the card's root partition"),
     ("mkfs.vfat", "dosfstools", "the card's boot partition"),
     (

@@ -12,13 +12,7 @@ const TUN: &str = "/dev/net/tun";
 
 /// To run them.
 pub(crate) fn to_run() -> Vec<Missing> {
-    let mut list = programs(&[
-        "qemu-system-aarch64",
-        "qemu-img",
-        "mke2fs",
-        "mkfs.vfat",
-        "mcopy",
-    ]);
+    let mut list = programs(&["qemu-system-aarch64", "mke2fs", "mkfs.vfat", "mcopy"]);
     let root = rustix::process::getuid().is_root();
     let why = "a virtual machine's cable ends there";
     if !Path::new(TUN).exists() {

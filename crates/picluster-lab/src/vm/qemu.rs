@@ -38,6 +38,11 @@ impl Start<'_> {
         self.dir.join("qmp.sock")
     }
 
+    /// The image's initrd with the script of this start.
+    pub(crate) fn initrd(&self) -> PathBuf {
+        self.dir.join("initrd")
+    }
+
     fn button(&self) -> PathBuf {
         self.dir.join("button.sock")
     }
@@ -45,16 +50,17 @@ impl Start<'_> {
     /// Program and arguments. The machine starts once [`Start::connect`] has been called.
     pub(crate) fn words(&self) -> Vec<String> {
         let disk = Disk::new(self.dir);
-        let drive = |id: &str, file: PathBuf, format: &str| {
+        let drive = |id: &str, file: PathBuf| {
             [
                 "-drive".to_owned(),
                 // What the guest wrote survives a kill of the emulator; only this machine's own crash could lose it.
                 format!(
-                    "if=none,id={id},file={},format={format},cache=unsafe,discard=unmap",
+                    "if=none,id={id},file={},format=raw,cache=unsafe,discard=unmap",
                     file.display()
                 ),
                 "-device".to_owned(),
-                format!("virtio-blk-pci,drive={id}"),
+                // The serial number makes it /dev/disk/by-id/virtio-….
+                format!("virtio-blk-pci,drive={id},serial=lab-{id}"),
             ]
         };
         let mut words: Vec<String> = [
@@ -88,7 +94,7 @@ impl Start<'_> {
         let pairs = [
             ("-m", self.memory_mib.to_string()),
             ("-kernel", self.image.join("vmlinuz").display().to_string()),
-            ("-initrd", self.image.join("initrd").display().to_string()),
+            ("-initrd", self.initrd().display().to_string()),
             ("-append", self.arguments.to_owned()),
             (
                 "-chardev",
@@ -119,8 +125,10 @@ impl Start<'_> {
             ),
         ];
         words.extend(pairs.into_iter().flat_map(|(k, v)| [k.to_owned(), v]));
-        words.extend(drive("root", disk.root(), "qcow2"));
-        words.extend(drive("boot", disk.boot(), "raw"));
+        words.extend(drive("card", disk.card()));
+        if let Some(data) = disk.data() {
+            words.extend(drive("data", data));
+        }
         words
     }
 

@@ -56,20 +56,48 @@ pub(crate) const ENABLED: [(&str, &str); 2] = [
     ("sysinit.target.wants", "lab-network.service"),
 ];
 
-/// First steps of the machine: modules, root partition, systemd.
+/// First steps of the machine: modules, root file system, systemd. It stands for the initramfs that Debian and its
+/// descendants build (initramfs-tools, `scripts/local` and `scripts/functions`): the root file system is the one the
+/// command line names; one that does not come within half a minute ends in a shell, which nobody types into here, or,
+/// with `panic=N` on the command line, in a reboot N seconds later. Not part of the image: it is added at each start.
 pub(crate) const INIT: &str = r#"#!/bin/busybox sh
-/bin/busybox mount -t proc proc /proc
-/bin/busybox mount -t devtmpfs dev /dev
-for m in /mod/*; do /bin/busybox insmod $m; done
+b=/bin/busybox
+$b mount -t proc proc /proc
+$b mount -t devtmpfs dev /dev
+for m in /mod/*; do $b insmod $m; done
+root= panic=
+for w in $($b cat /proc/cmdline); do
+  case $w in root=*) root=${w#root=};; panic=*) panic=${w#panic=};; esac
+done
+seek() {
+  case $root in
+    /dev/*) dev=$root; [ -b "$dev" ];;
+    PARTUUID=*)
+      for d in /dev/vd?; do
+        # The identifier of an MBR's disk stands at 440 of its first sector, little endian.
+        id=$($b dd if=$d bs=1 skip=440 count=4 2>/dev/null | $b hexdump -e '1/4 "%08x"')
+        n=${root##*-}
+        dev=$d${n#0}
+        [ "$root" != "PARTUUID=$id-$n" ] || [ ! -b "$dev" ] || return 0
+      done
+      return 1;;
+    *) dev=$($b findfs "$root" 2>/dev/null) && [ -b "$dev" ];;
+  esac
+}
 i=0
-while [ ! -b /dev/vda2 ] && [ $i -lt 1200 ]; do /bin/busybox usleep 25000; i=$((i+1)); done
-if ! /bin/busybox mount -t ext4 -o rw /dev/vda2 /root; then
-  echo "lab: no root partition" > /dev/console
-  /bin/busybox poweroff -f
+until seek || [ $i -ge 300 ]; do $b usleep 100000; i=$((i+1)); done
+if ! seek || ! $b mount -t ext4 -o rw "$dev" /root; then
+  echo "lab: no root file system $root" > /dev/console
+  case $panic in
+    ''|0|-*) while :; do $b sleep 3600; done;;
+  esac
+  echo "lab: rebooting in $panic seconds" > /dev/console
+  $b sleep "$panic"
+  $b reboot -f
 fi
-/bin/busybox mount --move /dev /root/dev
-/bin/busybox umount /proc
-exec /bin/busybox switch_root /root /sbin/init
+$b mount --move /dev /root/dev
+$b umount /proc
+exec $b switch_root /root /sbin/init
 "#;
 
 /// The packages of each OS, as in `image::recipe`, but for cloud-init, whose boot stages are the launcher's. On
@@ -92,6 +120,6 @@ pub(crate) fn layers(image: ImageName) -> &'static [Layer] {
 /// Everything above, for the image's digest.
 pub(crate) fn fingerprint() -> String {
     format!(
-        "{REVISION} {KERNEL} {BUSYBOX} {BOOT_MODULES:?} {NO_INITRAMFS_SCRIPT} {MASKED:?} {FILES:?} {ENABLED:?} {INIT}"
+        "{REVISION} {KERNEL} {BUSYBOX} {BOOT_MODULES:?} {NO_INITRAMFS_SCRIPT} {MASKED:?} {FILES:?} {ENABLED:?}"
     )
 }

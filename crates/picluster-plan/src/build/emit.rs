@@ -66,6 +66,9 @@ impl Workbench<'_> {
                     group: 0,
                     last: false,
                     boot: danger == Danger::Boot,
+                    tried: danger == Danger::Boot
+                        && self.ctx.facts.board.tryboot
+                        && matches!(item.addr.kind.as_str(), "kernel_cmdline" | "config_txt"),
                 }),
             });
         }

@@ -90,11 +90,22 @@ fn guard_node(steps: &mut [Step], mine: &[usize]) {
     for (at, &i) in mine.iter().enumerate() {
         if matches!(steps[i].work, Work::Reboot { .. }) {
             steps[i].guard = before.filter(|guard| guard.boot);
+            // Shown where it happens: at the boot.
+            if let Some(guard) = steps[i].guard {
+                let effect = if guard.tried {
+                    Effect::BootTried
+                } else {
+                    Effect::BootUnproven
+                };
+                steps[i].change.effects.insert(effect);
+            }
         }
         let Some(mut guard) = steps[i].guard else {
             before = None;
             continue;
         };
+        // One file that cannot be tried makes the group one that cannot.
+        guard.tried &= before.is_none_or(|before| before.boot != guard.boot || before.tried);
         if before.is_none_or(|before| before.boot != guard.boot) {
             group += 1;
         }
@@ -131,5 +142,76 @@ fn guard_node(steps: &mut [Step], mine: &[usize]) {
                 step.needs.push(last.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::plan::{Cause, RecordAction};
+    use picluster_resource::{Action, Change};
+
+    fn step(kind: &str, work: Work, guard: Option<Guarded>) -> Step {
+        Step {
+            addr: format!("pi/base/{kind}[x]").parse().unwrap(),
+            origin: String::new(),
+            work,
+            change: Change::new(Action::Update),
+            cause: Cause::New,
+            begun: None,
+            needs: Vec::new(),
+            moved_by: Vec::new(),
+            recorded: None,
+            secrets: None,
+            later: Vec::new(),
+            marks: Vec::new(),
+            record: RecordAction::Keep,
+            guard,
+        }
+    }
+
+    /// Boot files that can be tried or not, and the reboot behind them.
+    fn planned(tried: &[bool]) -> Vec<Step> {
+        let file =
+            serde_json::json!({"file": {"path": "/boot/firmware/config.txt", "content": ""}});
+        let resource: picluster_resource::Resource = serde_json::from_value(file).unwrap();
+        let boot = |tried| Guarded {
+            group: 0,
+            last: false,
+            boot: true,
+            tried,
+        };
+        let mut steps: Vec<Step> = tried
+            .iter()
+            .map(|t| {
+                let work = Work::Resource(Box::new(resource.clone()));
+                step("file", work, Some(boot(*t)))
+            })
+            .collect();
+        steps.push(step("reboot", Work::Reboot { verify: Vec::new() }, None));
+        add_guards(&mut steps);
+        steps
+    }
+
+    #[test]
+    fn boot_files_are_tried_together_or_not_at_all_and_the_reboot_says_which() {
+        for (tried, all) in [
+            (&[true, true][..], true),
+            (&[true, false], false),
+            (&[false, true], false),
+        ] {
+            let steps = planned(tried);
+            let reboot = steps.last().unwrap();
+            let guard = reboot.guard.unwrap();
+            assert!(guard.last && guard.boot);
+            assert_eq!(guard.tried, all, "{tried:?}");
+            let effects = &reboot.change.effects;
+            assert_eq!(effects.contains(&Effect::BootTried), all);
+            assert_eq!(effects.contains(&Effect::BootUnproven), !all);
+        }
+        // A reboot for something else risks nothing new.
+        let steps = planned(&[]);
+        assert!(steps[0].change.effects.is_empty());
     }
 }

@@ -233,6 +233,14 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
                     "guarded: taken back by the node itself unless a new connection confirms it"
                         .into()
                 }
+                Effect::BootTried => {
+                    "boot files are tried: the firmware starts with them once, and they stay when the node has come up"
+                        .into()
+                }
+                Effect::BootUnproven => {
+                    "not guarded against a kernel that does not boot: the firmware there cannot try boot files once"
+                        .into()
+                }
             };
             let nodes = rows.entry(text).or_default();
             if !nodes.contains(&&step.addr.node) {

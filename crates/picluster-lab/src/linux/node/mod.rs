@@ -45,6 +45,8 @@ struct State {
     wrapper: Option<u32>,
     /// A virtual machine's reboot button.
     button: Option<UnixStream>,
+    /// The firmware's one-shot flag of a virtual machine.
+    tryboot: bool,
     boots: u32,
     wipes: u32,
     cut: bool,
@@ -98,8 +100,7 @@ impl Node {
         if self.spec.is_vm() {
             let mut layers = vec![card_dir];
             layers.extend(self.lower.iter().cloned());
-            self.disk_images()
-                .flash(&layers, self.spec.pi.os, self.spec.disk_mib)?;
+            self.disk_images().flash(&layers, &self.spec)?;
         }
         self.blank()?;
         fs::create_dir(&self.cgroup).attempt(|| format!("create {}", self.cgroup.display()))?;

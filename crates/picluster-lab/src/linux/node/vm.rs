@@ -11,8 +11,8 @@ use crate::linux::tool::tool;
 use crate::linux::{cgroup, hub, stage};
 use crate::network::mac;
 use crate::vm::disk::Disk;
-use crate::vm::firmware;
 use crate::vm::qemu::{Start, Stopped};
+use crate::vm::{firmware, initrd};
 
 impl Node {
     /// The card's image files.
@@ -25,12 +25,17 @@ impl Node {
         self.clear_cgroup()?;
         hub::plug_tap(self.index, &self.spec.name, self.net.address, cut)?;
         let mac = mac(&self.spec.name);
+        // The flag counts for one start.
+        let tryboot = std::mem::take(&mut self.state().tryboot);
         let arguments = firmware::arguments(
             &self.disk_images(),
             &self.dir.join("firmware"),
             &self.spec.pi,
             &mac,
+            tryboot,
         )?;
+        let log = self.dir.join("console.log");
+        let said = fs::metadata(&log).map_or(0, |m| m.len());
         let tree = self
             .lower
             .last()
@@ -45,10 +50,11 @@ impl Node {
             mac: &mac,
         };
         start.clear();
+        initrd::complete(&tree.join("initrd"), &start.initrd())?;
         let errors = File::options()
             .create(true)
             .append(true)
-            .open(self.dir.join("console.log"))
+            .open(&log)
             .attempt(|| "open the console's log".into())?;
         let mut child = tool(stage::PROGRAM)
             .args([crate::INTERNAL_ARGUMENT, "join"])
@@ -87,6 +93,12 @@ impl Node {
         self.state().button = None;
         let status = child.wait().attempt(|| "wait for the emulator".into())?;
         cgroup::kill_all(&self.cgroup);
+        if matches!(stopped, Stopped::Reboot) {
+            let said = usize::try_from(said).unwrap_or(usize::MAX);
+            let text = fs::read(&log).unwrap_or_default();
+            self.state().tryboot = self.spec.pi.tryboot()
+                && firmware::asks_for_tryboot(text.get(said..).unwrap_or_default());
+        }
         Ok(match stopped {
             Stopped::Reboot => End::Reboot,
             Stopped::Off => End::Off("it powered itself off".into()),

@@ -416,6 +416,7 @@ mod tests {
         Board {
             model: model.into(),
             serial: "10000000a1b2c3d4".into(),
+            tryboot: false,
         }
     }
 
