@@ -11,8 +11,10 @@ mod check;
 mod engine;
 mod inspect;
 mod locate;
+mod names;
 
-pub(crate) use check::{Names, RoleCheck, check_role, check_value};
+pub(crate) use check::{RoleCheck, check_role, check_value};
 pub(crate) use engine::{Engine, Problem};
 pub(crate) use inspect::{Form, single_expression};
 pub(crate) use locate::locate;
+pub(crate) use names::Names;
