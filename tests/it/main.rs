@@ -8,6 +8,7 @@
 
 mod k3s;
 mod k3s_cluster;
+mod k3s_damage;
 mod rig;
 
 mod aliases;

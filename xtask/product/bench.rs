@@ -4,6 +4,7 @@
 //! one shell, so that they do not pay for the entry as many times as there are nodes.
 
 mod figures;
+mod kraken;
 mod load;
 mod measure;
 mod peers;
@@ -33,6 +34,9 @@ type Act = fn(&Rack) -> Outcome<Spent>;
 
 /// Runs it: `--nodes 10,50`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
 pub(crate) fn run(words: &[&str]) -> Outcome {
+    if let ["--kraken", rest @ ..] = words {
+        return kraken::run(rest);
+    }
     let peers = words.contains(&"--peers");
     let (mut sizes, mut runs) = if peers {
         (vec![10], 1)

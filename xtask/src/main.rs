@@ -36,12 +36,17 @@ cargo xtask CHORE
                              where that takes lab nodes; --table: only write the table in docs/ARCHITECTURE.md
   bench [--nodes 10,50] [--runs 3] [--yes]
                              release build, and figures from lab nodes as a table
+  bench --kraken [--runs 3]  the example kraken, eleven mixed machines that become a cluster of the k3s simulator: from blank and
+                             unchanged, with the critical path beside the wall time
   bench --peers [--nodes 10] [--runs 1] [--yes]
                              the same work by Ansible, Ansible with Mitogen, and pyinfra beside us, on the same nodes;
                              pip installs them below target/
 
 What is to be installed is shown and asked first. --yes does not ask; nor does root without a terminal.
 ";
+
+/// The inventory of `bench --kraken`.
+const KRAKEN: &str = "examples/kraken/inventory.yaml";
 
 /// What went wrong, in words for the person at the terminal.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -106,6 +111,13 @@ fn perform(words: &[String]) -> Outcome {
                 "--package",
                 "picluster",
             ]))?;
+            if words.flag("--kraken") {
+                let k3s = simulator::for_inventory(KRAKEN)?;
+                words.left.insert(0, "--kraken".into());
+                words
+                    .left
+                    .extend(["--k3s".into(), k3s.display().to_string()]);
+            }
             product::run("bench", &words.left)
         }
         "help" | "--help" | "-h" => {

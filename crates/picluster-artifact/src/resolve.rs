@@ -283,7 +283,21 @@ impl Resolver {
         let given = self.given(wanted, file)?;
         let plain = Plain::Anywhere;
         let (url, _) = self.addresses(wanted, plain)?;
-        self.store.fill(&given.sha256, |part| {
+        self.keep(file, &given.sha256)?;
+        let artifact = Artifact {
+            origin: Origin::Url { url, plain },
+            ..given
+        };
+        self.learn(&artifact, None)?;
+        Ok(artifact)
+    }
+
+    /// Copies a file into the cache, if these are its bytes.
+    ///
+    /// # Errors
+    /// Why it is not taken; the cache is as it was.
+    pub fn keep(&self, file: &Path, sha256: &Digest) -> Result<(PathBuf, u64), ArtifactError> {
+        self.store.fill(sha256, |part| {
             let at = |source| StoreError {
                 path: file.to_owned(),
                 source,
@@ -297,22 +311,44 @@ impl Resolver {
             let mut hash = Hasher::default();
             hash.read(part).map_err(at)?;
             let (found, _) = hash.end();
-            if found == given.sha256 {
+            if found == *sha256 {
                 Ok(size)
             } else {
                 Err(ArtifactError::Checksum {
                     path: file.to_owned(),
                     found,
-                    wanted: given.sha256,
+                    wanted: *sha256,
                 })
             }
+        })
+    }
+
+    /// Any file whose checksum is known: where it is on this machine. Fetched when it is not here.
+    ///
+    /// # Errors
+    /// Why it is not here.
+    pub fn file(
+        &self,
+        url: &str,
+        sha256: &Digest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(PathBuf, u64), ArtifactError> {
+        if let Some(found) = self.store.find(sha256)? {
+            return Ok(found);
+        }
+        let plain = Plain::Anywhere;
+        let url = Url::parse(url, plain).map_err(|error| ArtifactError::Url {
+            url: url.to_owned(),
+            error,
         })?;
-        let artifact = Artifact {
-            origin: Origin::Url { url, plain },
-            ..given
-        };
-        self.learn(&artifact, None)?;
-        Ok(artifact)
+        self.store.fill(sha256, |part| {
+            self.client
+                .download(&url, plain, part, sha256, progress)
+                .map_err(|error| ArtifactError::Fetch {
+                    error,
+                    place: self.store.path(sha256),
+                })
+        })
     }
 
     /// The program, and the list of checksums beside it.

@@ -145,11 +145,22 @@ pub struct Manifest {
     /// Its name; the file on servers is `NAME.yaml`.
     pub name: String,
     /// Where its text comes from.
-    pub source: Source,
+    pub source: ManifestSource,
     /// The SHA-256 checksum of the text, 64 hexadecimal digits; always there for a download.
     pub checksum: Option<String>,
+    /// Whether an apply waits until its workloads are ready.
+    pub wait: bool,
     /// The place of its name.
     pub span: Span,
+}
+
+/// Where the text of a manifest comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestSource {
+    /// A file of the controller, or an address.
+    From(Source),
+    /// It stands in the inventory.
+    Text(String),
 }
 
 impl Kubernetes {

@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod bootstrap;
 pub mod build;
+pub mod critical;
 pub mod declare;
 pub mod dot;
 pub mod fingerprint;

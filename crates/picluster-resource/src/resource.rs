@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Change, Diff};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds;
+use crate::kinds::file::Presence;
 use crate::operation::{Operation, Undo};
 use crate::query::{Answers, Query};
 use crate::token::{Reaction, Token};
@@ -279,4 +280,49 @@ resources! {
     Partition(kinds::partition::Partition),
     Network(kinds::network::Network),
     NodeLabels(kinds::node_labels::NodeLabels),
+    Manifest(kinds::manifest::Manifest),
+}
+
+impl Resource {
+    /// The controller's file that this one writes to the node, if it is of that sort: what must be at hand before a run.
+    #[must_use]
+    pub fn sends(&self) -> Option<Sends<'_>> {
+        match self {
+            Self::Artifact(r) if r.state == Presence::Present => Some(Sends {
+                source: r.source.as_deref(),
+                sha256: r.sha256.as_deref(),
+            }),
+            Self::Manifest(r) if r.state == Presence::Present && r.content.is_none() => {
+                Some(Sends {
+                    source: r.source.as_deref(),
+                    sha256: r.sha256.as_deref(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Completes what is known of that file, where the documents do not say it.
+    pub fn sent(&mut self, sha256: Option<String>, size: Option<u64>) {
+        let (known, bytes) = match self {
+            Self::Artifact(r) => (&mut r.sha256, &mut r.size),
+            Self::Manifest(r) => (&mut r.sha256, &mut r.size),
+            _ => return,
+        };
+        if known.is_none() {
+            *known = sha256;
+        }
+        if bytes.is_none() {
+            *bytes = size;
+        }
+    }
+}
+
+/// A file of the controller that is sent to a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Sends<'a> {
+    /// Where it is, relative to the inventory's folder.
+    pub source: Option<&'a str>,
+    /// Its SHA-256, 64 hex digits.
+    pub sha256: Option<&'a str>,
 }

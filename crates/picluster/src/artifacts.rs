@@ -8,9 +8,7 @@ use picluster_artifact::{Digest, Store};
 use picluster_engine::Artifacts;
 use picluster_model::inventory::Project;
 use picluster_plan::{Declared, Plan, Work};
-use picluster_resource::Resource;
-use picluster_resource::kinds::artifact::Artifact;
-use picluster_resource::kinds::file::Presence;
+use picluster_resource::resource::Sends;
 use tokio::io::AsyncRead;
 
 /// Where artifacts are looked for.
@@ -33,10 +31,10 @@ impl Shelf {
         }
     }
 
-    /// Where the bytes of an artifact are, when they are there.
-    fn place(&self, artifact: &Artifact) -> Option<PathBuf> {
-        let given = artifact.source.as_ref().map(|s| self.base.join(s));
-        let digest = artifact.sha256.as_deref().and_then(Digest::parse);
+    /// Where the bytes of a file are, when they are there.
+    fn place(&self, file: Sends<'_>) -> Option<PathBuf> {
+        let given = file.source.map(|s| self.base.join(s));
+        let digest = file.sha256.and_then(Digest::parse);
         let cached = self
             .store
             .as_ref()
@@ -57,39 +55,35 @@ impl Shelf {
     /// documents give none. One that is not here stays as it is: a node may have it already.
     pub fn complete(&self, declared: &mut [Declared], known: &mut Known) {
         for item in declared {
-            let Resource::Artifact(artifact) = &mut item.resource else {
+            let Some(file) = item.resource.sends() else {
                 continue;
             };
-            if artifact.state == Presence::Absent {
-                continue;
-            }
-            let Some(place) = self.place(artifact) else {
+            let Some(place) = self.place(file) else {
                 continue;
             };
-            if artifact.sha256.is_none() {
-                let weighed = known.0.entry(place.clone());
-                let weighed = *weighed.or_insert_with(|| self.weigh(&place));
-                artifact.sha256 = weighed.map(|(digest, _)| digest.hex());
-            }
-            if artifact.size.is_none() {
-                artifact.size = std::fs::metadata(&place).ok().map(|m| m.len());
-            }
+            let sha256 = match file.sha256 {
+                Some(_) => None,
+                None => {
+                    let weighed = known.0.entry(place.clone());
+                    let weighed = *weighed.or_insert_with(|| self.weigh(&place));
+                    weighed.map(|(digest, _)| digest.hex())
+                }
+            };
+            let size = std::fs::metadata(&place).ok().map(|m| m.len());
+            item.resource.sent(sha256, size);
         }
     }
 
     /// The files that a plan may send.
     #[must_use]
     pub fn of_plan(&self, plan: &Plan) -> Files {
-        let artifacts = plan.steps.iter().filter_map(|step| match &step.work {
-            Work::Resource(resource) => match resource.as_ref() {
-                Resource::Artifact(artifact) => Some(artifact),
-                _ => None,
-            },
+        let files = plan.steps.iter().filter_map(|step| match &step.work {
+            Work::Resource(resource) => resource.sends(),
             Work::Reboot { .. } => None,
         });
         Files(
-            artifacts
-                .filter_map(|a| Some((a.sha256.clone()?, self.place(a)?)))
+            files
+                .filter_map(|f| Some((f.sha256?.to_owned(), self.place(f)?)))
                 .collect(),
         )
     }

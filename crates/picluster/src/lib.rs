@@ -12,6 +12,7 @@ pub mod error;
 pub mod explain;
 pub mod identity;
 pub mod kubeconfig;
+pub mod manifests;
 mod opening;
 pub mod person;
 pub mod plan_file;

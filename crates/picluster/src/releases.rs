@@ -14,8 +14,7 @@ use picluster_model::inventory::{Node, Project};
 use picluster_model::kubernetes::{self, ByArch, Distribution, Kubernetes, Source};
 use picluster_model::render::ClusterContext;
 use picluster_plan::{NodeState, Plan, Work};
-use picluster_resource::kinds::file::Presence;
-use picluster_resource::{Facts, Resource};
+use picluster_resource::Facts;
 
 use crate::artifacts::Files;
 use crate::error::Failure;
@@ -77,6 +76,27 @@ impl Releases {
         })?;
         let wanted = wanted(kubernetes, arch, &whose)?;
         self.0.adopt(&wanted, file).map_err(|e| failure(&whose, &e))
+    }
+
+    /// Takes a file for one whose checksum is known.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn keep(&self, file: &std::path::Path, sha256: &Digest) -> Result<u64, Failure> {
+        let kept = self.0.keep(file, sha256);
+        kept.map(|(_, size)| size)
+            .map_err(|e| failure(&file.display().to_string(), &e))
+    }
+
+    /// Brings a file whose checksum is known to this machine, unless it is here.
+    ///
+    /// # Errors
+    /// Why it is not here.
+    pub async fn file(&self, url: &str, sha256: Digest) -> Result<(PathBuf, u64), ArtifactError> {
+        let (resolver, url) = (Arc::clone(&self.0), url.to_owned());
+        tokio::task::spawn_blocking(move || resolver.file(&url, &sha256, &mut |_| {}))
+            .await
+            .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
     }
 
     /// The program for an architecture. `whose` says for which nodes, in messages.
@@ -208,13 +228,8 @@ fn machines<'a>(
 /// The digests of what a plan sends.
 fn sent(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.steps.iter().filter_map(|step| match &step.work {
-        Work::Resource(resource) => match resource.as_ref() {
-            Resource::Artifact(artifact) if artifact.state == Presence::Present => {
-                artifact.sha256.as_deref()
-            }
-            _ => None,
-        },
-        _ => None,
+        Work::Resource(resource) => resource.sends()?.sha256,
+        Work::Reboot { .. } => None,
     })
 }
 

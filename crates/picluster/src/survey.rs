@@ -25,7 +25,7 @@ use crate::error::Failure;
 use crate::identity::Identity;
 use crate::kubeconfig::{Intent, intent};
 use crate::store::Store;
-use crate::{plan_file, releases};
+use crate::{manifests, plan_file, releases};
 
 /// A plan and how root is had on the nodes in it.
 #[derive(Debug)]
@@ -247,6 +247,7 @@ async fn probe_all(
     let artifacts = artifacts
         .iter()
         .map(|(name, artifact)| (name.clone(), releases::described(artifact)));
+    manifests::at_hand(project).await?;
     let cluster = ClusterContext::new(project).with_artifacts(artifacts.collect());
     let kubeconfig = Intent::merged(project);
     let mut credentials = intent::Read::new();

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use picluster::verbs::lab::home::Home;
 use picluster_lab::{Lab, LabOptions, Progress, Wait};
 use picluster_model::Project;
+use picluster_model::inventory::Expected;
 use picluster_model::render::ClusterContext;
 use picluster_model::secret::SecretValues;
 use picluster_plan::build::questions;
@@ -47,6 +48,20 @@ impl Rack {
         let folder =
             Folder(std::env::temp_dir().join(format!("picluster-bench-{}", std::process::id())));
         work::write(&folder.0, nodes)?;
+        Self::boot(folder, Vec::new())
+    }
+
+    /// Boots the nodes of an inventory, with these systems (`--os` of `picluster lab up`).
+    pub(crate) fn of(inventory: &str, os: &[&str]) -> Outcome<Self> {
+        let folder =
+            Folder(std::env::temp_dir().join(format!("picluster-bench-{}", std::process::id())));
+        fs::create_dir_all(&folder.0)
+            .and_then(|()| fs::copy(inventory, folder.0.join("inventory.yaml")))
+            .map_err(|e| format!("cannot copy {inventory}: {e}"))?;
+        Self::boot(folder, os.iter().map(ToString::to_string).collect())
+    }
+
+    fn boot(folder: Folder, os: Vec<String>) -> Outcome<Self> {
         let program = released()?;
         let project =
             picluster::project::load(&folder.0.join("inventory.yaml")).map_err(|e| say(&e))?;
@@ -54,13 +69,13 @@ impl Rack {
         options.state_root = folder.0.join("lab");
         let home = Home::of(&project, &options).map_err(|e| say(&e))?;
         let made = picluster::cli::LabMade {
-            os: Vec::new(),
+            os,
             kubernetes: false,
             k3s: None,
         };
         let spec =
             picluster::verbs::lab::specification(&project, &made, &home).map_err(|e| say(&e))?;
-        eprintln!("  booting {nodes} nodes");
+        eprintln!("  booting {} nodes", project.inventory.nodes.len());
         let lab = Lab::up_foreground(&spec, &options, &mut |p| {
             if let Progress::ImageBuilding { image } = p {
                 eprintln!("  building the image {image} (once, about a minute)");
@@ -111,12 +126,14 @@ impl Rack {
         down
     }
 
+    /// Those that are there.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.project
             .inventory
             .nodes
-            .keys()
-            .map(picluster_model::NodeName::as_str)
+            .values()
+            .filter(|node| node.expected == Expected::Present)
+            .map(|node| node.name.as_str())
     }
 
     /// Processor seconds of all nodes so far.
@@ -163,6 +180,30 @@ impl Rack {
             .map_err(|e| format!("{e}\n{}", fs::read_to_string(&log).unwrap_or_default()))?;
         spent.wire = wire(&counters);
         Ok(spent)
+    }
+
+    /// picluster outside of what is measured; what it printed.
+    pub(crate) fn aside(&self, words: &[&str]) -> Outcome<String> {
+        let output = self
+            .inside(&self.program)
+            .args(words)
+            .output()
+            .map_err(|e| e.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(format!(
+                "picluster {}: {}",
+                words.join(" "),
+                text(&output.stderr)
+            ))
+        }
+    }
+
+    /// What picluster printed in the act measured last.
+    pub(crate) fn printed(&self) -> String {
+        fs::read_to_string(self.folder.0.join("picluster.log")).unwrap_or_default()
     }
 
     /// Another tool, started inside the lab beside the inventory, with what it says in a file.

@@ -197,12 +197,16 @@ document! {
         /// Its name; the file on the servers is NAME.yaml.
         #[schemars(required)]
         name: Option<Spanned<ManifestName>>,
-        /// A file, from the folder of the inventory. Either this or `url`.
+        /// A file, from the folder of the inventory. Either this, `url` or `content`.
         path: Option<Spanned<NonEmpty>>,
         /// An address to download it from, with its `checksum`.
         url: Option<Spanned<HttpUrl>>,
+        /// Its text, as it is: no template.
+        content: Option<Spanned<NonEmpty>>,
         /// The SHA-256 checksum of the file.
         checksum: Option<Spanned<ChecksumText>>,
+        /// Whether an apply waits until its workloads are ready. The default is `true`.
+        wait: Option<bool>,
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use crate::diagnostic::Diagnostic;
 use crate::inventory::{Expected, Node, Project};
-use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, Source};
+use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, ManifestSource, Source};
 use crate::name::NodeName;
 use crate::render::unknown::Watch;
 use crate::render::{Renderer, resolve};
@@ -392,15 +392,18 @@ fn by_arch<T: ToString>(values: Option<&ByArch<T>>) -> serde_json::Value {
 }
 
 fn manifest(manifest: &Manifest) -> serde_json::Value {
-    let (path, url) = match &manifest.source {
-        Source::Path(path) => (Some(path.display().to_string()), None),
-        Source::Url(url) => (None, Some(url)),
+    let (path, url, content) = match &manifest.source {
+        ManifestSource::From(Source::Path(path)) => (Some(path.display().to_string()), None, None),
+        ManifestSource::From(Source::Url(url)) => (None, Some(url), None),
+        ManifestSource::Text(text) => (None, None, Some(text)),
     };
     json!({
         "name": manifest.name,
         "path": path,
         "url": url,
+        "content": content,
         "checksum": manifest.checksum,
+        "wait": manifest.wait,
     })
 }
 

@@ -46,9 +46,9 @@ pub(crate) enum Asked {
     Nodes(Vec<KubeNode>),
 }
 
-const NO_CREDENTIALS: u32 = 90;
-const NO_KUBECTL: u32 = 91;
-const FAILED: u32 = 92;
+pub(crate) const NO_CREDENTIALS: u32 = 90;
+pub(crate) const NO_KUBECTL: u32 = 91;
+pub(crate) const FAILED: u32 = 92;
 const NOT_FOUND: u32 = 93;
 
 /// The shell function `kc`: kubectl with these credentials, writing nothing but to /run. The first of

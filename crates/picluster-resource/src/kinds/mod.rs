@@ -22,6 +22,7 @@ pub mod kernel_module;
 pub(crate) mod kube;
 pub mod line;
 pub mod link;
+pub mod manifest;
 pub mod mount;
 pub mod network;
 pub mod node_labels;

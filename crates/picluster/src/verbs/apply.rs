@@ -26,7 +26,7 @@ use crate::show::live::{Live, Screen};
 use crate::store::Store;
 use crate::term::Style;
 use crate::verbs::plan::LeftOut;
-use crate::{ask, connect, person, releases, show, survey as look, takeback, verbs};
+use crate::{ask, connect, manifests, person, releases, show, survey as look, takeback, verbs};
 
 /// Plans (or reads a plan), asks, and applies.
 ///
@@ -137,6 +137,7 @@ async fn prepare(
 ) -> Result<Ready, Failure> {
     let (mut plan, access, secrets, read) = match from_file {
         Some(file) => {
+            manifests::at_hand(&opening.project).await?;
             let access = access_for(opening, &file.plan).await;
             let secrets = SecretValues::clone(&opening.secrets);
             (file.plan, access, secrets, None)

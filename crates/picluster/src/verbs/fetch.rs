@@ -5,12 +5,13 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use picluster_artifact::{Arch, Artifact, Origin, Progress};
+use picluster_artifact::{Arch, Artifact, Digest, Origin, Progress};
 use picluster_engine::ExitCode;
 use picluster_model::NodeName;
 
 use crate::cli::FetchArgs;
 use crate::error::Failure;
+use crate::manifests::{self, Remote};
 use crate::releases::{self, Releases};
 use crate::store::Store;
 use crate::term::{Style, bytes};
@@ -28,7 +29,19 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
     };
     let releases = Releases::of_user()?;
     if !args.from.is_empty() {
+        let wanted = manifests::remote(&project);
         for file in &args.from {
+            let digest = Digest::of_file(file).ok().map(|(digest, _)| digest);
+            if let Some(manifest) = wanted.iter().find(|m| Some(m.sha256) == digest) {
+                let size = releases.keep(file, &manifest.sha256)?;
+                verbs::print(&manifest_line(
+                    manifest,
+                    size,
+                    &file.display().to_string(),
+                    out,
+                ));
+                continue;
+            }
             let artifact = releases.adopt(kubernetes, file)?;
             verbs::print(&format!(
                 "{} k3s {} {}  {}  sha256:{}\n  from {}\n",
@@ -44,6 +57,17 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
     }
     let machines = machines(args, &project)?;
     verbs::block_on(async {
+        for manifest in manifests::remote(&project) {
+            let (_, size) = releases
+                .file(manifest.url, manifest.sha256)
+                .await
+                .map_err(|e| {
+                    Failure::usage(format!("manifest {}: {e}", manifest.name)).hint(
+                        "without a network here: fetch it elsewhere, and picluster fetch --from FILE",
+                    )
+                })?;
+            verbs::print(&manifest_line(&manifest, size, manifest.url, out));
+        }
         for (arch, whose) in machines {
             let artifact = releases.resolve(kubernetes, arch, &whose).await?;
             let bar = bar(&artifact);
@@ -67,6 +91,16 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
         }
         Ok(ExitCode::Done)
     })?
+}
+
+fn manifest_line(manifest: &Remote<'_>, size: u64, from: &str, out: Style) -> String {
+    format!(
+        "{} manifest {}  {}  sha256:{}\n  from {from}\n",
+        out.green("✓"),
+        manifest.name,
+        bytes(size),
+        manifest.sha256.short(),
+    )
 }
 
 /// For which architectures, and which nodes those are.

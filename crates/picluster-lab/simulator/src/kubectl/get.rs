@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Arguments;
 use super::session::Session;
-use super::{Done, Failure, jsonpath, print, yaml};
+use super::{Done, Failure, apply, jsonpath, print, yaml};
 use crate::api::kinds::Kind;
 use crate::api::tables;
 use crate::text;
@@ -21,16 +21,30 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
         print!("{}", String::from_utf8_lossy(&bytes));
         return Ok(());
     }
-    let Some(first) = words.first() else {
+    let filed = arguments.flag("filename").is_some();
+    let Some(first) = words.first().map(String::as_str).or(filed.then_some("")) else {
         return Err(Failure::Bare(
             "You must specify the type of resource to get. Use \"kubectl api-resources\" for a complete list of supported resources.\n\nerror: Required resource not specified.\nUse \"kubectl explain <resource>\" for a detailed description of that resource (e.g. kubectl explain pods).\nSee 'kubectl get -h' for help and examples".into(),
         ));
     };
-    let by_name = first.contains('/') || words.len() > 1;
+    let by_name = filed || first.contains('/') || words.len() > 1;
     let mut failures = vec![];
     let mut groups: Vec<Group> = vec![];
+    let mut named_by_file = 0;
     if by_name {
-        for named in session.targets(words, arguments)? {
+        let mut targets = vec![];
+        if filed {
+            for (object, source) in apply::read(arguments)? {
+                match session.kind_of(&object, &source) {
+                    Ok(kind) => targets.push(apply::named(session, kind, &object)),
+                    Err(failure) => failures.push(failure),
+                }
+            }
+            named_by_file = targets.len() + failures.len();
+        } else {
+            targets = session.targets(words, arguments)?;
+        }
+        for named in targets {
             match session.get(&named.path()) {
                 Ok(object) => match groups.iter_mut().find(|g| g.kind == named.kind) {
                     Some(group) => group.items.push(object),
@@ -55,7 +69,7 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
     }
     let output = arguments.flag("output").unwrap_or_default();
     let count: usize = groups.iter().map(|g| g.items.len()).sum();
-    let single = by_name && words_name_one(words);
+    let single = by_name && (words_name_one(words) || named_by_file == 1);
     if output.is_empty() || output == "wide" {
         if count == 0 && !by_name {
             nothing(session, arguments, &groups);

@@ -26,7 +26,8 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) -> Outcome {
     let servicelb = !is_disabled(settings, "servicelb");
     let heart = server.heart.clone();
     let mut seen: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
-    pass(&heart, &base, &disabled, &mut seen);
+    // At a start every manifest is applied again, whatever was applied before.
+    pass(&heart, &base, &disabled, &mut seen, true);
     std::thread::spawn(move || {
         loop {
             for _ in 0..2 {
@@ -40,7 +41,7 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) -> Outcome {
                 }
                 std::thread::sleep(Duration::from_secs(1));
             }
-            pass(&heart, &base, &disabled, &mut seen);
+            pass(&heart, &base, &disabled, &mut seen, false);
         }
     });
     Ok(())
@@ -97,7 +98,13 @@ fn disables(base: &Path, path: &Path, disabled: &[String]) -> bool {
     folders.chain(own).any(|n| disabled.contains(&n))
 }
 
-fn pass(heart: &Heart, base: &Path, disabled: &[String], seen: &mut BTreeMap<PathBuf, SystemTime>) {
+fn pass(
+    heart: &Heart,
+    base: &Path,
+    disabled: &[String],
+    seen: &mut BTreeMap<PathBuf, SystemTime>,
+    force: bool,
+) {
     let mut all = vec![];
     walk(base, &mut all);
     all.sort();
@@ -129,7 +136,7 @@ fn pass(heart: &Heart, base: &Path, disabled: &[String], seen: &mut BTreeMap<Pat
         if seen.get(&path) == Some(&modified) {
             continue;
         }
-        match deploy(heart, &path) {
+        match deploy(heart, &path, force) {
             Ok(()) => {
                 seen.insert(path, modified);
             }
@@ -151,24 +158,19 @@ fn told(refusal: Refusal) -> Fault {
     Fault(refusal.message)
 }
 
-fn deploy(heart: &Heart, path: &Path) -> Outcome {
+fn deploy(heart: &Heart, path: &Path, force: bool) -> Outcome {
     let content = files::read(path)?;
     let checksum = text::sha256(content.as_bytes());
     let name = addon_name(path);
     let kind = addon_kind(heart).map_err(told)?;
     let key = Key::of(&kind, "kube-system", &name);
     let spec = json!({"source": path.display().to_string(), "checksum": ""});
-    let addon = match heart.get(&key).map_err(told)? {
-        Some(addon) => addon,
-        None => heart
-            .create(
-                &kind,
-                &key,
-                json!({"metadata": {"name": name, "namespace": "kube-system"}, "spec": spec}),
-            )
-            .map_err(told)?,
-    };
-    if addon["spec"]["checksum"] == checksum.as_str() {
+    let known = heart.get(&key).map_err(told)?;
+    if known.is_none() {
+        let new = json!({"metadata": {"name": name, "namespace": "kube-system"}, "spec": spec});
+        heart.create(&kind, &key, new).map_err(told)?;
+    }
+    if !force && (known.as_ref()).is_some_and(|a| a["spec"]["checksum"] == checksum.as_str()) {
         return Ok(());
     }
     let documents: Vec<Value> =
@@ -191,7 +193,7 @@ fn deploy(heart: &Heart, path: &Path) -> Outcome {
         kept.push(apply(heart, &name, object)?);
     }
     // A new addon owns nothing yet but what was just applied.
-    if addon["spec"]["checksum"] != "" {
+    if known.is_some() {
         for key in owned(heart, &name).map_err(told)? {
             if !kept.contains(&key) {
                 heart.delete(&key).map_err(told)?;
@@ -421,7 +423,8 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
     }
     for (key, daemon) in store.list("apps", "daemonsets", "") {
         let have = mine(store, &daemon);
-        for node in nodes.iter().filter(|n| fits(n, &daemon, true)) {
+        let fitting: Vec<&Value> = nodes.iter().filter(|n| fits(n, &daemon, true)).collect();
+        for node in &fitting {
             if !have
                 .iter()
                 .any(|(_, p)| p["spec"]["nodeName"] == node["metadata"]["name"])
@@ -437,6 +440,26 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
                     Some(node),
                 );
             }
+        }
+        let up = mine(store, &daemon).len();
+        let status = json!({"desiredNumberScheduled": fitting.len(), "currentNumberScheduled": up, "updatedNumberScheduled": up, "numberReady": up,
+            "numberAvailable": up, "numberMisscheduled": 0, "observedGeneration": daemon["metadata"]["generation"]});
+        if daemon["status"] != status
+            && let Some(kind) = find("DaemonSet")
+        {
+            let _ = store.update(&kind, &key, |d| {
+                d["status"] = status;
+                Ok(())
+            });
+        }
+    }
+    if let Some(definitions) = find("CustomResourceDefinition") {
+        let all = store.list(&definitions.group, &definitions.plural, "");
+        for (key, _) in all.iter().filter(|(_, d)| d["status"].is_null()) {
+            let _ = store.update(&definitions, key, |d| {
+                d["status"] = json!({"conditions": [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]});
+                Ok(())
+            });
         }
     }
 }

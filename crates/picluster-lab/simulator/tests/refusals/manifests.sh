@@ -19,12 +19,34 @@ made one
 gives 1 'configmaps "hidden" not found' k get cm hidden
 gives 1 'configmaps "skipped" not found' k get cm skipped
 k -n kube-system get addons mine >/dev/null || die addon
-# `disable` deletes file and objects.
+# `get -f` tells what of a file is there, and what is not.
+(cm one; cm never) >"$W/n1/objects.yaml"
+at n1 cp "$W/n1/objects.yaml" /etc/objects.yaml
+gives 1 'Error from server (NotFound): configmaps "never" not found' k get -f /etc/objects.yaml
+k get -f /etc/objects.yaml -o custom-columns=K:.kind,N:.metadata.name,R:.spec.replicas 2>/dev/null | grep -qx 'ConfigMap   one   <none>' || die "get -f"
+# An object that was deleted by hand comes back with the checksum taken away and the file touched, and not before.
+cm mine >"$W/n1/lib/rancher/k3s/server/manifests/mine.yaml"
+made mine
+k delete cm mine >/dev/null
+at n1 touch $M/mine.yaml
+sleep 3
+gives 1 'configmaps "mine" not found' k get cm mine
+k -n kube-system patch addons.k3s.cattle.io mine --type merge -p '{"spec":{"checksum":""}}' >/dev/null
+at n1 touch $M/mine.yaml
+made mine
+# A manifest without objects deletes what it held.
+echo '# nothing' >"$W/n1/lib/rancher/k3s/server/manifests/mine.yaml"
+gone mine
+# `disable` deletes file and objects, and a start applies everything again.
+cm again >"$W/n1/lib/rancher/k3s/server/manifests/again.yaml"
+made again
+k delete cm again >/dev/null
 at n1 rm $M/bad.yaml
 cm late >"$W/n1/lib/rancher/k3s/server/manifests/extra.yaml"
 made late
 stop n1
 server n1 --disable extra,traefik
 gone late
+made again
 at n1 test ! -e $M/extra.yaml || die file
 at n1 test ! -e $M/traefik.yaml || die traefik

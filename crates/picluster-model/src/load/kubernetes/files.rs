@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::Spanned;
 use crate::document::inventory::{KubernetesDocument, PerArch};
 use crate::document::text::{ChecksumText, SourceText};
-use crate::kubernetes::{Arch, ByArch, Manifest, Source};
+use crate::kubernetes::{Arch, ByArch, Manifest, ManifestSource, Source};
 use crate::load::{Scope, ssh};
 use crate::span::Span;
 use crate::yaml::Yaml;
@@ -149,7 +149,25 @@ pub fn manifests(
                     .help("choose another name for one of the two"),
             );
         }
+        if let (Some(content), Some(checksum)) = (&manifest.content, &manifest.checksum) {
+            out.push(
+                Diagnostic::new("a checksum of a text that stands here", &checksum.span)
+                    .related(&content.span, "the text")
+                    .help("remove it"),
+            );
+        }
         let source = match (&manifest.path, &manifest.url) {
+            (None, None) if manifest.content.is_some() => {
+                let text = manifest.content.as_ref().map(|c| c.value.0.clone());
+                ManifestSource::Text(text.unwrap_or_default())
+            }
+            _ if manifest.content.is_some() => {
+                out.push(
+                    Diagnostic::new("`content` excludes `path` and `url`", place)
+                        .help("keep one of them"),
+                );
+                continue;
+            }
             (Some(path), None) => {
                 if is_url(&path.value.0) {
                     out.push(
@@ -158,7 +176,7 @@ pub fn manifests(
                     );
                     continue;
                 }
-                source(scope, &path.value.0, &path.span)
+                ManifestSource::From(source(scope, &path.value.0, &path.span))
             }
             (None, Some(url)) => {
                 if manifest.checksum.is_none() {
@@ -167,7 +185,7 @@ pub fn manifests(
                             .help("add `checksum: sha256:…` beside it"),
                     );
                 }
-                Source::Url(url.value.0.clone())
+                ManifestSource::From(Source::Url(url.value.0.clone()))
             }
             (Some(_), Some(url)) => {
                 out.push(
@@ -178,8 +196,9 @@ pub fn manifests(
             }
             (None, None) => {
                 out.push(
-                    Diagnostic::new(format!("the manifest `{text}` has no source"), place)
-                        .help("write `path: FILE`, or `url: …` with `checksum: sha256:…`"),
+                    Diagnostic::new(format!("the manifest `{text}` has no source"), place).help(
+                        "write `path: FILE`, `url: …` with `checksum: sha256:…`, or `content: |`",
+                    ),
                 );
                 continue;
             }
@@ -188,6 +207,7 @@ pub fn manifests(
             name: text.to_owned(),
             source,
             checksum: manifest.checksum.as_ref().map(|sum| digits(&sum.value)),
+            wait: manifest.wait.unwrap_or(true),
             span: place.clone(),
         });
     }

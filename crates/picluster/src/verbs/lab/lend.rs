@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::releases::{self, Releases};
 use crate::verbs::lab::home::Home;
 
-/// Fills the cache inside: with the file that is named, or else with what the user's own cache has.
+/// Fills the cache inside with what the user's own cache has; a file that is named stands for the release of k3s.
 ///
 /// # Errors
 /// A file that is no program, or a disk that takes nothing.
@@ -18,15 +18,15 @@ pub(super) fn k3s(project: &Project, home: &Home, file: Option<&Path>) -> Result
         return Ok(());
     };
     let inside = home.cache().join("picluster/artifacts");
-    if let Some(file) = file {
-        Releases::at(inside).adopt(kubernetes, file)?;
-        return Ok(());
-    }
     let own = Releases::of_user()?;
     lend(own.store().root(), &inside).map_err(|e| {
         Failure::usage(format!("cannot fill {}: {e}", inside.display()))
             .hint("the lab was not started; name another place with XDG_STATE_HOME=DIR")
-    })
+    })?;
+    if let Some(file) = file {
+        Releases::at(inside).adopt(kubernetes, file)?;
+    }
+    Ok(())
 }
 
 /// The files themselves are shared where the file system can; they never change.
