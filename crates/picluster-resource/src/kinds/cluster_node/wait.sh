@@ -2,10 +2,20 @@ now() { read -r up _ < /proc/uptime; up=${up%.*}; }
 ready() { # registered, Ready, at the wanted version, and the unit says so itself
   case $(systemctl show -p ActiveState --value -- "$u") in active) ;; *) return 1;; esac
   [ -s "$cfg" ] && [ -x "$k" ] || return 1
-  row=$(kc get node "$n" --no-headers) || return 1
+  row=$(kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.lastHeartbeatTime}{end} {.status.nodeInfo.kubeletVersion}') || return 1
   set -- $row
-  case ${2-} in Ready|Ready,*) ;; *) return 1;; esac
-  [ -z "$want" ] || [ "$want" = "${5-}" ]
+  [ "${1-}" = True ] && [ $# = 3 ] || return 1
+  [ -z "$want" ] || [ "$want" = "$3" ] || return 1
+  beat=$2
+}
+digits() { printf %s "$1" | tr -dc 0-9; }
+# The kubelet has said so since it was started: before, the cluster says what it knew of the one that was stopped. The
+# condition has the time of the kubelet's own clock, in seconds.
+fresh() {
+  began=$(systemctl show -p ExecMainStartTimestampMonotonic --value -- "$u")
+  now
+  began=$(date -u -d "@$(($(date +%s) - up + ${began:-0} / 1000000 - 1))" +%Y%m%d%H%M%S)
+  [ "$(digits "$beat")" -ge "$began" ]
 }
 # What the log says from now on: what it said before may be mended.
 from=$(journalctl -n 0 --show-cursor 2>/dev/null | sed -n 's/^-- cursor: //p')
@@ -25,9 +35,18 @@ hopeless() { # what no waiting mends
   return 1
 }
 for k in "$k" $(command -v kubectl); do [ -x "$k" ] && break; done
-now; end=$((up + within)); bad=0
-# Twice: right after a start the cluster may still say what it knew before, and change its mind.
-while ! { ready && sleep 1 && ready; }; do
+now; end=$((up + within)); bad=0; since=
+while :; do
+  # Twice: a node that has just come may still change its mind. A kubelet says that nothing has changed every five minutes
+  # only, so that one whose clock was set forward is believed when it has been Ready for as long as it needs to say no.
+  if ready; then
+    now
+    if [ -z "$since" ]; then since=$up
+    elif fresh || [ $((up - since)) -ge 15 ]; then break; fi
+    sleep 1
+    continue
+  fi
+  since=
   # Once may be a passing state between two tries; three times in a row is none.
   if hopeless; then bad=$((bad + 1)); else bad=0; fi
   now
