@@ -7,6 +7,7 @@
 
 mod bench;
 mod docs;
+mod kubernetes;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
         ["bench", rest @ ..] => bench::run(rest),
+        ["kubernetes"] => kubernetes::build(),
         _ => Err(format!(
             "{} is not understood; see cargo xtask help",
             words.join(" ")

@@ -28,8 +28,10 @@ cargo xtask CHORE
 
   demo [--yes] [--keep]      install what the lab needs, build, and rehearse examples/quickstart
   test [--full] [--seed N] [--yes] [-- RUNNER-ARGS]
-                             install what the tests need, build, and run them; --full: the long sweeps, too
+                             install what the tests need, build, and run them; --full: the long sweeps, virtual machines,
+                             and the tests of clusters a second time with a real Kubernetes behind the k3s simulator
   setup [--yes]              only install what the lab needs
+  kubernetes [--yes]         build the Kubernetes that can stand behind the k3s simulator, once, and print its folder
   docs [--check]             write docs/reference and docs/schema; --check: fail where they are out of date
   red [--committed] [--lab] [--table] [N...]
                              break each invariant on purpose in a copy, and insist that its test fails; --lab: also
@@ -90,6 +92,11 @@ fn perform(words: &[String]) -> Outcome {
             setup::run(consent, setup::Purpose::Lab)
         }
         "docs" => product::run("docs", &words.left),
+        "kubernetes" => {
+            setup::run(words.consent(), setup::Purpose::Lab)?;
+            words.end()?;
+            product::run("kubernetes", &[])
+        }
         "red" => {
             let (committed, lab) = (words.flag("--committed"), words.flag("--lab"));
             let table = words.flag("--table");

@@ -58,6 +58,31 @@ impl Runner {
         command
     }
 
+    /// Runs those that a real Kubernetes can stand behind; filters may be added.
+    pub(crate) fn run_on_kubernetes(self) -> Vec<Command> {
+        match self {
+            // Which tests these are is said in `.config/nextest.toml`. Added filters may leave none of them.
+            Self::Nextest { .. } => {
+                let runner = Self::Nextest {
+                    profile: "kubernetes",
+                };
+                let mut command = runner.run();
+                command.arg("--no-tests=pass");
+                vec![command]
+            }
+            Self::Cargo => ["refusals", "it"]
+                .map(|tests| {
+                    let mut command = self.run();
+                    command.args(["--test", tests]);
+                    if tests == "it" {
+                        command.args(["--", "k3s", "examples::", "uninstall::"]);
+                    }
+                    command
+                })
+                .into(),
+        }
+    }
+
     fn start(self) -> Command {
         let mut command = process::cargo();
         match self {

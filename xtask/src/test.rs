@@ -38,10 +38,31 @@ pub(crate) fn run(options: &Options) -> Outcome {
     laps.lap("build");
     images()?;
     laps.lap("images");
+    let kubernetes = match options.full {
+        true => kubernetes(&mut laps)?,
+        false => None,
+    };
     println!("{}", laps.said);
     let full = if options.full { " --full" } else { "" };
     println!("Seed {seed}. The same again: cargo xtask test{full} --seed {seed}");
     let mut tests = runner.run();
+    surround(&mut tests, options, seed);
+    let mut done = process::run(&mut tests);
+    if let Some(folder) = kubernetes {
+        println!("The tests of clusters again, with a real Kubernetes behind the k3s simulator:");
+        for mut tests in runner.run_on_kubernetes() {
+            surround(&mut tests, options, seed);
+            tests.env("PICLUSTER_TEST_KUBERNETES", &folder);
+            // What failed before is said at the end, too: nobody would scroll up for it.
+            done = done.and(process::run(&mut tests));
+        }
+    }
+    // The runner speaks last: its summary says how many tests ran.
+    done
+}
+
+/// What all tests are given.
+fn surround(tests: &mut Command, options: &Options, seed: u64) {
     tests
         .args(&options.runner)
         .env("PICLUSTER_SEED", seed.to_string())
@@ -53,8 +74,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
             .env("PICLUSTER_FULL", "1")
             .env("PROPTEST_CASES", "4096");
     }
-    // The runner speaks last: its summary says how many tests ran.
-    process::run(&mut tests)
+}
+
+/// The folder with the programs of a real Kubernetes. None when tests run on real k3s, which has its own.
+fn kubernetes(laps: &mut Laps) -> Outcome<Option<String>> {
+    if std::env::var_os("PICLUSTER_K3S_DIR").is_some_and(|d| !d.is_empty()) {
+        return Ok(None);
+    }
+    let folder = crate::product::answer("kubernetes")?;
+    laps.lap("Kubernetes");
+    Ok(Some(folder))
 }
 
 fn seed(given: Option<&str>) -> Outcome<u64> {
