@@ -129,7 +129,13 @@ fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_
     assert!(all.contains("kubectl delete node rpi02"), "{all}");
     assert!(all.contains("/etc/rancher/node/password"), "{all}");
     ask(&rig, "delete node rpi02");
-    rig.run(&["apply", "--yes"]).expect(0);
+    // It joins by itself as soon as it may. What the plan saw of it may be no longer so when its step comes, and then the
+    // step is refused, and apply says to apply again.
+    let mut again = rig.run(&["apply", "--yes"]);
+    if again.code == 5 {
+        again = rig.run(&["apply", "--yes"]);
+    }
+    again.expect(0);
     assert_eq!(ready(&rig), 2);
 
     // A new card in the server: nothing of k3s is written anywhere.

@@ -1,7 +1,7 @@
 //! Every refusal, provoked by a plain shell script: `refusals/<name>.sh`. Each names the upstream file that it follows.
 //!
 //! A script runs as root of namespaces of its own, so it needs no privileges and touches nothing of the machine. Set
-//! `KUBERNETES_DIR` to the folder of a real Kubernetes' programs (docs/simulator.md) to run them on that. Set
+//! `PICLUSTER_TEST_KUBERNETES` to the folder of a real Kubernetes' programs (docs/simulator.md) to run them on that. Set
 //! `PICLUSTER_K3S_DIR` and `K3S_RELEASE` to run what a real k3s can do in such a place against the real one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -26,28 +26,51 @@ fn k3s() -> PathBuf {
 }
 
 fn kubernetes() -> Option<std::ffi::OsString> {
-    std::env::var_os("KUBERNETES_DIR").filter(|d| !d.is_empty())
+    std::env::var_os("PICLUSTER_TEST_KUBERNETES").filter(|d| !d.is_empty())
+}
+
+/// The only release that a folder of Kubernetes' programs is of.
+fn release_of(folder: &std::ffi::OsStr) -> Release {
+    let program = Path::new(folder).join("kube-apiserver");
+    let output = Command::new(&program).arg("--version").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    Release::parse(said.trim().trim_start_matches("Kubernetes ")).unwrap()
 }
 
 fn run(name: &str) {
+    let kubernetes = kubernetes();
+    // k3s must say that it is what stands behind it.
+    let release = kubernetes.as_deref().map(release_of);
+    run_on(name, kubernetes.unwrap_or_default(), release);
+}
+
+/// The built-in API has the texts of the release that it says it is: here the one that a real Kubernetes is built of.
+#[test]
+fn kubectl_of_an_old_release() {
+    let real_k3s = std::env::var_os("K3S_RELEASE").is_some();
+    if kubernetes().is_none() && !real_k3s {
+        let release = Release::parse("v1.20.2+k3s1").unwrap();
+        run_on("kubectl", "".into(), Some(release));
+    }
+}
+
+fn run_on(name: &str, kubernetes: std::ffi::OsString, release: Option<Release>) {
     let work = tempfile::tempdir().unwrap();
     let binary = work.path().join("k3s");
-    let kubernetes = kubernetes();
-    match &kubernetes {
-        // The programs are of one release only, and it must say that it is that one.
-        Some(_) => {
-            let release = Release::parse("v1.20.2+k3s1").unwrap();
+    match release {
+        Some(release) => {
             let made = artifact::write(&k3s(), &release, work.path()).unwrap();
             std::fs::rename(made.path, &binary).unwrap();
         }
         None => std::os::unix::fs::symlink(k3s(), &binary).unwrap(),
     }
+    let patience = if kubernetes.is_empty() { "100" } else { "400" };
     let script = format!(". {0}/lib.sh; . {0}/{name}.sh", scripts().display());
     // Nothing of a script outlives it: its namespace of processes ends with it, and it ends by itself.
     let output = Command::new("timeout")
         .args([
             "--kill-after=5",
-            if kubernetes.is_some() { "400" } else { "100" },
+            patience,
             "unshare",
             "--user",
             "--map-root-user",
@@ -65,7 +88,7 @@ fn run(name: &str) {
             &script,
         ])
         .env("W", work.path())
-        .env("KUBERNETES", kubernetes.unwrap_or_default())
+        .env("KUBERNETES", kubernetes)
         .env_remove("KUBECONFIG")
         .output()
         .unwrap();

@@ -275,9 +275,13 @@ fn restricted_labels(store: &Store, node: &str, verb: &str, body: &Value) -> Res
     if foreign.is_empty() {
         return Ok(());
     }
-    let what = if verb == "create" { "set" } else { "modify" };
+    let what = if verb == "create" {
+        "set the following labels"
+    } else {
+        "modify labels"
+    };
     Err(Refusal::forbidden(format!(
-        "nodes \"{node}\" is forbidden: node \"{node}\" is not allowed to {what} the following labels: {}",
+        "nodes \"{node}\" is forbidden: is not allowed to {what}: {}",
         foreign.join(", ")
     )))
 }

@@ -93,16 +93,21 @@ pub(super) fn named(session: &Session, kind: Kind, object: &Value) -> Named {
     }
 }
 
-fn post(session: &Session, named: &Named, object: &Value) -> Done {
+/// Creates an object; `source` is the file that it comes from (kubectl/pkg/cmd/util, `AddSourceToErr`).
+fn post(session: &Session, named: &Named, object: &Value, source: Option<&str>) -> Done {
     let path = named.kind.path(&named.namespace, "");
-    session
-        .send(
-            "POST",
-            &path,
-            "application/json",
-            object.to_string().as_bytes(),
-        )
-        .map(|_| ())
+    let body = object.to_string();
+    match (
+        session.send("POST", &path, "application/json", body.as_bytes()),
+        source,
+    ) {
+        (Ok(_), _) => Ok(()),
+        (Err(Failure::Server { reason, message }), Some(source)) => Err(Failure::Server {
+            reason,
+            message: format!("error when creating {source:?}: {message}"),
+        }),
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 /// What a merge patch has to say so that `old`'s fields that `new` no longer has go away.
@@ -132,7 +137,7 @@ pub(super) fn apply(session: &Session, arguments: &Arguments) -> Done {
     for (object, source) in read(arguments)? {
         let kind = session.kind_of(&object, &source)?;
         let named = named(session, kind, &object);
-        let done = one(session, arguments, &named, object);
+        let done = one(session, arguments, &named, object, &source);
         match done {
             Ok(word) => println!("{} {word}", named.shown()),
             Err(failure) => failures.push(failure),
@@ -146,6 +151,7 @@ fn one(
     arguments: &Arguments,
     named: &Named,
     mut object: Value,
+    source: &str,
 ) -> Done<&'static str> {
     if named.kind.namespaced {
         object["metadata"]["namespace"] = named.namespace.clone().into();
@@ -159,7 +165,7 @@ fn one(
     let old = match session.get(&named.path()) {
         Ok(old) => old,
         Err(Failure::Server { reason, .. }) if reason == "NotFound" => {
-            post(session, named, &marked)?;
+            post(session, named, &marked, Some(source))?;
             return Ok(if server_side {
                 "serverside-applied"
             } else {
@@ -190,7 +196,7 @@ pub(super) fn create(session: &Session, arguments: &Arguments, words: &[String])
         for (object, source) in read(arguments)? {
             let kind = session.kind_of(&object, &source)?;
             let named = named(session, kind, &object);
-            match post(session, &named, &object) {
+            match post(session, &named, &object, Some(&source)) {
                 Ok(()) => println!("{} created", named.shown()),
                 Err(failure) => failures.push(failure),
             }
@@ -229,7 +235,7 @@ pub(super) fn create(session: &Session, arguments: &Arguments, words: &[String])
     object["kind"] = kind.kind.clone().into();
     object["metadata"] = json!({"name": name});
     let named = session.named(&kind, name);
-    post(session, &named, &object)?;
+    post(session, &named, &object, None)?;
     println!("{} created", named.shown());
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! kubectl's command line, as pflag reads it.
 
 use super::{Done, Failure};
+use crate::release::Release;
 
 /// Flags that take a value.
 const VALUED: &[(&str, &str)] = &[
@@ -125,8 +126,14 @@ impl Arguments {
             } else {
                 format!(" {verb}")
             };
+            // Seen of 1.20 and of 1.23.
+            let error = if Release::ours().minor() < 23 {
+                "Error"
+            } else {
+                "error"
+            };
             Failure::Bare(format!(
-                "error: {what}\nSee 'kubectl{of} --help' for usage."
+                "{error}: {what}\nSee 'kubectl{of} --help' for usage."
             ))
         };
         while let Some(word) = rest.next() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::arguments::Arguments;
 use super::session::{Named, Session, encode};
 use super::{Done, Failure};
+use crate::release::Release;
 
 fn nodes(
     session: &Session,
@@ -193,7 +194,13 @@ pub(super) fn drain(session: &Session, arguments: &Arguments, words: &[String]) 
         for (_, name) in &sorted.evict {
             println!("pod/{name} evicted");
         }
-        println!("{} drained", named.shown());
+        // Before 1.23 the last pod's word was said of the node, too (kubernetes/kubernetes#105736).
+        let evicted = !sorted.evict.is_empty() && Release::ours().minor() < 23;
+        println!(
+            "{} {}",
+            named.shown(),
+            if evicted { "evicted" } else { "drained" }
+        );
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::arguments::Arguments;
 use super::session::{Named, Session};
 use super::{Done, Failure};
 use crate::api::{label_value_problem, qualified_name_problem};
+use crate::release::Release;
 
 /// Words that name objects, and words that change them: `key=value` or `key-`.
 fn divided(words: &[String]) -> (Vec<String>, Vec<String>) {
@@ -88,11 +89,14 @@ pub(super) fn label(session: &Session, arguments: &Arguments, words: &[String]) 
         ));
     }
     let overwrite = arguments.is_on("overwrite");
+    // The same value is no contradiction since 1.24 (kubernetes/kubernetes#105936), and to take labels away has a word of
+    // its own since 1.23 (kubernetes/kubernetes#104372).
+    let minor = Release::ours().minor();
     each(session, arguments, &names, |named, object| {
         let old = &object["metadata"]["labels"];
         if !overwrite {
             for (key, value) in &set {
-                if let Some(have) = old[key].as_str().filter(|h| h != value) {
+                if let Some(have) = old[key].as_str().filter(|h| minor < 24 || h != value) {
                     return Err(Failure::Plain(format!(
                         "'{key}' already has a value ({have}), and --overwrite is false"
                     )));
@@ -119,7 +123,7 @@ pub(super) fn label(session: &Session, arguments: &Arguments, words: &[String]) 
             return Ok(());
         }
         session.patch(named, &patch)?;
-        let only_less = less && !fresh && !overwrite;
+        let only_less = less && !fresh && !overwrite && minor >= 23;
         println!(
             "{} {}",
             named.shown(),
@@ -138,6 +142,8 @@ pub(super) fn annotate(session: &Session, arguments: &Arguments, words: &[String
             "at least one annotation update is required".into(),
         ));
     }
+    // The same value is no contradiction since 1.25 (kubernetes/kubernetes#109505).
+    let minor = Release::ours().minor();
     each(session, arguments, &names, |named, object| {
         let old = &object["metadata"]["annotations"];
         if !arguments.is_on("overwrite") {
@@ -146,7 +152,7 @@ pub(super) fn annotate(session: &Session, arguments: &Arguments, words: &[String
                 .filter_map(|(k, v)| {
                     old[k]
                         .as_str()
-                        .filter(|h| h != v)
+                        .filter(|h| minor < 25 || h != v)
                         .map(|h| format!("'{k}' already has a value ({h})"))
                 })
                 .collect();

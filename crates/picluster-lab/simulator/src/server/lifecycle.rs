@@ -64,12 +64,28 @@ fn mark(node: &mut Value, name: &str, own: bool) {
             labels["node-role.kubernetes.io/master"] = "true".into();
         }
     }
-    node["spec"]["providerID"] = format!("k3s://{name}").into();
-    node["metadata"]["finalizers"] = json!([FINALIZER]);
+    // A hollow kubelet has set its own, and it is set once only.
+    if !node["spec"]["providerID"].is_string() {
+        node["spec"]["providerID"] = format!("k3s://{name}").into();
+    }
+    let finalizers = &mut node["metadata"]["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(all) if all.iter().any(|f| f == FINALIZER) => {}
+        Some(all) => all.push(FINALIZER.into()),
+        None => *finalizers = json!([FINALIZER]),
+    }
+}
+
+/// Whether a node has all that.
+fn is_marked(node: &Value, own: bool) -> bool {
+    let labels = &node["metadata"]["labels"];
+    labels["simulator"] == "true"
+        && node["spec"]["providerID"].is_string()
+        && (!own || labels["node-role.kubernetes.io/control-plane"] == "true")
 }
 
 /// The same on a real Kubernetes; and a node that is deleted takes its password along (pkg/nodepassword/controller.go).
-fn provide(heart: &Heart, own: Option<&str>) -> Result<(), Refusal> {
+fn provide(heart: &Heart, own: Option<&str>, role_is_set: &mut bool) -> Result<(), Refusal> {
     let Some(kind) = heart.kind("v1", "Node")? else {
         return Ok(());
     };
@@ -85,15 +101,15 @@ fn provide(heart: &Heart, own: Option<&str>) -> Result<(), Refusal> {
                 }
                 Ok(())
             })
-        } else if node["spec"]["providerID"].is_string()
-            && (!is_own || meta["labels"]["node-role.kubernetes.io/control-plane"] == "true")
-        {
+        } else if is_marked(&node, is_own && !*role_is_set) {
             continue;
         } else {
-            heart.update(&kind, &key, |node| {
+            let done = heart.update(&kind, &key, |node| {
                 mark(node, &key.name, is_own);
                 Ok(())
-            })
+            });
+            *role_is_set |= is_own && done.is_ok();
+            done
         };
         match done {
             // Somebody else was faster; the next round sees what there is then.
@@ -160,8 +176,9 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
             // The rest is the real controllers' business.
             let heart = server.heart.clone();
             std::thread::spawn(move || {
+                let mut role_is_set = false;
                 loop {
-                    if let Err(refusal) = provide(&heart, own.as_deref()) {
+                    if let Err(refusal) = provide(&heart, own.as_deref(), &mut role_is_set) {
                         log::error(format!("Failed to update nodes: {}", refusal.message));
                     }
                     std::thread::sleep(Duration::from_millis(500));

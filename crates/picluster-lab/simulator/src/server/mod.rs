@@ -72,6 +72,16 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     let sans = sans(settings, &name, &addresses);
     paths.write_certificates(apiserver, &sans)?;
     let config = control_config(settings, https);
+    let bind = settings.text("bind-address").unwrap_or("0.0.0.0");
+    let listen = |address: &str, port: u16| {
+        TcpListener::bind((address, port)).map_err(|e| {
+            let shown = if address == "0.0.0.0" { format!(":{port}") } else { format!("{address}:{port}") };
+            Fault(format!(
+                "starting kubernetes: preparing server: init cluster datastore and https: listen tcp {shown}: bind: {}",
+                errno(&e)
+            ))
+        })
+    };
     let heart = match &programs {
         None => {
             log::info(format!(
@@ -86,6 +96,8 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
                 Release::ours(),
                 heart::programs::DIRECTORY
             ));
+            // Nobody connects to what cannot answer for a while, but a port that is taken is said at once.
+            drop(listen(bind, https)?);
             let text = |name: &str| config[name].as_str().unwrap_or_default();
             let plan = heart::kubernetes::Plan {
                 server: &paths.server,
@@ -119,16 +131,6 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         &disk::read(&server.paths.tls("serving-kube-apiserver.key"))?,
         &disk::read(&server.paths.tls("client-ca.crt"))?,
     )?;
-    let bind = settings.text("bind-address").unwrap_or("0.0.0.0");
-    let listen = |address: &str, port: u16| {
-        TcpListener::bind((address, port)).map_err(|e| {
-            let shown = if address == "0.0.0.0" { format!(":{port}") } else { format!("{address}:{port}") };
-            Fault(format!(
-                "starting kubernetes: preparing server: init cluster datastore and https: listen tcp {shown}: bind: {}",
-                errno(&e)
-            ))
-        })
-    };
     let handler: Arc<http::Handler> = {
         let server = server.clone();
         Arc::new(move |request| supervisor::answer(&server, request))

@@ -13,5 +13,5 @@ ready a1
 ka() { at a1 "$W/k3s" kubectl --kubeconfig /var/lib/rancher/k3s/agent/kubelet.kubeconfig "$@"; }
 gives 0 'a1' ka get node a1
 gives 1 'node "a1" is not allowed to modify node "n1"' ka label node n1 x=y
-gives 1 'is not allowed to modify the following labels: node-role.kubernetes.io/worker' ka label node a1 node-role.kubernetes.io/worker=
+gives 1 'nodes "a1" is forbidden: is not allowed to modify labels: node-role.kubernetes.io/worker' ka label node a1 node-role.kubernetes.io/worker=
 gives 1 'User "system:node:a1" cannot list resource "secrets" in API group "" in the namespace "kube-system"' ka -n kube-system get secrets

@@ -11,6 +11,9 @@ fi
 # Real kubelets listen; these have one network.
 PORTS=10250
 
+# Texts of releases differ: 33 of v1.33.5+k3s1.
+MINOR=$("$W/k3s" --version 2>/dev/null | sed -n 's/^k3s version v1\.\([0-9]*\)\..*/\1/p')
+
 # at NODE COMMAND...: on that node
 at() {
     n=$1; shift
@@ -18,6 +21,7 @@ at() {
         mkdir -p "$W/$n/etc/rancher/k3s" "$W/$n/lib" "$W/$n/sys"
         echo "$n" | md5sum | cut -c1-32 >"$W/$n/etc/machine-id"
         printf '127.0.0.1 localhost\n' >"$W/$n/etc/hosts"
+        printf 'nameserver 127.0.0.1\n' >"$W/$n/etc/resolv.conf"
     fi
     ${EXEC-} unshare --mount sh -ec '
         w=$1; shift
@@ -36,11 +40,11 @@ at() {
 say() { echo "$*" >&2; }
 die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; tail -n 30 "$l" >&2; done; exit 1; }
 
-# has FILE TEXT: waits up to 20 s for a line
+# has FILE TEXT: waits up to 20 s for a line, two minutes with real Kubernetes
 has() {
     i=0
     while ! grep -qF -- "$2" "$1" 2>/dev/null; do
-        i=$((i + 1)); [ $i -lt ${KUBERNETES:+8}400 ] || die "no '$2' in $1"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+2}400 ] || die "no '$2' in $1"
         sleep 0.05
     done
 }
@@ -79,6 +83,16 @@ gives() {
     kill $watchdog 2>/dev/null || :
     [ "$rc" = "$code" ] || die "exit $rc, not $code: $* : $(cat "$W/out")"
     grep -qF -- "$text" "$W/out" || die "no '$text' from $* : $(cat "$W/out")"
+}
+
+# becomes TEXT COMMAND...: waits until a command says exactly that
+becomes() {
+    text=$1; shift
+    i=0
+    until said=$("$@" 2>&1) && [ "$said" = "$text" ]; do
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}200 ] || die "not '$text' but '$said' from $*"
+        sleep 0.1
+    done
 }
 
 # ready NODE: waits until it has registered and is ready

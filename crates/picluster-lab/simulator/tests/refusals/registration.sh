@@ -3,15 +3,17 @@ server n1
 agent a1 "$(token)" --node-label disk=nvme --node-taint arm=true:NoSchedule
 ready a1
 [ "$(k get node a1 -o 'jsonpath={.metadata.labels.disk} {.spec.taints[0].key}={.spec.taints[0].value}:{.spec.taints[0].effect}')" = 'nvme arm=true:NoSchedule' ] || die registered
-[ "$(k get node a1 -o 'jsonpath={.metadata.labels.simulator}')" = true ] || die marker
+becomes true k get node a1 -o 'jsonpath={.metadata.labels.simulator}'
 stop a1
 # A restart sets labels again, leaves those that are no longer listed, and does not look at taints.
 agent a1 "$(token)" --node-label speed=fast --node-taint other=true:NoSchedule
 has "$W/a1.log" 'agent is up and running'
-has "$W/a1.log" 'it just became ready'
-[ "$(k get node a1 -o 'jsonpath={.metadata.labels.disk} {.metadata.labels.speed} {.spec.taints[*].key}')" = 'nvme fast arm' ] || die "restarted: $(k get node a1 -o json)"
+# A real kubelet of 1.20 does not say so.
+[ -n "${KUBERNETES-}" ] || has "$W/a1.log" 'it just became ready'
+becomes 'nvme fast arm' k get node a1 -o 'jsonpath={.metadata.labels.disk} {.metadata.labels.speed} {.spec.taints[*].key}'
 stop a1
 # Silence is noticed, and taints follow.
-k wait --for=condition=Ready=Unknown node/a1 --timeout=30s >/dev/null || die silence
+k wait --for=condition=Ready=Unknown node/a1 --timeout=${KUBERNETES:+1}30s >/dev/null || die silence
 k get node a1 | grep -q NotReady || die NotReady
-k get node a1 -o 'jsonpath={.spec.taints[*].key}' | grep -q node.kubernetes.io/unreachable || die taint
+u=node.kubernetes.io/unreachable
+becomes "arm $u $u" k get node a1 -o 'jsonpath={.spec.taints[*].key}'
