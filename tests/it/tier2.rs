@@ -3,6 +3,7 @@
 //! Minutes of emulation, so these run in the full suite alone (`PICLUSTER_FULL=1`, `cargo xtask test --full`); their
 //! names start with `full_`, by which nextest's default profile leaves them out and says so.
 
+mod disks;
 mod tries;
 
 use std::time::Instant;

@@ -44,12 +44,12 @@ done < "$G/paths"
 sync
 systemctl daemon-reload
 for k in $(ls "$G" | sed -n 's/^undo\.//p' | sort -rn); do sh "$G/undo.$k"; done
-read -r w < "$G/window"
-printf '{"rolled_back":[%s],"at":%s,"within":%s}\n' "$(paste -sd, "$G/steps")" "$(date +%s)" "$w" > /var/lib/picluster/rolled-back
-again=
+again= t=
 [ "$1" != boot ] || [ ! -e "$G/boot" ] || again=1
 # Files that were only to be tried do not count any more where this is not the try.
-[ ! -e "$G/try" ] || case $(od -An -tu1 /sys/firmware/devicetree/base/chosen/bootloader/tryboot) in *1) ;; *) again=;; esac
+[ ! -e "$G/try" ] || case $(od -An -tu1 /sys/firmware/devicetree/base/chosen/bootloader/tryboot) in *1) ;; *) again= t=',"tried":true';; esac
+read -r w < "$G/window"
+printf '{"rolled_back":[%s],"at":%s,"within":%s%s}\n' "$(paste -sd, "$G/steps")" "$(date +%s)" "$w" "$t" > /var/lib/picluster/rolled-back
 rm -rf "$G" /run/picluster/guard.until /run/picluster/guard.lock /etc/systemd/system/picluster-guard-boot.service \
   /etc/systemd/system/sysinit.target.wants/picluster-guard-boot.service
 sync

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use picluster_plan::owned::Begun;
+use picluster_plan::owned::{Begun, file_name};
 use picluster_plan::{Guarded, RecordAction, Step, Work};
 use picluster_resource::shell::{quote, words};
 use picluster_resource::{
@@ -97,10 +97,8 @@ impl Worker {
     async fn unchanged(&mut self, step: &Step, next: Option<&Step>) -> Result<StepEnd, NodeError> {
         let script = match (&step.record, record_when_unchanged(&step.record)) {
             (_, Some(name)) => self.drop_record(name),
-            // It was under way when the plan was made, and has come to its end since.
-            (RecordAction::Write { name, .. }, None) if step.begun.is_some() => {
-                self.drop_mark(name)
-            }
+            // It may have been under way when the plan was made, and have come to its end since.
+            (RecordAction::Write { name, .. }, None) => self.drop_mark(name),
             _ => return Ok(StepEnd::new(Outcome::Unchanged)),
         };
         let operation = Operation::script(script);
@@ -160,7 +158,8 @@ impl Worker {
         let after = match &step.record {
             RecordAction::Drop { name } => self.drop_record(name),
             RecordAction::Write { name, .. } => self.drop_mark(name),
-            RecordAction::Keep => String::new(),
+            // An earlier run may have been killed in the middle of what this step now ends.
+            RecordAction::Keep => self.drop_mark(&file_name(&step.addr.kind, &step.addr.key)),
         };
         let (script, timeout) = (operation.script.clone(), operation.timeout);
         let mut operation = operation;

@@ -5,6 +5,7 @@ no() { echo "$1"; exit 1; }
 for p in "$f/tryboot.txt" "$f/tryboot-cmdline.txt"; do
   [ ! -e "$p" ] || no "$p is there already"
 done
+[ -e "$f/config.txt" ] || no "there is no $f/config.txt"
 while IFS= read -r p; do
   case $p in "$f/cmdline.txt"|"$f/config.txt") ;; /boot/*) no "$p is none of the files that can be tried";; esac
 done < "$G/paths"

@@ -191,6 +191,9 @@ pub struct RolledBack {
     pub at: i64,
     /// For how many seconds it had waited.
     pub within: u64,
+    /// They were boot files, and the node did not start with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tried: bool,
 }
 
 /// The work of a step.

@@ -20,7 +20,7 @@ get $d/serial-number && echo "board.serial=$v"
 if [ -e $d/chosen/bootloader/tryboot ] && [ -e /dev/vcio ]; then
   b=/boot/firmware; [ -e $b/config.txt ] || b=/boot
   v=; get $d/chosen/os_prefix
-  if [ -z "$v" ] && [ -e $b/cmdline.txt ] && [ ! -e $b/autoboot.txt ] && [ ! -e $b/tryboot.txt ]; then
+  if [ -z "$v" ] && [ -e $b/cmdline.txt ] && [ -e $b/config.txt ] && [ ! -e $b/autoboot.txt ] && [ ! -e $b/tryboot.txt ]; then
     t=1
     while IFS= read -r v || [ -n "$v" ]; do
       case $v in cmdline=cmdline.txt*) ;; cmdline=*|os_prefix=*|include\ *) t=;; esac

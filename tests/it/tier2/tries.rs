@@ -98,6 +98,11 @@ fn full_a_command_line_that_does_not_boot_is_taken_back_and_one_that_does_stays(
     // Pending as before, and the plan says what became of it.
     let plan = rig.run(&["plan"]).expect(0);
     assert!(plan.out.contains("Rolled back: rpi01"), "{}", plan.out);
+    assert!(
+        plan.out.contains("because it did not start with it"),
+        "{}",
+        plan.out
+    );
     laps.lap("all as before");
 
     rig.desk.write("inventory.yaml", &inventory("right"));

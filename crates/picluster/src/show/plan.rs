@@ -267,12 +267,16 @@ fn rollbacks(out: &mut String, plan: &Plan, style: Style) {
     {
         let pending = |s: &Step| s.addr.node == *node && back.rolled_back.contains(&s.addr.local());
         if plan.steps.iter().any(pending) {
+            let why = if back.tried {
+                "it did not start with it".to_owned()
+            } else {
+                format!("nobody confirmed it within {} s", back.within)
+            };
             let _ = writeln!(
                 out,
-                "{} {node} took this back by itself on {}, because nobody confirmed it within {} s: {}\n",
+                "{} {node} took this back by itself on {}, because {why}: {}\n",
                 style.yellow("Rolled back:"),
                 day(back.at),
-                back.within,
                 back.rolled_back.join(", ")
             );
         }
