@@ -8,7 +8,9 @@ mod kraken;
 mod load;
 mod measure;
 mod peers;
+mod push;
 mod rack;
+mod start;
 mod work;
 
 use figures::Figures;
@@ -32,7 +34,10 @@ const ACTS: [(&str, Act); 5] = [
 
 type Act = fn(&Rack) -> Outcome<Spent>;
 
-/// Runs it: `--nodes 10,50`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
+/// From this many nodes on one round is enough: what is of interest there is memory.
+const MANY: usize = 100;
+
+/// Runs it: `--nodes 10,50,100`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
 pub(crate) fn run(words: &[&str]) -> Outcome {
     if let ["--kraken", rest @ ..] = words {
         return kraken::run(rest);
@@ -41,7 +46,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
     let (mut sizes, mut runs) = if peers {
         (vec![10], 1)
     } else {
-        (vec![10, 50], 3)
+        (vec![10, 50, 100], 3)
     };
     let words: Vec<&str> = words.iter().copied().filter(|w| *w != "--peers").collect();
     let mut words = words.iter();
@@ -60,7 +65,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         }
     }
     let mut pages = Vec::new();
-    for nodes in sizes {
+    for (at, nodes) in sizes.into_iter().enumerate() {
         if !(1..=200).contains(&nodes) {
             return Err(format!(
                 "--nodes {nodes}: 1 to 200 of them fit into one network"
@@ -69,14 +74,16 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         pages.push(if peers {
             peers::measure(nodes, runs)?
         } else {
-            measure(nodes, runs)?
+            let runs = if nodes < MANY { runs } else { 1 };
+            measure(nodes, runs, at == 0)?
         });
     }
     println!("\n{}", pages.join("\n"));
     Ok(())
 }
 
-fn measure(nodes: usize, runs: usize) -> Outcome<String> {
+/// `once`: also what does not depend on the number of nodes.
+fn measure(nodes: usize, runs: usize, once: bool) -> Outcome<String> {
     let mut rack = Rack::up(nodes)?;
     let mut figures = Figures::new(nodes, runs);
     for round in 1..=runs {
@@ -100,6 +107,11 @@ fn measure(nodes: usize, runs: usize) -> Outcome<String> {
         }
         figures.add(figures::ENTRY, rack.entry()?);
     }
+    let mut page = figures.page();
+    if once {
+        page.push_str(&start::measure(&rack)?);
+        page.push_str(&push::measure(&rack)?);
+    }
     rack.down()?;
-    Ok(figures.page())
+    Ok(page)
 }

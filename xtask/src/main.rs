@@ -36,8 +36,8 @@ cargo xtask CHORE
   red [--committed] [--lab] [--table] [N...]
                              break each invariant on purpose in a copy, and insist that its test fails; --lab: also
                              where that takes lab nodes; --table: only write the table in docs/ARCHITECTURE.md
-  bench [--nodes 10,50] [--runs 3] [--yes]
-                             release build, and figures from lab nodes as a table
+  bench [--nodes 10,50,100] [--runs 3] [--yes]
+                             release build, and figures from lab nodes as a table, with a line for each budget
   bench --kraken [--runs 3]  the example kraken, eleven mixed machines that become a cluster of the k3s simulator: from blank and
                              unchanged, with the critical path beside the wall time
   bench --peers [--nodes 10] [--runs 1] [--yes]

@@ -26,6 +26,9 @@ pub(crate) const ERROR: u32 = 22;
 pub(crate) const DONE: u32 = 23;
 /// Output of the facts program.
 pub(crate) const FACTS: u32 = 24;
+/// What several operations have in common: 0, or what could not be prepared before the first of them,
+/// or not be brought to the disk after the last.
+pub(crate) const REST: u32 = 25;
 
 /// sudo's prompt: its appearance on stderr, and nothing else, releases the password.
 pub(crate) const SUDO_PROMPT: &str = "picluster-wants-the-password:";
@@ -113,6 +116,38 @@ pub(crate) fn operation(before: &str, script: &str, after: &str, then: &str) -> 
     format!(
         "op {}\nif [ \"$st\" = 0 ]; then :\n{then}fi\n",
         words([before, script, after])
+    )
+}
+
+/// Gives the next operation its input, which has to be text without NUL.
+pub(crate) fn input(text: &str) -> String {
+    format!("pay={}\n", quote(text))
+}
+
+/// One of several operations.
+pub(crate) struct Part {
+    /// Its script.
+    pub script: String,
+    /// The number of the file that `prep` has made ready for it; 0: none.
+    pub ready: usize,
+    /// The mark that goes when it ended well.
+    pub mark: String,
+}
+
+/// Runs several operations behind what `prep` prepares for all of them and, if all went well, does
+/// the rest.
+pub(crate) fn several(prep: &str, parts: &[Part], then: &str) -> String {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend([
+            part.script.clone(),
+            part.ready.to_string(),
+            part.mark.clone(),
+        ]);
+    }
+    format!(
+        "prep() {{\n{prep}:\n}}\nseveral {}\nif [ \"$st\" = 0 ]; then :\n{then}fi\n",
+        words(all.iter().map(String::as_str))
     )
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretRef, SecretValues};
-use picluster_plan::{NodePlan, NodeState, Plan, StepAddr};
+use picluster_plan::{NodePlan, NodeState, Plan, Step, StepAddr};
 use picluster_resource::Ctx;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use crate::mask::Masker;
 use crate::report::{Counts, NodeEnd, NodeReport, Outcome, Report, SkipReason, StepReport};
 use crate::run::{Access, Cancel, Run};
 use crate::scheduler::{Command, Input, Limits, Scheduler, StepSpec};
-use crate::worker::{Ended, Job, RunContext, Told, Worker, work};
+use crate::worker::{Ended, Go, Job, RunContext, Told, Worker, work};
 
 /// A node while it is worked on.
 struct Hand {
@@ -55,7 +55,8 @@ struct Driver<'a> {
     told: mpsc::UnboundedSender<(NodeName, Told)>,
     /// Steps that have changed something.
     changed: BTreeSet<StepAddr>,
-    started: BTreeMap<StepAddr, Duration>,
+    /// When each step was started, and with how many others in one go.
+    started: BTreeMap<StepAddr, (Duration, u32)>,
     outcomes: BTreeMap<StepAddr, (Outcome, f64)>,
     /// Steps of each node that were done and whose guard is not closed yet.
     held: BTreeMap<NodeName, Vec<Held>>,
@@ -310,10 +311,9 @@ impl Driver<'_> {
         if outcome == Outcome::Changed {
             self.changed.insert(addr.clone());
         }
-        let seconds = self
-            .started
-            .get(&addr)
-            .map_or(0.0, |at| self.now().saturating_sub(*at).as_secs_f64());
+        let seconds = self.started.get(&addr).map_or(0.0, |(at, together)| {
+            self.now().saturating_sub(*at).as_secs_f64() / f64::from(*together)
+        });
         if after != crate::scheduler::After::Up {
             self.hands.remove(node);
         }
@@ -408,10 +408,8 @@ impl Driver<'_> {
         for command in self.scheduler.step(input) {
             match command {
                 Command::Dial(node) => self.dial(node),
-                Command::Run(addr) | Command::Reboot(addr) => {
-                    let fresh = fresh == Some(&addr.node);
-                    self.run(&addr, fresh);
-                }
+                Command::Run(addrs) => self.run(&addrs, fresh),
+                Command::Reboot(addr) => self.run(&[addr], fresh),
                 Command::Skip { addr, reason } => {
                     self.end_step(addr, Outcome::Skipped(reason), 0.0, None);
                 }
@@ -461,10 +459,7 @@ impl Driver<'_> {
                 finished: Vec::new(),
             },
         };
-        let first = self
-            .scheduler
-            .likely_first(&node)
-            .and_then(|a| self.step(a));
+        let first = self.steps(&self.scheduler.likely_first(&node));
         let job = Job::Start {
             node: Box::new(plan),
             first,
@@ -490,32 +485,44 @@ impl Driver<'_> {
                 peek: None,
                 secrets,
                 guard: None,
+                own_account: false,
             };
             work(worker, queue, aborted).await;
         });
     }
 
-    fn run(&mut self, addr: &StepAddr, fresh: bool) {
-        let Some(step) = self.step(addr) else { return };
-        self.emit(EventKind::StepStarted { addr: addr.clone() });
-        self.started.insert(addr.clone(), self.now());
-        let moved = step.moved_by.iter().any(|m| self.changed.contains(m));
-        let next = self.scheduler.likely_next(addr).and_then(|a| self.step(a));
+    /// Has a step run, or several of a node in one go.
+    fn run(&mut self, addrs: &[StepAddr], fresh: Option<&NodeName>) {
+        let Some(node) = addrs.first().map(|addr| &addr.node) else {
+            return;
+        };
+        let started = (self.now(), u32::try_from(addrs.len()).unwrap_or(1));
+        for addr in addrs {
+            self.emit(EventKind::StepStarted { addr: addr.clone() });
+            self.started.insert(addr.clone(), started);
+        }
+        let moved = |step: &Step| step.moved_by.iter().any(|m| self.changed.contains(m));
         let job = Job::Run {
-            step,
-            next,
-            fresh,
-            moved,
+            steps: self
+                .steps(addrs)
+                .into_iter()
+                .map(|step| Go {
+                    moved: moved(&step),
+                    step,
+                })
+                .collect(),
+            next: self.steps(&self.scheduler.likely_next(addrs)),
+            fresh: fresh == Some(node),
             secrets: Arc::clone(&self.secrets),
         };
-        if let Some(hand) = self.hands.get(&addr.node) {
+        if let Some(hand) = self.hands.get(node) {
             let _ = hand.jobs.try_send(job);
         }
     }
 
-    fn step(&self, addr: &StepAddr) -> Option<Box<picluster_plan::Step>> {
-        let i = *self.index.get(addr)?;
-        self.plan.steps.get(i).cloned().map(Box::new)
+    fn steps(&self, addrs: &[StepAddr]) -> Vec<Step> {
+        let step = |addr| self.plan.steps.get(*self.index.get(addr)?).cloned();
+        addrs.iter().filter_map(step).collect()
     }
 
     fn node_steps(&self, node: &NodeName) -> Vec<StepReport> {

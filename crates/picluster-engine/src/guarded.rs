@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use picluster_plan::owned::Begun;
 use picluster_plan::{Guarded, RecordAction, RolledBack, Step};
-use picluster_resource::shell::quote;
-use picluster_resource::{Change, Diff, Operation, Resource, Undo};
+use picluster_resource::shell::{quote, words};
+use picluster_resource::{Change, Diff, Effect, Operation, Resource, Undo};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::decide::brief;
@@ -45,6 +45,8 @@ const NOT_STARTED: &str = "the node came back with the boot files from before: i
 pub(crate) struct OpenGuard {
     group: u32,
     boot: bool,
+    /// All of it is about who may become root by sudo.
+    sudo: bool,
 }
 
 /// What became of the steps of a guard.
@@ -84,9 +86,15 @@ impl Worker {
 
     /// What has to be done on the node before a guarded step writes anything.
     pub(crate) fn open_guard(&mut self, step: &Step, guard: Guarded, undo: &Undo) -> String {
+        let effects = &step.change.effects;
+        let sudo = effects.iter().any(Effect::is_about_sudo)
+            && effects
+                .iter()
+                .all(|e| e.is_about_sudo() || *e == Effect::Guarded);
         self.guard = Some(OpenGuard {
             group: guard.group,
             boot: guard.boot,
+            sudo: sudo && self.guard.is_none_or(|open| open.sudo),
         });
         let settings = &self.run.shared.settings;
         let (window, boot) = (
@@ -109,9 +117,7 @@ impl Worker {
             files.push(format!("{dir}/{name}"));
             files.push(format!("{dir}/{}", Begun::file_name(name)));
         }
-        for file in files {
-            let _ = writeln!(sh, "guard_save {}", quote(&file));
-        }
+        let _ = writeln!(sh, "guard_save {}", words(files.iter().map(String::as_str)));
         if !undo.script.is_empty() {
             let _ = writeln!(sh, "guard_undo {}", quote(&undo.script));
         }
@@ -172,6 +178,12 @@ impl Worker {
 
     async fn close_guard(&mut self, open: OpenGuard) -> Verdict {
         self.peek = None;
+        if open.sudo
+            && !self.own_account
+            && let Some(verdict) = self.confirm_here().await
+        {
+            return verdict;
+        }
         match self.fresh_way_in().await {
             Ok(link) => match self.confirm(link).await {
                 Ok(verdict) => verdict,
@@ -187,8 +199,21 @@ impl Worker {
         }
     }
 
+    /// sudo reads its files each time it is called: a new session on the connection that stands proves
+    /// of them what a new connection would. Nothing is returned where that proved nothing.
+    async fn confirm_here(&mut self) -> Option<Verdict> {
+        let bound = self.run.shared.settings.answer_timeout.min(ATTEMPT);
+        self.link.renew(&self.access, bound).await.ok()?;
+        self.take_lock(&[]).await.ok()?;
+        self.close_here().await.ok()
+    }
+
     async fn confirm(&mut self, link: Link) -> Result<Verdict, NodeError> {
         self.come_in(link).await?;
+        self.close_here().await
+    }
+
+    async fn close_here(&mut self) -> Result<Verdict, NodeError> {
         let close = Operation::script(include_str!("guard_close.sh"));
         let (frame, _) = self.operate("", close, "", "", None).await?;
         match frame.status {
@@ -255,7 +280,7 @@ impl Worker {
         }
         *self.link = link;
         self.peek = None;
-        self.take_lock(None).await
+        self.take_lock(&[]).await
     }
 
     /// The session from before the change may still stand: then nobody has to wait.

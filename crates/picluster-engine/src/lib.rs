@@ -34,6 +34,7 @@ mod stream;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod upload;
 mod worker;
 

@@ -437,6 +437,38 @@ impl Link {
         self.drop_connection().await;
     }
 
+    /// Has root anew: through a new session on the same connection, as if nobody had been here before.
+    /// The session that stands is given up only when that went well.
+    pub(crate) async fn renew(
+        &mut self,
+        access: &Access,
+        bound: Duration,
+    ) -> Result<(), NodeError> {
+        let kept = self.session.take();
+        let doing = "proving that there is a way in";
+        let tried = timeout(bound, async {
+            let access = Access {
+                root: self.fresh_facts(false).await?.now.root,
+                ..access.clone()
+            };
+            let nothing = Message::script(":\n".into());
+            self.ask(&access, nothing, bound, doing).await
+        })
+        .await;
+        let error = match tried {
+            Ok(Ok(_)) => {
+                if let Some((agent, _)) = kept {
+                    agent.finish().await;
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => self.late(bound, doing),
+        };
+        self.session = kept;
+        Err(error)
+    }
+
     /// Dials anew beside the old connection, which is given up only when the new one stands.
     pub(crate) async fn redial(&mut self) -> Result<(), NodeError> {
         let host = self.shared.connector.connect(&self.node).await?;

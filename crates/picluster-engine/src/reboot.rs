@@ -68,7 +68,7 @@ impl Worker {
             seconds: (clock.elapsed().saturating_sub(away)).as_secs_f64(),
         });
         // The lock lived in /run.
-        if let Err(error) = self.take_lock(None).await {
+        if let Err(error) = self.take_lock(&[]).await {
             return Ok(StepEnd {
                 after: After::Down,
                 ..StepEnd::broken(&error)

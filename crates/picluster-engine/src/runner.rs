@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use picluster_plan::owned::{Begun, file_name};
 use picluster_plan::{Guarded, RecordAction, Step, Work};
+use picluster_resource::kind::Kind as _;
+use picluster_resource::kinds::user::User;
 use picluster_resource::shell::{quote, words};
 use picluster_resource::{
-    Change, Diff, Effect, Frame, Observation, Operation, ProbeProgram, Resource, Undo,
+    Answers, Change, Diff, Effect, Frame, Observation, Operation, Payload, ProbeProgram, Resource,
+    Undo,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
@@ -19,7 +22,7 @@ use crate::host::ConnectError;
 use crate::report::{Failure, Outcome};
 use crate::scheduler::After;
 use crate::session::Message;
-use crate::worker::{Peek, StepEnd, Worker, split_first};
+use crate::worker::{Go, Peek, StepEnd, Worker, split_first};
 
 /// How long the question what a stuck step is doing may take.
 const LOOK_BOUND: Duration = Duration::from_secs(10);
@@ -29,18 +32,16 @@ const LOOK_BOUND: Duration = Duration::from_secs(10);
 pub(crate) const ACCESS_BOUND: Duration = Duration::from_secs(20);
 const ACCESS_POLL: Duration = Duration::from_millis(100);
 
+/// The longest payload, in bytes, that goes with its script.
+pub(crate) const TEXT_LIMIT: usize = 8192;
+
 impl Worker {
     /// Runs a step to its end, whatever that is.
-    pub(crate) async fn run_step(
-        &mut self,
-        step: &Step,
-        next: Option<&Step>,
-        moved: bool,
-    ) -> StepEnd {
+    pub(crate) async fn run_step(&mut self, go: &Go, next: &[Step]) -> StepEnd {
+        let step = &go.step;
         match &step.work {
             Work::Resource(resource) => {
-                let (resource, step) = (resource.as_ref(), step);
-                match self.resource_step(step, resource, next, moved).await {
+                match self.resource_step(step, resource, next, go.moved).await {
                     Ok(end) => end,
                     Err(error) => StepEnd::broken(&error),
                 }
@@ -56,13 +57,15 @@ impl Worker {
         &mut self,
         step: &Step,
         resource: &Resource,
-        next: Option<&Step>,
+        next: &[Step],
         moved: bool,
     ) -> Result<StepEnd, NodeError> {
-        let answers = match self.peek.take().filter(|p| p.addr == step.addr) {
-            Some(peek) => Ok(self
-                .link
-                .answers(&peek.program, &peek.queries, &peek.frames)?),
+        let peek = self.peek.take();
+        let known = peek
+            .as_ref()
+            .and_then(|p| Some((p, p.queries_of(&step.addr)?)));
+        let answers = match known {
+            Some((peek, queries)) => Ok(self.link.answers(&peek.program, queries, &peek.frames)?),
             None => self.ask_about(std::slice::from_ref(resource)).await?,
         };
         let seen = answers.and_then(|answers| {
@@ -94,7 +97,7 @@ impl Worker {
         }
     }
 
-    async fn unchanged(&mut self, step: &Step, next: Option<&Step>) -> Result<StepEnd, NodeError> {
+    async fn unchanged(&mut self, step: &Step, next: &[Step]) -> Result<StepEnd, NodeError> {
         let script = match (&step.record, record_when_unchanged(&step.record)) {
             (_, Some(name)) => self.drop_record(name),
             // It may have been under way when the plan was made, and have come to its end since.
@@ -102,7 +105,7 @@ impl Worker {
             _ => return Ok(StepEnd::new(Outcome::Unchanged)),
         };
         let operation = Operation::script(script);
-        let peek = next.and_then(|n| self.question(n));
+        let peek = self.question(next);
         let (frame, rest) = self
             .operate("", operation.clone(), "", "", peek.as_ref())
             .await?;
@@ -125,7 +128,7 @@ impl Worker {
         operation: Operation,
         change: Change,
         undo: Option<(Guarded, Undo)>,
-        next: Option<&Step>,
+        next: &[Step],
     ) -> Result<StepEnd, NodeError> {
         // The way in is about to be touched: what follows has to come through a new connection,
         // and this session is not to be relied on for it.
@@ -145,10 +148,10 @@ impl Worker {
         };
         // One program looks at the result and at what comes next: most of what a look costs is
         // starting its tools.
-        let peek = next
+        let peek = Some(next)
             .filter(|_| !access && !last)
             .and_then(|n| self.question(n));
-        let ahead = peek.iter().flat_map(|p| &p.queries);
+        let ahead = peek.iter().flat_map(|p| p.program.queries());
         let check = ProbeProgram::new(queries.iter().chain(ahead).cloned());
         let mut before = match &undo {
             Some((guard, undo)) => self.open_guard(step, *guard, undo),
@@ -203,7 +206,26 @@ impl Worker {
             ..p
         });
         self.learn(resource, &answers);
-        let mut end = match resource.observe(&answers, self.ctx()) {
+        let mut end = self.judged(step, resource, &answers, script).await;
+        end.change = Some(change);
+        if resource.kind() == User::NAME {
+            self.own_account |= self.is_mine(Some(&resource.key())).await?;
+        }
+        if access && end.outcome.is_done() {
+            end = self.prove_access(end).await;
+        }
+        Ok(end)
+    }
+
+    /// How a step ended whose operation went well, by what is seen of it now.
+    pub(crate) async fn judged(
+        &mut self,
+        step: &Step,
+        resource: &Resource,
+        answers: &Answers,
+        script: String,
+    ) -> StepEnd {
+        let end = match resource.observe(answers, self.ctx()) {
             Err(diagnosis) => StepEnd::diagnosed(diagnosis),
             Ok(seen) => match (seen.not_yet(), resource.diff(&seen, self.ctx())) {
                 (Some(token), _) => StepEnd::failed(Failure {
@@ -232,11 +254,7 @@ impl Worker {
             let _ = self.operate("", again, "", "", None).await;
             self.peek = None;
         }
-        end.change = Some(change);
-        if access && end.outcome.is_done() {
-            end = self.prove_access(end).await;
-        }
-        Ok(end)
+        end
     }
 
     /// Whether what touches the way in of `account` may touch that of this run.
@@ -257,7 +275,7 @@ impl Worker {
         let mut pause = ACCESS_POLL;
         let proven = loop {
             match self.link.redial().await {
-                Ok(()) => break self.take_lock(None).await,
+                Ok(()) => break self.take_lock(&[]).await,
                 // Nobody is there, yet. A refusal of somebody who is there is the answer.
                 Err(NodeError::Connect(ConnectError::Unreachable { .. }))
                     if Instant::now() < deadline =>
@@ -304,9 +322,13 @@ impl Worker {
             then.push_str(&agent::probe(&peek.program.script));
         }
         let bound = self.bound(operation.timeout, operation.payload.len());
-        let message = Message {
-            script: agent::operation(before, &operation.script, after, &then),
-            payload: operation.payload,
+        let script = agent::operation(before, &operation.script, after, &then);
+        let message = match as_text(&operation.payload) {
+            Some(text) => Message::script(agent::input(text) + &script),
+            None => Message {
+                script,
+                payload: operation.payload,
+            },
         };
         let frames = self
             .link
@@ -318,12 +340,8 @@ impl Worker {
     /// What is done before the operation: marks that stand from before the first input changes
     /// until the restart is verified, and the ownership record, so that a run that dies in the
     /// middle leaves nothing behind that nobody owns.
-    fn before(&self, step: &Step) -> String {
-        let mut sh = String::new();
-        for (unit, restart) in &step.marks {
-            let how = if *restart { "restart" } else { "reload" };
-            let _ = writeln!(sh, "pend {} {how}", quote(unit));
-        }
+    pub(crate) fn before(&self, step: &Step) -> String {
+        let mut sh = owed(step);
         if let RecordAction::Write { name, text } = &step.record {
             sh.push_str(&self.write_record(name, text));
         }
@@ -333,40 +351,54 @@ impl Worker {
     /// The record, and beside it the mark that it is not finished: first, so that there is no moment
     /// at which a record stands for something that was not done.
     fn write_record(&self, name: &str, text: &str) -> String {
+        format!("record {}\n", self.record_words(name, text))
+    }
+
+    /// What `record` and `note` of the agent take.
+    pub(crate) fn record_words(&self, name: &str, text: &str) -> String {
         let dir = &self.run.shared.settings.paths.owned;
         let mark = Begun {
             begun: name.to_owned(),
             at: self.run.shared.settings.clock.epoch_ms().div_euclid(1000),
         };
         let mark = serde_json::to_string(&mark).unwrap_or_default();
-        format!(
-            "record {}\n",
-            words([
-                dir.as_str(),
-                name,
-                text,
-                &Begun::file_name(name),
-                mark.as_str()
-            ])
-        )
+        words([
+            dir.as_str(),
+            name,
+            text,
+            &Begun::file_name(name),
+            mark.as_str(),
+        ])
+    }
+
+    /// Where the mark of a record stands.
+    pub(crate) fn mark_of(&self, name: &str) -> String {
+        let dir = &self.run.shared.settings.paths.owned;
+        format!("{dir}/{}", Begun::file_name(name))
     }
 
     fn drop_mark(&self, name: &str) -> String {
-        let dir = &self.run.shared.settings.paths.owned;
-        let mark = format!("{dir}/{}", Begun::file_name(name));
-        format!("rm -f -- {}\n", quote(&mark))
+        format!("rm -f -- {}\n", quote(&self.mark_of(name)))
     }
 
     fn drop_record(&self, name: &str) -> String {
         let dir = &self.run.shared.settings.paths.owned;
         let record = format!("{dir}/{name}");
-        let mark = format!("{dir}/{}", Begun::file_name(name));
-        format!("rm -f -- {} {}\n", quote(&record), quote(&mark))
+        format!(
+            "rm -f -- {} {}\n",
+            quote(&record),
+            quote(&self.mark_of(name))
+        )
     }
 
     /// A step that takes longer than it may. It is not killed: half an apt is worse than a slow
     /// one. It holds the node's lock until it is done, so the next run waits for it by name.
-    async fn stuck(&mut self, script: &str, timeout: Duration, agent: Option<u32>) -> StepEnd {
+    pub(crate) async fn stuck(
+        &mut self,
+        script: &str,
+        timeout: Duration,
+        agent: Option<u32>,
+    ) -> StepEnd {
         let running = match agent {
             Some(pid) => tokio::time::timeout(LOOK_BOUND, self.running_below(pid))
                 .await
@@ -434,7 +466,27 @@ fn below(root: u32, table: &str) -> Vec<String> {
     found
 }
 
-fn failed(script: &str, frame: &Frame) -> Failure {
+/// A payload that may go with its script: text that is not long. The rest has a way of its own.
+pub(crate) fn as_text(payload: &Payload) -> Option<&str> {
+    let Payload::Bytes(bytes) = payload else {
+        return None;
+    };
+    let bytes = bytes.reveal();
+    let fits = bytes.len() <= TEXT_LIMIT && !bytes.contains(&0);
+    std::str::from_utf8(bytes).ok().filter(|_| fits)
+}
+
+/// The marks of restarts and reloads that a step makes necessary.
+pub(crate) fn owed(step: &Step) -> String {
+    let mut sh = String::new();
+    for (unit, restart) in &step.marks {
+        let how = if *restart { "restart" } else { "reload" };
+        let _ = writeln!(sh, "pend {} {how}", quote(unit));
+    }
+    sh
+}
+
+pub(crate) fn failed(script: &str, frame: &Frame) -> Failure {
     Failure {
         command: Some(script.to_owned()),
         status: Some(frame.status),

@@ -12,6 +12,7 @@ use picluster_plan::{Plan, StepAddr, Work};
 use crate::guard::Guard;
 use crate::report::SkipReason;
 use crate::run::Cancel;
+use crate::together::is_small;
 
 /// A step as far as the scheduler is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,15 @@ pub struct StepSpec {
     pub reboot: bool,
     /// It sends a large payload.
     pub upload: bool,
+    /// It may be run in one go with steps before and behind it on its node that may be, too, and that
+    /// it neither needs nor is moved by.
+    pub small: bool,
+    /// Earlier steps that may move its pre-state.
+    pub moved_by: Vec<StepAddr>,
 }
+
+/// How many steps are run in one go at most: as many are brought to their end after an interrupt.
+pub const AT_ONCE: usize = 16;
 
 /// How much may go on at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +83,8 @@ pub enum After {
 pub enum Command {
     /// Connect to a node, start a session and take its lock; answered by `NodeUp` or `NodeDown`.
     Dial(NodeName),
-    /// Run a step; answered by `StepFinished`.
-    Run(StepAddr),
+    /// Run a step, or several of a node in one go; each is answered by `StepFinished`.
+    Run(Vec<StepAddr>),
     /// Run a step that reboots its node; answered by `StepFinished`.
     Reboot(StepAddr),
     /// A step ends without having been started.
@@ -116,6 +125,7 @@ struct StepEntry {
     spec: StepSpec,
     node: usize,
     needs: Vec<usize>,
+    movers: Vec<usize>,
     /// Needs that are not done yet.
     unmet: usize,
     dependents: Vec<usize>,
@@ -128,7 +138,8 @@ struct NodeEntry {
     steps: Vec<usize>,
     /// Waiting steps whose needs are all done.
     ready: BTreeSet<usize>,
-    running: Option<usize>,
+    /// The step that runs, or those that run in one go.
+    running: BTreeSet<usize>,
     /// Steps that have not ended.
     open: usize,
 }
@@ -148,6 +159,7 @@ pub struct Scheduler {
     spent: BTreeSet<usize>,
     /// Steps that have not ended.
     open: usize,
+    /// Nodes on which something runs.
     running: usize,
     uploading: usize,
     dialling: usize,
@@ -169,6 +181,8 @@ impl StepSpec {
                 needs: step.needs.clone(),
                 reboot: matches!(step.work, Work::Reboot { .. }),
                 upload: step.change.bytes >= upload_from as u64,
+                small: is_small(step),
+                moved_by: step.moved_by.clone(),
             })
             .collect()
     }
@@ -193,16 +207,15 @@ impl Scheduler {
                     state: NodeState::Away,
                     steps: Vec::new(),
                     ready: BTreeSet::new(),
-                    running: None,
+                    running: BTreeSet::new(),
                     open: 0,
                 });
                 nodes.len() - 1
             });
-            let needs: BTreeSet<usize> = spec
-                .needs
-                .iter()
-                .filter_map(|a| index.get(a).copied())
-                .collect();
+            let known = |all: &[StepAddr]| -> BTreeSet<usize> {
+                all.iter().filter_map(|a| index.get(a).copied()).collect()
+            };
+            let (needs, movers) = (known(&spec.needs), known(&spec.moved_by));
             nodes[node].steps.push(i);
             nodes[node].open += 1;
             if needs.is_empty() {
@@ -213,6 +226,7 @@ impl Scheduler {
                 node,
                 unmet: needs.len(),
                 needs: needs.into_iter().collect(),
+                movers: movers.into_iter().collect(),
                 dependents: Vec::new(),
                 state: StepState::Waiting,
             });
@@ -270,34 +284,81 @@ impl Scheduler {
         out
     }
 
-    /// The step that would start on the same node if this one ended well and nothing else
-    /// happened: what is worth looking at in the same round trip. None where that is a reboot.
+    /// The steps that would start on the same node if these ended well and nothing else happened: what
+    /// is worth looking at in the same round trip. None where that is a reboot.
     #[must_use]
-    pub fn likely_next(&self, after: &StepAddr) -> Option<&StepAddr> {
-        let current = *self.index.get(after)?;
-        self.likely(self.steps[current].node, Some(current))
+    pub fn likely_next(&self, after: &[StepAddr]) -> Vec<StepAddr> {
+        let done: Vec<usize> = after
+            .iter()
+            .filter_map(|a| self.index.get(a).copied())
+            .collect();
+        match done.first() {
+            Some(i) => self.likely(self.steps[*i].node, &done),
+            None => Vec::new(),
+        }
     }
 
-    /// The step that would start first on a node.
+    /// The steps that would start first on a node.
     #[must_use]
-    pub fn likely_first(&self, node: &NodeName) -> Option<&StepAddr> {
-        self.likely(*self.names.get(node)?, None)
+    pub fn likely_first(&self, node: &NodeName) -> Vec<StepAddr> {
+        match self.names.get(node) {
+            Some(n) => self.likely(*n, &[]),
+            None => Vec::new(),
+        }
     }
 
-    fn likely(&self, node: usize, current: Option<usize>) -> Option<&StepAddr> {
-        let i = self.nodes[node].steps.iter().copied().find(|i| {
-            let step = &self.steps[*i];
-            let others = step.unmet - usize::from(current.is_some_and(|c| step.needs.contains(&c)));
-            step.state == StepState::Waiting && others == 0
-        })?;
-        let spec = &self.steps[i].spec;
-        (!spec.reboot).then_some(&spec.addr)
+    fn likely(&self, node: usize, done: &[usize]) -> Vec<StepAddr> {
+        let first = self.nodes[node]
+            .steps
+            .iter()
+            .copied()
+            .find(|i| self.waits_only_for(*i, done));
+        let Some(first) = first.filter(|i| !self.steps[*i].spec.reboot) else {
+            return Vec::new();
+        };
+        let all = self.in_one_go(first, done);
+        all.iter()
+            .map(|i| self.steps[*i].spec.addr.clone())
+            .collect()
+    }
+
+    /// Whether a step has not started, and could if these had ended well.
+    fn waits_only_for(&self, i: usize, done: &[usize]) -> bool {
+        let step = &self.steps[i];
+        let others = step.unmet - done.iter().filter(|d| step.needs.contains(d)).count();
+        step.state == StepState::Waiting && others == 0
+    }
+
+    /// The steps that would be run in one go with `first`, itself among them: those that come right
+    /// behind it, as long as they may. That their pre-states are looked at before the first of them
+    /// runs does no harm: none of them needs another, or may be moved by it.
+    fn in_one_go(&self, first: usize, done: &[usize]) -> Vec<usize> {
+        let mut chosen = vec![first];
+        if !self.steps[first].spec.small {
+            return chosen;
+        }
+        let all = &self.nodes[self.steps[first].node].steps;
+        for &i in &all[all.partition_point(|i| *i <= first)..] {
+            let step = &self.steps[i];
+            if step.state != StepState::Waiting {
+                continue;
+            }
+            let fits = step.spec.small
+                && chosen.len() < AT_ONCE
+                && self.waits_only_for(i, done)
+                && !step.movers.iter().any(|m| chosen.contains(m));
+            if !fits {
+                break;
+            }
+            chosen.push(i);
+        }
+        chosen
     }
 
     /// Keeps the sets of nodes true for one node.
     fn review(&mut self, n: usize) {
         let node = &self.nodes[n];
-        let may = !node.ready.is_empty() && node.running.is_none();
+        let may = !node.ready.is_empty() && node.running.is_empty();
         let up = node.state == NodeState::Up;
         for (set, belongs) in [
             (&mut self.ready_up, may && up),
@@ -361,8 +422,8 @@ impl Scheduler {
             return;
         }
         let n = self.steps[i].node;
-        self.nodes[n].running = None;
-        self.running -= 1;
+        self.nodes[n].running.remove(&i);
+        self.running -= usize::from(self.nodes[n].running.is_empty());
         self.uploading -= usize::from(self.steps[i].spec.upload);
         self.guard.ended(addr, done);
         match (done, after) {
@@ -498,21 +559,29 @@ impl Scheduler {
         let mut at = 0;
         while let Some(n) = self.ready_up.range(at..).next().copied() {
             at = n + 1;
-            let Some(i) = self.startable(n) else {
+            let Some(first) = self.startable(n) else {
                 continue;
             };
-            self.steps[i].state = StepState::Running;
-            let spec = &self.steps[i].spec;
+            let all: Vec<usize> = self
+                .in_one_go(first, &[])
+                .into_iter()
+                .take_while(|i| self.guard.admits(&self.steps[*i].spec.addr).is_ok())
+                .collect();
             self.running += 1;
-            self.uploading += usize::from(spec.upload);
-            self.guard.started(&spec.addr);
-            out.push(if spec.reboot {
-                Command::Reboot(spec.addr.clone())
+            for i in &all {
+                self.steps[*i].state = StepState::Running;
+                let spec = &self.steps[*i].spec;
+                self.uploading += usize::from(spec.upload);
+                self.guard.started(&spec.addr);
+                self.nodes[n].ready.remove(i);
+            }
+            let addr = |i: &usize| self.steps[*i].spec.addr.clone();
+            out.push(if self.steps[first].spec.reboot {
+                Command::Reboot(addr(&first))
             } else {
-                Command::Run(spec.addr.clone())
+                Command::Run(all.iter().map(addr).collect())
             });
-            self.nodes[n].ready.remove(&i);
-            self.nodes[n].running = Some(i);
+            self.nodes[n].running = all.into_iter().collect();
             self.review(n);
         }
     }
@@ -539,7 +608,7 @@ impl Scheduler {
                 // A connected node without anything it may do makes room: it may be waiting for
                 // the very node that has no room.
                 let idle = (0..self.nodes.len()).find(|m| {
-                    self.nodes[*m].state == NodeState::Up && self.nodes[*m].running.is_none()
+                    self.nodes[*m].state == NodeState::Up && self.nodes[*m].running.is_empty()
                 });
                 let Some(idle) = idle else { return };
                 out.push(Command::Close(self.nodes[idle].name.clone()));

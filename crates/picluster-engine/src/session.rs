@@ -24,9 +24,9 @@ const NOISE_LIMIT: usize = 65_536;
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
 /// What is sent to the agent in one go, to be answered in one go.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Message {
-    /// Shell text for the agent's own shell.
+    /// Shell text for the agent's own shell. May hold what a file of several will hold.
     pub script: String,
     /// What its operation reads.
     pub payload: Payload,

@@ -15,4 +15,5 @@ mod schedule;
 mod secrets;
 mod still;
 mod sudo;
+mod together;
 mod upload;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
-use picluster_plan::{NodePlan, Step, StepAddr};
+use picluster_plan::{NodePlan, Step, StepAddr, Work};
 use picluster_resource::{
     Answers, Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Query, Resource,
 };
@@ -22,6 +22,7 @@ use crate::report::{Failure, Outcome};
 use crate::run::Access;
 use crate::scheduler::After;
 use crate::session::Message;
+use crate::together::is_small;
 use crate::upload::Artifacts;
 
 /// What all workers of a run share.
@@ -37,20 +38,25 @@ pub(crate) enum Job {
     /// Connect, check who answers, take the lock; look at this step's pre-state on the way.
     Start {
         node: Box<NodePlan>,
-        first: Option<Box<Step>>,
+        first: Vec<Step>,
     },
-    /// Run a step.
+    /// Run a step, or several in one go.
     Run {
-        step: Box<Step>,
+        steps: Vec<Go>,
         /// Whose pre-state to look at on the way back.
-        next: Option<Box<Step>>,
+        next: Vec<Step>,
         /// Nothing happened on this node since the last answer.
         fresh: bool,
-        /// A step named in `moved_by` has changed something in this run.
-        moved: bool,
         /// The values of secrets, as far as they are known by now.
         secrets: Arc<SecretValues>,
     },
+}
+
+/// A step that is to be run.
+pub(crate) struct Go {
+    pub step: Step,
+    /// A step named in its `moved_by` has changed something in this run.
+    pub moved: bool,
 }
 
 /// What a worker reports.
@@ -151,14 +157,21 @@ impl StepEnd {
     }
 }
 
-/// The pre-state of a step, as it came back with the answer to the one before.
+/// The pre-states of steps, as they came back with the answer to the ones before.
 pub(crate) struct Peek {
-    pub addr: StepAddr,
-    /// The step's own questions.
-    pub queries: Vec<Query>,
+    /// The steps, each with its own questions.
+    pub steps: Vec<(StepAddr, Vec<Query>)>,
     /// What asked them, maybe among others.
     pub program: ProbeProgram,
     pub frames: Vec<Frame>,
+}
+
+impl Peek {
+    /// A step's own questions, where they were asked.
+    pub(crate) fn queries_of(&self, addr: &StepAddr) -> Option<&[Query]> {
+        let (_, queries) = self.steps.iter().find(|(of, _)| of == addr)?;
+        Some(queries)
+    }
 }
 
 /// See the module.
@@ -173,6 +186,8 @@ pub(crate) struct Worker {
     pub secrets: Arc<SecretValues>,
     /// The guard that stands on the node because of this run.
     pub guard: Option<OpenGuard>,
+    /// This run has changed the account it comes in by, whose groups a connection keeps.
+    pub own_account: bool,
 }
 
 /// Takes jobs until there are no more, then lets go of the node: its lock is free when this ends.
@@ -191,9 +206,9 @@ pub(crate) async fn work(
             worker.settle_guard().await;
             break worker.link.end_session().await;
         };
-        let addr = match &job {
-            Job::Start { .. } => None,
-            Job::Run { step, .. } => Some(step.addr.clone()),
+        let addrs: Vec<StepAddr> = match &job {
+            Job::Start { .. } => Vec::new(),
+            Job::Run { steps, .. } => steps.iter().map(|go| go.step.addr.clone()).collect(),
         };
         let told = tokio::select! {
             biased;
@@ -202,11 +217,11 @@ pub(crate) async fn work(
             told = worker.job(job) => Some(told),
         };
         let aborted = told.is_none();
-        let told = told.unwrap_or_else(|| worker.cut(addr));
+        let told = told.unwrap_or_else(|| Worker::cut(addrs));
         if aborted {
             worker.link.drop_connection().await;
         }
-        worker.tell(told);
+        told.into_iter().for_each(|told| worker.tell(told));
         if aborted {
             break;
         }
@@ -223,10 +238,12 @@ async fn asked(abort: &mut watch::Receiver<bool>) {
 
 impl Worker {
     /// What is told of a job whose connection was cut on request.
-    fn cut(&self, addr: Option<StepAddr>) -> Told {
-        match addr {
-            None => Told::Cut,
-            Some(addr) => Told::Ended(Box::new(Ended {
+    fn cut(addrs: Vec<StepAddr>) -> Vec<Told> {
+        if addrs.is_empty() {
+            return vec![Told::Cut];
+        }
+        let lost = |addr| {
+            Told::Ended(Box::new(Ended {
                 addr,
                 outcome: Outcome::Lost {
                     what: "the connection was closed on request; the node finishes this step and stops"
@@ -236,8 +253,9 @@ impl Worker {
                 after: After::Away,
                 error: None,
                 held: false,
-            })),
-        }
+            }))
+        };
+        addrs.into_iter().map(lost).collect()
     }
 
     pub(crate) fn tell(&self, told: Told) {
@@ -251,50 +269,69 @@ impl Worker {
         }
     }
 
-    async fn job(&mut self, job: Job) -> Told {
+    async fn job(&mut self, job: Job) -> Vec<Told> {
         match job {
-            Job::Start { node, first } => match self.start(&node, first.as_deref()).await {
+            Job::Start { node, first } => vec![match self.start(&node, &first).await {
                 Ok(address) => Told::Up { address },
                 Err(error) => {
                     self.link.drop_connection().await;
                     Told::Down(error)
                 }
-            },
+            }],
             Job::Run {
-                step,
+                steps,
                 next,
                 fresh,
-                moved,
                 secrets,
             } => {
                 self.secrets = secrets;
                 if !fresh {
                     self.peek = None;
                 }
-                if self.guards_others(&step) {
+                if steps.first().is_some_and(|go| self.guards_others(&go.step)) {
                     self.settle_guard().await;
                 }
-                let mut end = self.run_step(&step, next.as_deref(), moved).await;
-                if step.guard.is_some_and(|g| g.last) && end.after == After::Up {
-                    end = self.settle_last(end).await;
-                }
-                if end.after != After::Up {
+                let mut ends = self.run_steps(&steps, &next).await;
+                if ends.iter().any(|(_, end)| end.after != After::Up) {
                     self.link.drop_connection().await;
                 }
-                let held = self.guard.is_some() && end.outcome == Outcome::Changed;
-                Told::Ended(Box::new(Ended {
-                    addr: step.addr,
-                    outcome: end.outcome,
-                    change: end.change,
-                    after: end.after,
-                    error: end.error,
-                    held,
-                }))
+                // That the node is away is told last: what is known of the others was heard before.
+                ends.sort_by_key(|(_, end)| end.after != After::Up);
+                ends.into_iter()
+                    .map(|(addr, end)| self.told_end(addr, end))
+                    .collect()
             }
         }
     }
 
-    async fn start(&mut self, plan: &NodePlan, first: Option<&Step>) -> Result<String, NodeError> {
+    async fn run_steps(&mut self, steps: &[Go], next: &[Step]) -> Vec<(StepAddr, StepEnd)> {
+        if let [go] = steps
+            && !is_small(&go.step)
+        {
+            let step = &go.step;
+            let mut end = self.run_step(go, next).await;
+            if step.guard.is_some_and(|g| g.last) && end.after == After::Up {
+                end = self.settle_last(end).await;
+            }
+            return vec![(step.addr.clone(), end)];
+        }
+        let ends = self.run_together(steps, next).await;
+        let addrs = steps.iter().map(|go| go.step.addr.clone());
+        addrs.zip(ends).collect()
+    }
+
+    fn told_end(&self, addr: StepAddr, end: StepEnd) -> Told {
+        Told::Ended(Box::new(Ended {
+            addr,
+            held: self.guard.is_some() && end.outcome == Outcome::Changed,
+            outcome: end.outcome,
+            change: end.change,
+            after: end.after,
+            error: end.error,
+        }))
+    }
+
+    async fn start(&mut self, plan: &NodePlan, first: &[Step]) -> Result<String, NodeError> {
         let kept = self.link.is_connected();
         match self.begin(plan, first).await {
             // A connection that was kept since the plan may have died meanwhile, unnoticed.
@@ -307,18 +344,18 @@ impl Worker {
         }
     }
 
-    async fn begin(&mut self, plan: &NodePlan, first: Option<&Step>) -> Result<String, NodeError> {
+    async fn begin(&mut self, plan: &NodePlan, first: &[Step]) -> Result<String, NodeError> {
         let address = self.link.connect().await?.address;
         self.link.identify(plan).await?;
         self.take_lock(first).await?;
         Ok(address)
     }
 
-    /// Takes the node's lock in a root session, and looks at a step's pre-state on the way.
-    pub(crate) async fn take_lock(&mut self, first: Option<&Step>) -> Result<(), NodeError> {
+    /// Takes the node's lock in a root session, and looks at the pre-states of steps on the way.
+    pub(crate) async fn take_lock(&mut self, first: &[Step]) -> Result<(), NodeError> {
         self.facts = self.link.facts().await?;
         self.access.root = self.facts.now.root;
-        let peek = first.and_then(|step| self.question(step));
+        let peek = self.question(first);
         let owner = serde_json::to_string(&self.run.owner).unwrap_or_default();
         let settings = &self.run.shared.settings;
         let (bound, poll) = (settings.answer_timeout, settings.lock_poll);
@@ -376,17 +413,22 @@ impl Worker {
         }
     }
 
-    /// What to ask for a step's pre-state; nothing where the question cannot be formed (the step
-    /// will say why).
-    pub(crate) fn question(&self, step: &Step) -> Option<Peek> {
-        let picluster_plan::Work::Resource(resource) = &step.work else {
-            return None;
+    /// What to ask for the pre-states of steps; nothing of those where the question cannot be formed
+    /// (the step will say why).
+    pub(crate) fn question(&self, steps: &[Step]) -> Option<Peek> {
+        let asked = |step: &Step| {
+            let Work::Resource(resource) = &step.work else {
+                return None;
+            };
+            let queries = resource.queries(self.ctx()).ok()?;
+            Some((step.addr.clone(), queries))
         };
-        let queries = resource.queries(self.ctx()).ok()?;
-        Some(Peek {
-            addr: step.addr.clone(),
-            program: ProbeProgram::new(queries.iter().cloned()),
-            queries,
+        let steps: Vec<_> = steps.iter().filter_map(asked).collect();
+        let queries = steps.iter().flat_map(|(_, queries)| queries).cloned();
+        let program = ProbeProgram::new(queries);
+        (!steps.is_empty()).then_some(Peek {
+            steps,
+            program,
             frames: Vec::new(),
         })
     }
@@ -425,6 +467,11 @@ impl Worker {
                 Err(diagnosis) => return Ok(Err(diagnosis)),
             }
         }
+        self.ask(queries).await.map(Ok)
+    }
+
+    /// Asks questions now.
+    pub(crate) async fn ask(&mut self, queries: Vec<Query>) -> Result<Answers, NodeError> {
         let program = ProbeProgram::new(queries);
         let bound = self.run.shared.settings.answer_timeout;
         let message = Message::script(agent::probe(&program.script));
@@ -432,9 +479,7 @@ impl Worker {
             .link
             .ask(&self.access, message, bound, "looking at it")
             .await?;
-        self.link
-            .answers(&program, program.queries(), &frames)
-            .map(Ok)
+        self.link.answers(&program, program.queries(), &frames)
     }
 
     pub(crate) fn garbage(&self, what: &str) -> NodeError {

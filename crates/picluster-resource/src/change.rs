@@ -110,7 +110,7 @@ pub enum Effect {
     /// The node must reboot before it counts; the reason in words.
     Reboot(String),
     /// The way in is touched (sshd, sudo or the network): the node-side program ends here and a
-    /// new connection proves that the way in still works.
+    /// new connection proves that the way in still works; for sudo alone a new session does.
     Access(String),
     /// The node keeps what was there before, and puts it back by itself unless a new connection
     /// confirms in time that there still is a way in.
@@ -120,6 +120,17 @@ pub enum Effect {
     BootTried,
     /// Nothing brings the node back by itself if its kernel does not start with the new boot files.
     BootUnproven,
+}
+
+/// The words of [`Effect::Access`] for the files of sudoers(5).
+pub const SUDO: &str = "sudo reads it";
+
+impl Effect {
+    /// Whether of the way in only sudo is touched.
+    #[must_use]
+    pub fn is_about_sudo(&self) -> bool {
+        matches!(self, Self::Access(why) if why == SUDO)
+    }
 }
 
 impl Change {

@@ -140,6 +140,12 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         Vec::new()
     }
 
+    /// Whether bringing it about takes a moment, changes nothing but what it provides, and starts no
+    /// program that others wrote: then it may be done in one go with others that do not need it.
+    fn small(&self) -> bool {
+        false
+    }
+
     /// Why this resource has something to do at every apply, if its author wants it so. Its step is
     /// then not asked to converge.
     fn unsettled(&self) -> Option<&str> {

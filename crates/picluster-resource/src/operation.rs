@@ -5,6 +5,7 @@ use std::time::Duration;
 use picluster_model::Secret;
 
 use crate::path::NodePath;
+use crate::shell::words;
 
 /// A script and what it reads.
 ///
@@ -20,6 +21,10 @@ pub struct Operation {
     /// What is too large for standard input: sent before the script runs, which finds the path of
     /// the complete file in `$staged`.
     pub staged: Option<Staged>,
+    /// The file that the script's `put` makes of its standard input, where the script does that and
+    /// nothing else with it. It may then be prepared before, together with those of other steps: the
+    /// script finds its path in `$ready`.
+    pub puts: Option<Put>,
     /// How long it may take before it is reported as stuck.
     pub timeout: Duration,
 }
@@ -37,6 +42,19 @@ pub struct Staged {
     /// something of the digest; what has the same name up to that dot is an older upload for the
     /// same place and is removed. What a broken connection leaves here is taken up again.
     pub path: NodePath,
+}
+
+/// A whole file that is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Its place.
+    pub path: String,
+    /// Permission bits as octal text.
+    pub mode: String,
+    /// Owner, by name.
+    pub owner: String,
+    /// Group, by name.
+    pub group: String,
 }
 
 /// How a node takes a change back by itself, without any help from here.
@@ -94,8 +112,37 @@ impl Operation {
             script: script.into(),
             payload: Payload::None,
             staged: None,
+            puts: None,
             timeout: Duration::from_secs(60),
         }
+    }
+
+    /// Makes these bytes the content of a file.
+    #[must_use]
+    pub fn put(path: &str, [mode, owner, group]: [&str; 3], bytes: Vec<u8>) -> Self {
+        Self {
+            puts: Some(Put {
+                path: path.to_owned(),
+                mode: mode.to_owned(),
+                owner: owner.to_owned(),
+                group: group.to_owned(),
+            }),
+            ..Self::script(format!("put {}", words([path, mode, owner, group]))).with_payload(bytes)
+        }
+    }
+
+    /// Does something before.
+    #[must_use]
+    pub fn behind(mut self, script: &str) -> Self {
+        self.script.insert_str(0, script);
+        self
+    }
+
+    /// Does something behind it.
+    #[must_use]
+    pub fn then(mut self, script: &str) -> Self {
+        self.script.push_str(script);
+        self
     }
 
     /// Gives it standard input.

@@ -163,6 +163,12 @@ macro_rules! resources {
                 match self { $(Self::$variant(r) => r.requires()),+ }
             }
 
+            /// See [`Kind::small`].
+            #[must_use]
+            pub fn small(&self) -> bool {
+                match self { $(Self::$variant(r) => r.small()),+ }
+            }
+
             /// See [`Kind::unsettled`].
             #[must_use]
             pub fn unsettled(&self) -> Option<&str> {

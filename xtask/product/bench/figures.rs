@@ -127,6 +127,16 @@ impl Figures {
                 "- {} {act}: {peak:.1} MB, budget {memory:.0} MB",
                 verdict(peak <= memory)
             );
+            let wire = self.acts.iter().find(|(name, _)| *name == act);
+            let wire = wire.and_then(|(_, all)| all.last()?.wire);
+            if let Some([connections, sessions, trips]) = wire {
+                let _ = writeln!(
+                    list,
+                    "- {} {act}: {connections:.0} connection, {sessions:.0} session, {trips:.0} round trips a node, \
+                     budget 1, 2, 10",
+                    verdict(connections <= 1.0 && sessions <= 2.0 && trips <= 10.0)
+                );
+            }
         }
         let peak = self.median("apply from blank", |s| s.peak) / 1e6;
         let _ = writeln!(
@@ -138,6 +148,6 @@ impl Figures {
     }
 }
 
-fn verdict(kept: bool) -> &'static str {
+pub(crate) fn verdict(kept: bool) -> &'static str {
     if kept { "kept:" } else { "**missed**:" }
 }

@@ -222,6 +222,36 @@ impl Rack {
         fs::read_to_string(self.folder.0.join("other.log")).unwrap_or_default()
     }
 
+    /// What picluster said last.
+    pub(crate) fn said_by_picluster(&self) -> String {
+        fs::read_to_string(self.folder.0.join("picluster.log")).unwrap_or_default()
+    }
+
+    /// A file beside the inventory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.project.inventory.nodes.len()
+    }
+
+    /// picluster on this machine itself, with a home and a store of its own, and nothing to say.
+    pub(crate) fn outside(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        self.home.dress(&mut command, &self.project);
+        command
+            .args(words)
+            .env("PICLUSTER_STORE", self.folder.0.join("outside"))
+            .env("PICLUSTER_ACCEPT_NEW", "true")
+            .current_dir(&self.folder.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
     /// The key all nodes let in.
     pub(crate) fn key(&self) -> String {
         self.home.key().display().to_string()
@@ -267,13 +297,27 @@ impl Rack {
 
     /// One OpenSSH client a node, all at once.
     pub(crate) fn ssh_everywhere(&self, remote: &str, input: Option<&str>) -> Outcome<Spent> {
+        self.ssh(self.names(), remote, input)
+    }
+
+    /// The same on the first node alone.
+    pub(crate) fn ssh_first(&self, remote: &str, input: Option<&str>) -> Outcome<Spent> {
+        self.ssh(self.names().take(1), remote, input)
+    }
+
+    fn ssh<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        remote: &str,
+        input: Option<&str>,
+    ) -> Outcome<Spent> {
         let input = input.map_or_else(
             || "/dev/null".to_owned(),
             |file| self.folder.0.join(file).display().to_string(),
         );
         let key = self.home.key().display().to_string();
         let mut script = String::new();
-        for name in self.names() {
+        for name in names {
             let (address, user) = self.lab.ssh_target(name).map_err(|e| e.to_string())?;
             script.push_str(&format!(
                 "ssh -F none -i {key} -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::rack::Rack;
 use crate::Outcome;
 
 /// The file of the probe program, beside the inventory.
@@ -69,12 +70,35 @@ setting-{{ n }} = a value of the usual length for {{ item }}
 {% endfor %}
 ";
 
+/// A large file, beside the inventory.
+pub(crate) const BIG: &str = "big.bin";
+
+/// One large file.
+const PUSH: &str = "doc: A large file.\nresources:\n  - artifact: { path: /srv/big, source: big.bin, mode: \"0644\" }\n";
+
+/// The first node gets a large file, too.
+pub(crate) fn write_push(rack: &Rack) -> Outcome {
+    std::fs::create_dir_all(rack.path("roles/push")).map_err(|e| e.to_string())?;
+    rack.write("roles/push/role.yaml", PUSH)?;
+    rack.write("inventory.yaml", &inventory(rack.nodes(), "push"))
+}
+
+/// The inventory; `more`: what the first node is besides.
+fn inventory(nodes: usize, more: &str) -> String {
+    let mut text = String::from("cluster: bench\nssh: { user: pi }\nroles: [bench]\nnodes:\n");
+    for n in 1..=nodes {
+        let roles = match (n, more) {
+            (1, more) if !more.is_empty() => format!(", roles: [{more}]"),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "  pi-{n:03}: {{ address: 192.168.2.{n}{roles} }}");
+    }
+    text
+}
+
 /// Writes inventory and role.
 pub(crate) fn write(folder: &Path, nodes: usize) -> Outcome {
-    let mut inventory = String::from("cluster: bench\nssh: { user: pi }\nroles: [bench]\nnodes:\n");
-    for n in 1..=nodes {
-        let _ = writeln!(inventory, "  pi-{n:03}: {{ address: 192.168.2.{n} }}");
-    }
+    let inventory = inventory(nodes, "");
     let files = [
         ("inventory.yaml", inventory.as_str()),
         ("roles/bench/role.yaml", ROLE),

@@ -1,6 +1,6 @@
 //! The scheduler over random graphs, outcomes, limits and interrupts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use picluster_model::{NodeName, RoleName};
 use picluster_plan::StepAddr;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::guard::{Guard, NoGuard, Quorum};
 use crate::report::SkipReason;
 use crate::run::Cancel;
-use crate::scheduler::{After, Command, Input, Limits, Scheduler, StepSpec};
+use crate::scheduler::{AT_ONCE, After, Command, Input, Limits, Scheduler, StepSpec};
 
 fn addr(node: usize, step: usize) -> StepAddr {
     StepAddr {
@@ -24,6 +24,9 @@ fn addr(node: usize, step: usize) -> StepAddr {
 struct Case {
     /// Node, needs (indices, mostly earlier ones), reboot, upload.
     steps: Vec<(usize, Vec<usize>, bool, bool)>,
+    /// Which of them are small, and what may move them (indices of earlier ones).
+    small: Vec<bool>,
+    moved_by: Vec<Vec<usize>>,
     limits: (usize, usize),
     /// Consumed one a decision: which pending answer comes next, and how it turns out.
     dice: Vec<u8>,
@@ -39,6 +42,8 @@ fn cases() -> impl Strategy<Value = Case> {
         proptest::collection::vec(any::<prop::sample::Index>(), 0..3),
         proptest::bool::weighted(0.15),
         proptest::bool::weighted(0.3),
+        proptest::bool::weighted(0.7),
+        proptest::collection::vec(any::<prop::sample::Index>(), 0..2),
     );
     (
         proptest::collection::vec(step, 0..24),
@@ -50,10 +55,25 @@ fn cases() -> impl Strategy<Value = Case> {
     )
         .prop_map(|(raw, limits, dice, cancel_at, members, cyclic)| {
             let all = raw.len();
+            let small = raw
+                .iter()
+                .map(|(_, _, reboot, upload, small, _)| *small && !reboot && !upload)
+                .collect();
+            let moved_by = raw
+                .iter()
+                .enumerate()
+                .map(|(i, step)| {
+                    step.5
+                        .iter()
+                        .filter(|_| i > 0)
+                        .map(|m| m.index(i))
+                        .collect()
+                })
+                .collect();
             let steps = raw
                 .into_iter()
                 .enumerate()
-                .map(|(i, (node, needs, reboot, upload))| {
+                .map(|(i, (node, needs, reboot, upload, ..))| {
                     let range = if cyclic { all } else { i };
                     let needs = needs
                         .into_iter()
@@ -65,6 +85,8 @@ fn cases() -> impl Strategy<Value = Case> {
                 .collect();
             Case {
                 steps,
+                small,
+                moved_by,
                 limits,
                 dice,
                 cancel_at,
@@ -83,6 +105,11 @@ fn specs(case: &Case) -> Vec<StepSpec> {
             needs: needs.iter().map(|n| addr(case.steps[*n].0, *n)).collect(),
             reboot: *reboot,
             upload: *upload,
+            small: case.small.get(i).is_some_and(|small| *small),
+            moved_by: match case.moved_by.get(i) {
+                Some(all) => all.iter().map(|m| addr(case.steps[*m].0, *m)).collect(),
+                None => Vec::new(),
+            },
         })
         .collect()
 }
@@ -94,7 +121,8 @@ struct World {
     dice: std::iter::Cycle<std::vec::IntoIter<u8>>,
     dialling: BTreeSet<NodeName>,
     up: BTreeSet<NodeName>,
-    running: BTreeMap<NodeName, StepAddr>,
+    /// What runs on each node, in its order.
+    running: BTreeMap<NodeName, VecDeque<StepAddr>>,
     done: BTreeSet<StepAddr>,
     ended: BTreeMap<StepAddr, Option<SkipReason>>,
     /// Members of the control plane, and whether each is at work as far as anybody can know.
@@ -134,38 +162,22 @@ impl World {
                     assert!(!self.up.contains(&node) && self.dialling.insert(node));
                     assert!(self.dialling.len() + self.up.len() <= self.limits.nodes.max(1));
                 }
-                Command::Run(addr) | Command::Reboot(addr) => {
-                    assert!(!self.cancelled, "started after an interrupt");
-                    let spec = &self.specs[&addr];
-                    assert!(
-                        spec.needs.iter().all(|n| self.done.contains(n)),
-                        "{addr} too early"
-                    );
-                    assert!(!self.ended.contains_key(&addr));
-                    assert!(self.up.contains(&addr.node));
-                    if spec.reboot && self.members.contains_key(&addr.node) {
-                        for (member, at_work) in
-                            self.members.iter().filter(|(m, _)| **m != addr.node)
-                        {
-                            let away = self
-                                .running
-                                .get(member)
-                                .is_some_and(|a| self.specs[a].reboot);
+                Command::Run(addrs) => {
+                    assert!(!addrs.is_empty() && addrs.len() <= AT_ONCE);
+                    if addrs.len() > 1 {
+                        for addr in &addrs {
+                            let spec = &self.specs[addr];
+                            assert!(spec.small, "{addr} is not small");
+                            assert_eq!(addr.node, addrs[0].node);
                             assert!(
-                                *at_work && !away,
-                                "{addr} was let through while {member} is away"
+                                !addrs.iter().any(|a| spec.moved_by.contains(a)),
+                                "{addr} may be moved by what goes with it"
                             );
                         }
                     }
-                    let before = self.running.insert(addr.node.clone(), addr);
-                    assert_eq!(before, None, "two steps on one node");
-                    let uploads = self
-                        .running
-                        .values()
-                        .filter(|a| self.specs[*a].upload)
-                        .count();
-                    assert!(uploads <= self.limits.uploads.max(1));
+                    self.start(addrs);
                 }
+                Command::Reboot(addr) => self.start(vec![addr]),
                 Command::Skip { addr, reason } => {
                     if let SkipReason::Needs(cause) = &reason {
                         assert!(
@@ -197,6 +209,41 @@ impl World {
         }
     }
 
+    /// Steps of a node start: nothing else runs there, and all they need is done.
+    fn start(&mut self, addrs: Vec<StepAddr>) {
+        assert!(!self.cancelled, "started after an interrupt");
+        for addr in &addrs {
+            let spec = &self.specs[addr];
+            assert!(
+                spec.needs.iter().all(|n| self.done.contains(n)),
+                "{addr} too early"
+            );
+            assert!(!self.ended.contains_key(addr));
+            assert!(self.up.contains(&addr.node));
+            if spec.reboot && self.members.contains_key(&addr.node) {
+                for (member, at_work) in self.members.iter().filter(|(m, _)| **m != addr.node) {
+                    let away = self
+                        .running
+                        .get(member)
+                        .is_some_and(|all| all.iter().any(|a| self.specs[a].reboot));
+                    assert!(
+                        *at_work && !away,
+                        "{addr} was let through while {member} is away"
+                    );
+                }
+            }
+        }
+        let before = self.running.insert(addrs[0].node.clone(), addrs.into());
+        assert_eq!(before, None, "two things on one node");
+        let uploads = self
+            .running
+            .values()
+            .flatten()
+            .filter(|a| self.specs[*a].upload)
+            .count();
+        assert!(uploads <= self.limits.uploads.max(1));
+    }
+
     /// Something that was begun comes to an answer.
     fn answer(&mut self) -> Option<Input> {
         let mut pending: Vec<NodeName> = self.dialling.iter().cloned().collect();
@@ -216,10 +263,17 @@ impl World {
                 Input::NodeUp(node)
             });
         }
-        let addr = self.running.remove(&node)?;
+        let all = self.running.get_mut(&node)?;
+        let addr = all.pop_front()?;
+        // That a node went away is told with the last of several steps.
+        let last = all.is_empty();
+        if last {
+            self.running.remove(&node);
+        }
         let cut = self.aborted.contains(&node);
         let done = !cut && self.roll(5) != 0;
         let after = match self.roll(6) {
+            _ if !last => After::Up,
             0 if !done => After::Down,
             1 => After::Away,
             _ if cut => After::Away,
@@ -337,6 +391,8 @@ fn with_all_members_at_work_every_one_of_them_has_its_turn() {
         dice: vec![4],
         cancel_at: None,
         members: vec![(0, true), (1, true), (2, true)],
+        small: vec![],
+        moved_by: vec![],
         cyclic: false,
     };
     let world = play(&case);
@@ -356,6 +412,8 @@ fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
         dice: vec![4],
         cancel_at: None,
         members: vec![(0, true), (1, true), (5, false)],
+        small: vec![],
+        moved_by: vec![],
         cyclic: false,
     };
     let world = play(&case);
@@ -381,6 +439,8 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         dice: vec![0],
         cancel_at: None,
         members: vec![],
+        small: vec![],
+        moved_by: vec![],
         cyclic: false,
     };
     let mut scheduler = Scheduler::new(
@@ -392,22 +452,22 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         Box::new(NoGuard),
     );
     let n0 = NodeName::new("n0").unwrap();
-    assert_eq!(scheduler.likely_first(&n0), Some(&addr(0, 0)));
+    assert_eq!(scheduler.likely_first(&n0), [addr(0, 0)]);
     assert_eq!(scheduler.step(Input::Start), [Command::Dial(n0.clone())]);
     assert_eq!(
         scheduler.step(Input::NodeUp(n0)),
-        [Command::Run(addr(0, 0))]
+        [Command::Run(vec![addr(0, 0)])]
     );
-    assert_eq!(scheduler.likely_next(&addr(0, 0)), Some(&addr(0, 1)));
+    assert_eq!(scheduler.likely_next(&[addr(0, 0)]), [addr(0, 1)]);
     let done = Input::StepFinished {
         addr: addr(0, 0),
         done: true,
         node: After::Up,
     };
-    assert_eq!(scheduler.step(done), [Command::Run(addr(0, 1))]);
+    assert_eq!(scheduler.step(done), [Command::Run(vec![addr(0, 1)])]);
     assert_eq!(
-        scheduler.likely_next(&addr(0, 1)),
-        None,
+        scheduler.likely_next(&[addr(0, 1)]),
+        [],
         "a reboot has its own way of looking"
     );
 }
@@ -424,6 +484,8 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         dice: vec![2],
         cancel_at: None,
         members: vec![],
+        small: vec![],
+        moved_by: vec![],
         cyclic: false,
     };
     let specs = specs(&case);
@@ -440,10 +502,10 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
     while let Some(command) = queue.pop_front() {
         let input = match command {
             Command::Dial(node) => Input::NodeUp(node),
-            Command::Run(addr) => {
+            Command::Run(addrs) => {
                 steps += 1;
                 Input::StepFinished {
-                    addr,
+                    addr: addrs[0].clone(),
                     done: true,
                     node: After::Up,
                 }
@@ -454,4 +516,73 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         queue.extend(scheduler.step(input));
     }
     assert_eq!(steps, 30_000);
+}
+
+#[test]
+fn small_steps_that_come_one_behind_the_other_go_together() {
+    let small = |n: usize| {
+        (0..n)
+            .map(|_| (0, vec![], false, false))
+            .collect::<Vec<_>>()
+    };
+    let mut steps = small(6);
+    // Needs the first; may be moved by the third; is not small.
+    steps[2].1 = vec![0];
+    let mut case = Case {
+        steps,
+        small: vec![true, true, true, true, true, false],
+        moved_by: vec![vec![], vec![], vec![], vec![], vec![3], vec![]],
+        limits: (1, 1),
+        dice: vec![4],
+        cancel_at: None,
+        members: vec![],
+        cyclic: false,
+    };
+    assert_eq!(goes(&case), [vec![0, 1], vec![2, 3], vec![4], vec![5]]);
+    case.steps = small(AT_ONCE + 1);
+    case.small = vec![true; AT_ONCE + 1];
+    case.moved_by = vec![];
+    let sizes: Vec<usize> = goes(&case).iter().map(Vec::len).collect();
+    assert_eq!(sizes, [AT_ONCE, 1]);
+}
+
+/// What is started in one go, by the numbers of the steps, when all is well. What would be looked at
+/// ahead is what then starts.
+fn goes(case: &Case) -> Vec<Vec<usize>> {
+    let limits = Limits {
+        nodes: 1,
+        uploads: 1,
+    };
+    let mut scheduler = Scheduler::new(specs(case), limits, Box::new(NoGuard));
+    let mut goes = Vec::new();
+    let mut commands = scheduler.step(Input::Start);
+    let mut likely: Vec<StepAddr> = Vec::new();
+    loop {
+        let mut next = Vec::new();
+        for command in commands {
+            match command {
+                Command::Dial(node) => {
+                    likely = scheduler.likely_first(&node);
+                    next.extend(scheduler.step(Input::NodeUp(node)));
+                }
+                Command::Run(addrs) => {
+                    assert_eq!(addrs, likely);
+                    likely = scheduler.likely_next(&addrs);
+                    goes.push(addrs.iter().map(|a| a.key.parse().unwrap()).collect());
+                    for addr in addrs {
+                        next.extend(scheduler.step(Input::StepFinished {
+                            addr,
+                            done: true,
+                            node: After::Up,
+                        }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if next.is_empty() {
+            return goes;
+        }
+        commands = next;
+    }
 }

@@ -260,6 +260,10 @@ impl Kind for Block {
         )
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &EditSeen,

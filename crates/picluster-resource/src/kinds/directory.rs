@@ -165,6 +165,10 @@ impl Kind for Directory {
         self.rights().given(Change::new(Action::Create))
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &DirectorySeen,

@@ -11,7 +11,7 @@ use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, PathKind, PathState, Query};
-use crate::shell::{quote, words};
+use crate::shell::quote;
 use crate::token::Token;
 
 /// What was seen of a file that is edited.
@@ -140,21 +140,17 @@ pub(crate) fn shown(text: Option<&str>) -> Shown {
 
 /// Writes `after`, unless the file is no longer the one that was seen.
 pub(crate) fn operation(path: &NodePath, seen: &EditSeen, after: String) -> Operation {
-    let script = match &seen.path {
-        Some(state) => format!(
-            "same {} {}\nput {}",
-            quote(path.as_str()),
-            sha256_hex(seen.text.as_bytes()),
-            words([
-                path.as_str(),
-                &format!("{:04o}", state.mode),
-                &state.owner,
-                &state.group,
-            ])
-        ),
-        None => format!("put {} 0644 root root", quote(path.as_str())),
-    };
-    Operation::script(script).with_payload(after.into_bytes())
+    let after = after.into_bytes();
+    match &seen.path {
+        Some(state) => {
+            let mode = format!("{:04o}", state.mode);
+            let rights = [mode.as_str(), &state.owner, &state.group];
+            let before = sha256_hex(seen.text.as_bytes());
+            Operation::put(path.as_str(), rights, after)
+                .behind(&format!("same {} {before}\n", quote(path.as_str())))
+        }
+        None => Operation::put(path.as_str(), ["0644", "root", "root"], after),
+    }
 }
 
 /// A line of a text and what ends it (`\n`, `\r\n`, or nothing at the end of the file).

@@ -279,6 +279,10 @@ impl Kind for File {
         self.creation(false, ctx)
     }
 
+    fn small(&self) -> bool {
+        self.validate.is_none()
+    }
+
     fn operation(
         &self,
         _seen: &FileSeen,
@@ -304,20 +308,26 @@ impl Kind for File {
         if only_owned {
             return Ok(Operation::script(format!("own {target}")));
         }
-        let script = match &self.validate {
-            None => format!("put {target}"),
-            // Checked as a temporary in /run first: the real place never sees a bad text.
-            Some(check) => format!(
-                "mkdir -p /run/picluster\n\
-                 t=$(mktemp /run/picluster/check.XXXXXXXX)\n\
-                 trap 'rm -f -- \"$t\"' EXIT\n\
-                 cat > \"$t\"\n\
-                 sh -c {} check \"$t\" </dev/null || {{ echo 'the new text was refused; the file is as it was' >&2; exit 1; }}\n\
-                 put {target} < \"$t\"",
-                quote(&check.replace("{}", "\"$1\""))
-            ),
+        let bytes = text.reveal().clone().into_bytes();
+        let Some(check) = &self.validate else {
+            let mode = self.rights().mode_text();
+            let rights = [mode.as_str(), &self.owner, &self.group];
+            return Ok(Operation::put(self.path.as_str(), rights, bytes));
         };
-        Ok(Operation::script(script).with_payload(text.reveal().clone().into_bytes()))
+        // Checked as a temporary in /run first: the real place never sees a bad text.
+        let script = format!(
+            "[ -d /run/picluster ] || mkdir -p /run/picluster\n\
+             unused /run/picluster\n\
+             t=$pt\n\
+             umask 077\n\
+             trap 'rm -f -- \"$t\"' EXIT\n\
+             cat > \"$t\"\n\
+             umask 022\n\
+             sh -c {} check \"$t\" </dev/null || {{ echo 'the new text was refused; the file is as it was' >&2; exit 1; }}\n\
+             put {target} < \"$t\"",
+            quote(&check.replace("{}", "\"$1\""))
+        );
+        Ok(Operation::script(script).with_payload(bytes))
     }
 
     fn provides(&self) -> Vec<Token> {

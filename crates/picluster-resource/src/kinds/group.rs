@@ -115,6 +115,10 @@ impl Kind for Group {
         }
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         _seen: &Self::Observation,

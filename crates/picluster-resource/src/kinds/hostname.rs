@@ -106,27 +106,26 @@ impl Kind for Hostname {
             .field("kernel", Shown::Later, Shown::text(&self.name))
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &HostnameSeen,
         _change: &Change,
         _ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
-        let mut script = String::new();
-        let mut payload = Vec::new();
-        if seen.file.as_deref() != Some(&self.name) {
-            script.push_str("put /etc/hostname 0644 root root\n");
-            payload = format!("{}\n", self.name).into_bytes();
-        }
-        if seen.kernel != self.name {
-            script.push_str(&format!("hostname {}\n", quote(&self.name)));
-        }
-        let operation = Operation::script(script);
-        Ok(if payload.is_empty() {
-            operation
+        let mut operation = if seen.file.as_deref() == Some(&self.name) {
+            Operation::script("")
         } else {
-            operation.with_payload(payload)
-        })
+            let line = format!("{}\n", self.name).into_bytes();
+            Operation::put("/etc/hostname", ["0644", "root", "root"], line).then("\n")
+        };
+        if seen.kernel != self.name {
+            operation = operation.then(&format!("hostname {}\n", quote(&self.name)));
+        }
+        Ok(operation)
     }
 
     fn provides(&self) -> Vec<Token> {

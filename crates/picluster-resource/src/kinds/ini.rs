@@ -269,6 +269,10 @@ impl Kind for Ini {
         change.field("value", Shown::Absent, edit::shown(self.wanted()))
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &EditSeen,

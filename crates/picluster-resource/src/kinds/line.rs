@@ -172,6 +172,10 @@ impl Kind for Line {
         change.field("line", crate::Shown::Absent, edit::shown(self.wanted()))
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &EditSeen,

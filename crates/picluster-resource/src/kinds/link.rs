@@ -144,6 +144,10 @@ impl Kind for Link {
         )
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &LinkSeen,

@@ -1,7 +1,7 @@
 //! What several kinds need: whether a path's parent and owners exist, names that tools accept, and
 //! which paths are part of the way in.
 
-use crate::change::{Change, Effect};
+use crate::change::{Change, Effect, SUDO};
 use crate::kind::Diagnosis;
 use crate::path::NodePath;
 use crate::query::{Answers, PathKind, Query};
@@ -105,8 +105,8 @@ pub(crate) fn is_account_name(name: &str) -> bool {
 pub(crate) fn with_access(change: Change, path: &NodePath) -> Change {
     const WAYS_IN: &[(&str, &str)] = &[
         ("/etc/ssh", "sshd reads it"),
-        ("/etc/sudoers", "sudo reads it"),
-        ("/etc/sudoers.d", "sudo reads it"),
+        ("/etc/sudoers", SUDO),
+        ("/etc/sudoers.d", SUDO),
         ("/etc/pam.d", "every log-in reads it"),
         ("/etc/netplan", "the network is made from it"),
         ("/etc/NetworkManager", "the network is made from it"),

@@ -290,6 +290,10 @@ impl Kind for Sysctl {
         }
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &SysctlSeen,

@@ -8,7 +8,7 @@ use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, PathKind, Query};
-use crate::shell::{quote, words};
+use crate::shell::words;
 use crate::token::Token;
 
 /// The time zone: the link `/etc/localtime` (localtime(5)), and `/etc/timezone` where a system keeps
@@ -147,6 +147,10 @@ impl Kind for Timezone {
             .field("/etc/timezone", Shown::Later, Shown::text(&self.name))
     }
 
+    fn small(&self) -> bool {
+        true
+    }
+
     fn operation(
         &self,
         seen: &TimezoneSeen,
@@ -165,10 +169,10 @@ impl Kind for Timezone {
             .as_ref()
             .is_some_and(|file| file.trim() != self.name)
         {
-            script.push_str(&format!(
-                "printf '%s\\n' {} | put /etc/timezone 0644 root root\n",
-                quote(&self.name)
-            ));
+            let line = format!("{}\n", self.name).into_bytes();
+            return Ok(
+                Operation::put("/etc/timezone", ["0644", "root", "root"], line).behind(&script),
+            );
         }
         Ok(Operation::script(script))
     }
