@@ -4,7 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::inventory::KubernetesDocument;
 use crate::yaml::Yaml;
 
-/// Keys that picluster writes itself, and where to say what they say
+/// Keys that picluster writes itself or relies on, and where to say what they say
 /// (<https://docs.k3s.io/cli/server>, <https://docs.k3s.io/cli/agent>).
 const OWNED: &[(&str, &str)] = &[
     (
@@ -57,6 +57,15 @@ const OWNED: &[(&str, &str)] = &[
     ),
     ("private-registry", "write `registries` under `kubernetes`"),
     ("config", "write the keys here"),
+    (
+        "data-dir",
+        "k3s keeps its place, and the place is put elsewhere: role `sd-care` with `data_dirs: [{ path: /var/lib/rancher, source: /mnt/data/rancher }]`",
+    ),
+    (
+        "disable-agent",
+        "every member is a node that becomes Ready; keep work off a server with `taints`",
+    ),
+    ("rootless", "the service is one of the system"),
 ];
 
 /// Refuses keys that picluster owns.
@@ -69,7 +78,7 @@ pub fn check(document: &KubernetesDocument, written: &Yaml, out: &mut Vec<Diagno
             let name = key.trim_end_matches('+');
             if let Some((_, instead)) = OWNED.iter().find(|(owned, _)| *owned == name) {
                 out.push(
-                    Diagnostic::new(format!("`{name}` is written by picluster"), span)
+                    Diagnostic::new(format!("`{name}` is picluster's to decide"), span)
                         .help(*instead),
                 );
             }
