@@ -31,8 +31,6 @@ pub(crate) fn is_small(step: &Step) -> bool {
         return false;
     };
     resource.small()
-        // A mark of an earlier run has to go, too.
-        && step.begun.is_none()
         && step.guard.is_none()
         && step.change.effects.is_empty()
         && step.change.bytes <= TEXT_LIMIT as u64
@@ -81,6 +79,7 @@ impl Worker {
     ) -> Result<(), NodeError> {
         let mut alone = Vec::new();
         let mut acts = self.decided(steps, ends, &mut alone).await?;
+        self.drop_unheard(steps, ends).await?;
         let mut peek = None;
         if !acts.is_empty() {
             peek = self.carry_out(&mut acts, next, ends, &mut alone).await?;
@@ -151,6 +150,38 @@ impl Worker {
             };
         }
         Ok(acts)
+    }
+
+    /// What is as desired may have been under way when the plan was made, and have come to its end
+    /// since: its mark goes.
+    async fn drop_unheard(
+        &mut self,
+        steps: &[Go],
+        ends: &mut [Option<StepEnd>],
+    ) -> Result<(), NodeError> {
+        let mut marks = Vec::new();
+        let mut whose = Vec::new();
+        for (at, go) in steps.iter().enumerate() {
+            let unchanged = |end: &StepEnd| end.outcome == Outcome::Unchanged;
+            if let RecordAction::Write { name, .. } = &go.step.record
+                && ends[at].as_ref().is_some_and(unchanged)
+            {
+                marks.push(self.mark_of(name));
+                whose.push(at);
+            }
+        }
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let script = format!("rm -f -- {}\n", words(marks.iter().map(String::as_str)));
+        let operation = Operation::script(script.as_str());
+        let (frame, _) = self.operate("", operation, "", "", None).await?;
+        if frame.status != 0 {
+            for at in whose {
+                ends[at] = Some(StepEnd::failed(failed(&script, &frame)));
+            }
+        }
+        Ok(())
     }
 
     /// The answers to what all steps ask, and those whose questions cannot be formed.
