@@ -30,6 +30,7 @@ mod k3s_heart;
 mod labs;
 mod locks;
 mod prepare;
+mod quorum;
 mod real_home;
 mod roles;
 mod schema;

@@ -196,7 +196,8 @@ impl Driver<'_> {
             steps: u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX),
         });
         for (name, node) in &self.plan.nodes {
-            if !self.open.contains_key(name) {
+            // Who may be asked whether it serves is heard of later.
+            if !self.open.contains_key(name) && !self.scheduler.may_ask(name) {
                 let end = end_without_steps(node);
                 self.emit(EventKind::NodeFinished {
                     node: name.clone(),
@@ -230,13 +231,27 @@ impl Driver<'_> {
             }
             Told::Down(error) => {
                 self.hands.remove(node);
+                let why = self.masker.mask(&error.to_string());
                 self.node_down(node, error);
-                self.feed(Input::NodeDown(node.clone()), None)
+                self.feed(
+                    Input::NodeDown {
+                        node: node.clone(),
+                        why,
+                    },
+                    None,
+                )
             }
             Told::Cut => {
                 self.hands.remove(node);
-                self.feed(Input::NodeDown(node.clone()), None)
+                self.feed(
+                    Input::NodeDown {
+                        node: node.clone(),
+                        why: "the run was told to stop".into(),
+                    },
+                    None,
+                )
             }
+            Told::Proved(serves) => self.proved(node, serves),
             Told::Waiting(processes) => {
                 self.emit(EventKind::NodeWaiting {
                     node: node.clone(),
@@ -275,6 +290,45 @@ impl Driver<'_> {
                 false
             }
             Told::Ended(ended) => self.step_ended(node, *ended),
+        }
+    }
+
+    /// A node was asked whether it serves.
+    fn proved(&mut self, node: &NodeName, serves: Result<(), String>) -> bool {
+        let serves = serves.map_err(|why| self.masker.mask(&why));
+        self.emit(EventKind::NodeProved {
+            node: node.clone(),
+            serves: serves.is_ok(),
+            reason: serves.clone().err(),
+        });
+        if let (Err(why), Some(step)) = (&serves, self.scheduler.awaited(node)) {
+            let error = NodeError::NotServing {
+                node: node.clone(),
+                step: Box::new(step.clone()),
+                why: why.clone(),
+            };
+            self.down.entry(node.clone()).or_insert(error);
+        }
+        self.feed(
+            Input::Proved {
+                node: node.clone(),
+                serves,
+            },
+            None,
+        )
+    }
+
+    /// Asks a node whether it serves.
+    fn prove(&mut self, node: &NodeName, patient: bool) {
+        self.emit(EventKind::NodeProving { node: node.clone() });
+        let member = self.plan.members.get(node);
+        let Some(server) = member.and_then(|member| member.server.clone()) else {
+            // The guard asks for nobody of whom it is not known how.
+            return;
+        };
+        if let Some(hand) = self.hands.get(node) {
+            let server = Box::new(server);
+            let _ = hand.jobs.try_send(Job::Prove { server, patient });
         }
     }
 
@@ -413,6 +467,7 @@ impl Driver<'_> {
                 Command::Skip { addr, reason } => {
                     self.end_step(addr, Outcome::Skipped(reason), 0.0, None);
                 }
+                Command::Prove { node, patient } => self.prove(&node, patient),
                 Command::Close(node) => drop(self.hands.remove(&node)),
                 Command::Abort(node) => {
                     if let Some(hand) = self.hands.get(&node) {
@@ -430,7 +485,7 @@ impl Driver<'_> {
         let finished: Vec<NodeName> = self
             .open
             .iter()
-            .filter(|(_, open)| **open == 0)
+            .filter(|(name, open)| **open == 0 && self.scheduler.awaited(name).is_none())
             .map(|(name, _)| name.clone())
             .collect();
         for node in finished {
@@ -568,6 +623,20 @@ impl Driver<'_> {
             .chain(self.ends.keys())
             .cloned()
             .collect();
+        for (name, node) in &self.plan.nodes {
+            if !self.ends.contains_key(name) {
+                let end = match self.down.get(name) {
+                    Some(error) => end_of_error(error, &self.masker),
+                    None => end_without_steps(node),
+                };
+                self.emit(EventKind::NodeFinished {
+                    node: name.clone(),
+                    end: end.clone(),
+                    counts: Counts::default(),
+                });
+                self.ends.insert(name.clone(), end);
+            }
+        }
         let mut nodes = BTreeMap::new();
         for name in names {
             let report = NodeReport {

@@ -86,6 +86,18 @@ pub enum NodeError {
         /// Processes that hold the lock, `name (pid)`.
         processes: Vec<String>,
     },
+    /// A server was taken down by a step, and does not serve again.
+    #[error(
+        "{node}: it was taken down by {step} and does not serve the cluster again: {why}; no other server is taken down"
+    )]
+    NotServing {
+        /// The node.
+        node: NodeName,
+        /// The step.
+        step: Box<picluster_plan::StepAddr>,
+        /// Why, in words.
+        why: String,
+    },
     /// Another machine answers under this name and key than the plan was made for.
     #[error("{node}: this is not the machine the plan was made for: {what}")]
     Identity {
@@ -125,6 +137,7 @@ impl NodeError {
             | Self::NoRoot { node, .. }
             | Self::WrongPassword { node }
             | Self::Locked { node, .. }
+            | Self::NotServing { node, .. }
             | Self::Identity { node, .. } => node,
         }
     }

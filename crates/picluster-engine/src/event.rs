@@ -114,7 +114,23 @@ pub enum EventKind {
         /// How long it was away.
         seconds: f64,
     },
-    /// Nothing more will happen on a node.
+    /// A server of the cluster is asked whether it serves: because another one is to be taken down, or because it
+    /// was itself.
+    NodeProving {
+        /// The node.
+        node: NodeName,
+    },
+    /// It has answered.
+    NodeProved {
+        /// The node.
+        node: NodeName,
+        /// Its API server and what stands behind it answer.
+        serves: bool,
+        /// Why it does not serve, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// No step of a node is left. A server may still be asked whether it serves, for the sake of another.
     NodeFinished {
         /// The node.
         node: NodeName,

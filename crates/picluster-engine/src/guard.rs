@@ -3,18 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::NodeName;
-use picluster_plan::{NodeState, Plan, Step, StepAddr, Work};
-use picluster_resource::Effect;
+use picluster_plan::members::{joins, takes_down};
+use picluster_plan::{MemberStanding, Plan, StepAddr};
 
-/// Asked before a step starts, told when it has started and ended. A guard may keep what it has
-/// learnt (which members were seen serving); it must be a pure function of what it was told.
-pub trait Guard: Send {
-    /// Whether the step may start now; the reason why not, for people.
-    ///
-    /// # Errors
-    /// What the step has to wait for. When nothing is left that could make it true, the step is
+/// Whether a step may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Now.
+    Go,
+    /// When each of these nodes has been asked, now, and serves.
+    Ask(Vec<NodeName>),
+    /// Not as things stand; why not, for people. When nothing is left that could change it, the step is
     /// skipped with these words.
-    fn admits(&self, step: &StepAddr) -> Result<(), String>;
+    No(String),
+}
+
+/// Asked before a step starts, told what happens. A guard may keep what it has learnt (which members were
+/// seen serving); it must be a pure function of what it was told.
+pub trait Guard: Send {
+    /// Whether the step may start.
+    fn verdict(&self, step: &StepAddr) -> Verdict;
+
+    /// Answers from before this moment count no longer: the members are about to be asked for a step.
+    fn ask_anew(&mut self) {}
 
     /// The step starts.
     fn started(&mut self, step: &StepAddr);
@@ -22,11 +33,24 @@ pub trait Guard: Send {
     /// The step ended; `done` when it was changed or found unchanged.
     fn ended(&mut self, step: &StepAddr, done: bool);
 
-    /// A node answered, or a step on it was done.
-    fn seen(&mut self, _node: &NodeName) {}
+    /// A node was asked whether it serves; why it does not, in words.
+    fn proved(&mut self, _node: &NodeName, _serves: Result<(), String>) {}
 
-    /// A node did not answer, or went away in the middle of a step.
-    fn lost(&mut self, _node: &NodeName) {}
+    /// The session of a node is gone, and its lock with it; it may be asked again.
+    fn let_go(&mut self, _node: &NodeName) {}
+
+    /// A node cannot be worked on any more; why, in words.
+    fn lost(&mut self, _node: &NodeName, _why: &str) {}
+
+    /// The nodes it may want asked.
+    fn members(&self) -> Vec<NodeName> {
+        Vec::new()
+    }
+
+    /// The step that took the node down, when the node has not been seen serving since.
+    fn owed_by(&self, _node: &NodeName) -> Option<&StepAddr> {
+        None
+    }
 }
 
 /// No rule.
@@ -34,155 +58,209 @@ pub trait Guard: Send {
 pub struct NoGuard;
 
 impl Guard for NoGuard {
-    fn admits(&self, _step: &StepAddr) -> Result<(), String> {
-        Ok(())
+    fn verdict(&self, _step: &StepAddr) -> Verdict {
+        Verdict::Go
     }
     fn started(&mut self, _step: &StepAddr) {}
     fn ended(&mut self, _step: &StepAddr, _done: bool) {}
 }
 
-/// Units whose restart takes a member of the control plane, or its way to the others, down for a while.
-const TAKE_DOWN: &[&str] = &[
-    "k3s.service",
-    "rke2-server.service",
-    "kubelet.service",
-    "etcd.service",
-    "containerd.service",
-    "crio.service",
-    "docker.service",
-    "NetworkManager.service",
-    "systemd-networkd.service",
-    "networking.service",
-    "dhcpcd.service",
-    "wpa_supplicant.service",
-    "nftables.service",
-    "ufw.service",
-];
-
-/// What is known of a member of the control plane.
+/// What is known of a declared server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
-    /// It was seen at work, and nothing has been heard since that speaks against it.
-    Seen,
-    /// It was not, in words.
-    Unseen(String),
-    /// A step that took it down did not end well: that it answers again proves nothing.
+pub enum Standing {
+    /// It has never been a member: the others do without it.
+    Blank,
+    /// It is a member; whether it serves has to be asked.
+    Unasked,
+    /// It was asked for the step in question, and serves.
+    Serves,
+    /// This step took it down, and it has not been seen serving since.
+    Down(StepAddr),
+    /// It was asked, and does not serve: why, in words.
+    Silent(String),
+    /// It cannot be asked: why, in words.
+    Unknown(String),
+    /// A step that took it down did not end well: what it answers now says little.
     Broken(StepAddr),
 }
 
-/// Two declared servers are never down together. A step that can take one down starts only while no
-/// other such step runs and every other declared server was seen at work; one that was not reached, that
-/// was lost on the way or that did not come back well keeps all others up.
+/// Whether a member may go down now, given what is known of all declared servers. Two members are never
+/// down together: every other one has to be seen serving first, and one that cannot be asked, that does not serve or
+/// that did not come back well keeps this one up. A cluster of one server has nobody to keep it up.
+#[must_use]
+pub fn may_go_down(node: &NodeName, servers: &BTreeMap<NodeName, Standing>) -> Verdict {
+    if servers.get(node).is_none_or(|s| *s == Standing::Blank) {
+        return Verdict::Go;
+    }
+    let others = || servers.iter().filter(|(name, _)| *name != node);
+    let reasons: Vec<String> = others()
+        .filter_map(|(name, standing)| match standing {
+            Standing::Blank | Standing::Unasked | Standing::Serves | Standing::Down(_) => None,
+            Standing::Silent(why) => Some(format!("server {name} does not serve ({why})")),
+            Standing::Unknown(why) => Some(format!("server {name} {why}")),
+            Standing::Broken(step) => Some(format!("{step} did not end well")),
+        })
+        .collect();
+    if !reasons.is_empty() {
+        return Verdict::No(format!(
+            "{}, so {node} has to stay up",
+            reasons.join(", and ")
+        ));
+    }
+    let unasked: Vec<NodeName> = others()
+        .filter(|(_, standing)| matches!(standing, Standing::Unasked | Standing::Down(_)))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if unasked.is_empty() {
+        Verdict::Go
+    } else {
+        Verdict::Ask(unasked)
+    }
+}
+
+/// Two declared servers are never down together: see [`may_go_down`].
 #[derive(Debug, Clone, Default)]
 pub struct Quorum {
-    members: BTreeMap<NodeName, Standing>,
+    servers: BTreeMap<NodeName, Standing>,
+    /// Steps that can take their node down.
     risky: BTreeSet<StepAddr>,
+    /// Steps that make their node a member.
+    joins: BTreeSet<StepAddr>,
     away: Option<StepAddr>,
 }
 
 impl Quorum {
-    /// A guard over the declared servers: those that were seen at work, and the others with the words for
-    /// why they were not. Of the steps only those count that can take their node down.
+    /// A guard over the declared servers. Of the steps only those count that can take their node down, or make it
+    /// a member.
     pub fn new(
-        members: impl IntoIterator<Item = (NodeName, Result<(), String>)>,
+        servers: impl IntoIterator<Item = (NodeName, Standing)>,
         risky: impl IntoIterator<Item = StepAddr>,
+        joins: impl IntoIterator<Item = StepAddr>,
     ) -> Self {
-        let members: BTreeMap<NodeName, Standing> = members
-            .into_iter()
-            .map(|(name, seen)| {
-                (
-                    name,
-                    seen.map_or_else(Standing::Unseen, |()| Standing::Seen),
-                )
-            })
-            .collect();
-        let risky = risky
-            .into_iter()
-            .filter(|s| members.contains_key(&s.node))
-            .collect();
+        let servers: BTreeMap<NodeName, Standing> = servers.into_iter().collect();
+        let ours = |s: &StepAddr| servers.contains_key(&s.node);
         Self {
-            members,
-            risky,
+            risky: risky.into_iter().filter(ours).collect(),
+            joins: joins.into_iter().filter(ours).collect(),
+            servers,
             away: None,
         }
     }
 
-    /// The guard of a plan. Who was reached when it was made counts as seen.
+    /// The guard of a plan, over the servers the inventory declares.
     pub fn of_plan(plan: &Plan, servers: impl IntoIterator<Item = NodeName>) -> Self {
-        let members = servers.into_iter().map(|name| {
-            let seen = match plan.nodes.get(&name).map(|n| &n.state) {
-                Some(NodeState::Observed { .. }) => Ok(()),
-                Some(NodeState::Absent) => Err("is declared absent".to_owned()),
-                _ => Err("was not reached".to_owned()),
+        let server = |name: &NodeName| plan.members.get(name).and_then(|m| m.server.as_ref());
+        let standings = servers.into_iter().map(|name| {
+            let standing = match plan.members.get(&name).map(|m| (&m.standing, &m.server)) {
+                Some((MemberStanding::Blank, _)) => Standing::Blank,
+                Some((MemberStanding::Member, Some(_))) => Standing::Unasked,
+                Some((MemberStanding::Unknown(why), _)) => Standing::Unknown(why.clone()),
+                Some((MemberStanding::Member, None)) | None => {
+                    Standing::Unknown("is not among the servers this plan knows".into())
+                }
             };
-            (name, seen)
+            (name, standing)
         });
-        let risky = plan
-            .steps
-            .iter()
-            .filter(|s| takes_down(s))
-            .map(|s| s.addr.clone());
-        Self::new(members, risky)
+        let of = |want: fn(&picluster_plan::Step, Option<&_>) -> bool| {
+            plan.steps
+                .iter()
+                .filter(move |s| want(s, server(&s.addr.node)))
+                .map(|s| s.addr.clone())
+        };
+        Self::new(standings, of(takes_down), of(joins))
     }
-}
 
-/// Whether a step can take its node out of the control plane for a while.
-#[must_use]
-pub fn takes_down(step: &Step) -> bool {
-    let restarts = |effect: &Effect| matches!(effect, Effect::Restart(unit) if TAKE_DOWN.contains(&unit.as_str()));
-    matches!(step.work, Work::Reboot { .. }) || step.change.effects.iter().any(restarts)
+    fn is_member(&self, node: &NodeName) -> bool {
+        self.servers
+            .get(node)
+            .is_some_and(|s| *s != Standing::Blank)
+    }
 }
 
 impl Guard for Quorum {
-    fn admits(&self, step: &StepAddr) -> Result<(), String> {
-        if !self.risky.contains(step) {
-            return Ok(());
+    fn verdict(&self, step: &StepAddr) -> Verdict {
+        if !self.risky.contains(step) || !self.is_member(&step.node) {
+            return Verdict::Go;
         }
         if let Some(other) = &self.away {
-            return Err(format!("{other} is not done"));
+            return Verdict::No(format!("{other} is not done"));
         }
-        for (name, standing) in self.members.iter().filter(|(name, _)| **name != step.node) {
-            let node = &step.node;
-            match standing {
-                Standing::Seen => {}
-                Standing::Unseen(why) => {
-                    return Err(format!("server {name} {why}, so {node} has to stay up"));
-                }
-                Standing::Broken(other) => {
-                    return Err(format!(
-                        "{other} did not end well, so {node} has to stay up"
-                    ));
-                }
+        may_go_down(&step.node, &self.servers)
+    }
+
+    fn ask_anew(&mut self) {
+        for standing in self.servers.values_mut() {
+            if *standing == Standing::Serves {
+                *standing = Standing::Unasked;
             }
         }
-        Ok(())
     }
 
     fn started(&mut self, step: &StepAddr) {
-        if self.risky.contains(step) {
+        if self.joins.contains(step)
+            && let Some(standing @ Standing::Blank) = self.servers.get_mut(&step.node)
+        {
+            *standing = Standing::Unasked;
+        } else if self.risky.contains(step) && self.is_member(&step.node) {
+            self.ask_anew();
             self.away = Some(step.clone());
         }
     }
 
     fn ended(&mut self, step: &StepAddr, done: bool) {
-        if self.away.as_ref() == Some(step) {
+        let away = self.away.as_ref() == Some(step);
+        if away {
             self.away = None;
-            if !done {
-                self.members
-                    .insert(step.node.clone(), Standing::Broken(step.clone()));
-            }
+        }
+        let Some(standing) = self.servers.get_mut(&step.node) else {
+            return;
+        };
+        match standing {
+            Standing::Blank | Standing::Unknown(_) | Standing::Broken(_) => {}
+            _ if away && done => *standing = Standing::Down(step.clone()),
+            _ if away => *standing = Standing::Broken(step.clone()),
+            // Something was done there: maybe just what it takes.
+            Standing::Silent(_) => *standing = Standing::Unasked,
+            Standing::Unasked | Standing::Serves | Standing::Down(_) => {}
         }
     }
 
-    fn seen(&mut self, node: &NodeName) {
-        if let Some(standing @ Standing::Unseen(_)) = self.members.get_mut(node) {
-            *standing = Standing::Seen;
+    fn proved(&mut self, node: &NodeName, serves: Result<(), String>) {
+        if let Some(standing @ (Standing::Unasked | Standing::Serves | Standing::Down(_))) =
+            self.servers.get_mut(node)
+        {
+            *standing = match serves {
+                Ok(()) => Standing::Serves,
+                Err(why) => Standing::Silent(why),
+            };
         }
     }
 
-    fn lost(&mut self, node: &NodeName) {
-        if let Some(standing @ Standing::Seen) = self.members.get_mut(node) {
-            *standing = Standing::Unseen("was lost on the way".into());
+    fn let_go(&mut self, node: &NodeName) {
+        if let Some(standing @ Standing::Serves) = self.servers.get_mut(node) {
+            *standing = Standing::Unasked;
+        }
+    }
+
+    fn lost(&mut self, node: &NodeName, why: &str) {
+        match self.servers.get_mut(node) {
+            None | Some(Standing::Blank | Standing::Unknown(_) | Standing::Broken(_)) => {}
+            Some(standing) => *standing = Standing::Unknown(format!("cannot be asked ({why})")),
+        }
+    }
+
+    fn members(&self) -> Vec<NodeName> {
+        // Steps of agents wait for nobody: then nobody has to be asked.
+        if self.risky.is_empty() {
+            return Vec::new();
+        }
+        self.servers.keys().cloned().collect()
+    }
+
+    fn owed_by(&self, node: &NodeName) -> Option<&StepAddr> {
+        match self.servers.get(node) {
+            Some(Standing::Down(step)) => Some(step),
+            _ => None,
         }
     }
 }

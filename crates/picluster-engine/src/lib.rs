@@ -22,6 +22,7 @@ pub mod journal;
 mod link;
 pub mod lock;
 pub mod mask;
+mod proof;
 mod reboot;
 pub mod report;
 pub mod run;

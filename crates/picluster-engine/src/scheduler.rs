@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use picluster_model::NodeName;
 use picluster_plan::{Plan, StepAddr, Work};
 
-use crate::guard::Guard;
+use crate::guard::{Guard, Verdict};
 use crate::report::SkipReason;
 use crate::run::Cancel;
 use crate::together::is_small;
@@ -52,7 +52,19 @@ pub enum Input {
     /// A dialled node is ready for steps.
     NodeUp(NodeName),
     /// A node cannot be worked on (any more). A step that ran on it is reported by its own input.
-    NodeDown(NodeName),
+    NodeDown {
+        /// The node.
+        node: NodeName,
+        /// Why, in words.
+        why: String,
+    },
+    /// A node was asked whether it serves.
+    Proved {
+        /// The node.
+        node: NodeName,
+        /// Why it does not, in words.
+        serves: Result<(), String>,
+    },
     /// A step that was started ended.
     StepFinished {
         /// Its address.
@@ -87,6 +99,13 @@ pub enum Command {
     Run(Vec<StepAddr>),
     /// Run a step that reboots its node; answered by `StepFinished`.
     Reboot(StepAddr),
+    /// Ask a connected node whether it serves; answered by `Proved` or `NodeDown`.
+    Prove {
+        /// The node.
+        node: NodeName,
+        /// A step of this run took it down: it is waited for.
+        patient: bool,
+    },
     /// A step ends without having been started.
     Skip {
         /// Its address.
@@ -140,8 +159,26 @@ struct NodeEntry {
     ready: BTreeSet<usize>,
     /// The step that runs, or those that run in one go.
     running: BTreeSet<usize>,
+    /// It is being asked whether it serves.
+    proving: bool,
+    /// It is one of those that may have to be asked.
+    member: bool,
     /// Steps that have not ended.
     open: usize,
+}
+
+impl NodeEntry {
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && !self.proving
+    }
+}
+
+/// A step for which the members are asked whether they serve. While there is one, or while the step it was for
+/// runs, no member that is connected is let go, so that its lock is held.
+struct Claim {
+    step: usize,
+    /// Who has not answered yet.
+    asking: BTreeSet<usize>,
 }
 
 /// The state machine. What an event costs does not grow with the size of the plan: the sets and
@@ -163,9 +200,15 @@ pub struct Scheduler {
     running: usize,
     uploading: usize,
     dialling: usize,
+    proving: usize,
     up: usize,
     limits: Limits,
     guard: Box<dyn Guard>,
+    /// Places among `nodes` of those that may have to be asked whether they serve.
+    members: Vec<usize>,
+    claim: Option<Claim>,
+    /// The step that members were asked for, while it runs.
+    claimed: Option<usize>,
     cancel: Cancel,
     finished: bool,
 }
@@ -200,18 +243,23 @@ impl Scheduler {
         let mut nodes: Vec<NodeEntry> = Vec::new();
         let mut names: BTreeMap<NodeName, usize> = BTreeMap::new();
         let mut steps: Vec<StepEntry> = Vec::with_capacity(specs.len());
-        for (i, spec) in specs.into_iter().enumerate() {
-            let node = *names.entry(spec.addr.node.clone()).or_insert_with(|| {
+        let mut place = |nodes: &mut Vec<NodeEntry>, name: &NodeName| {
+            *names.entry(name.clone()).or_insert_with(|| {
                 nodes.push(NodeEntry {
-                    name: spec.addr.node.clone(),
+                    name: name.clone(),
                     state: NodeState::Away,
                     steps: Vec::new(),
                     ready: BTreeSet::new(),
                     running: BTreeSet::new(),
+                    proving: false,
+                    member: false,
                     open: 0,
                 });
                 nodes.len() - 1
-            });
+            })
+        };
+        for (i, spec) in specs.into_iter().enumerate() {
+            let node = place(&mut nodes, &spec.addr.node);
             let known = |all: &[StepAddr]| -> BTreeSet<usize> {
                 all.iter().filter_map(|a| index.get(a).copied()).collect()
             };
@@ -236,6 +284,12 @@ impl Scheduler {
                 steps[need].dependents.push(i);
             }
         }
+        let members: Vec<usize> = guard
+            .members()
+            .iter()
+            .map(|name| place(&mut nodes, name))
+            .collect();
+        members.iter().for_each(|m| nodes[*m].member = true);
         let mut new = Self {
             open: steps.len(),
             steps,
@@ -246,12 +300,17 @@ impl Scheduler {
             running: 0,
             uploading: 0,
             dialling: 0,
+            proving: 0,
             up: 0,
             limits: Limits {
-                nodes: limits.nodes.max(1),
+                // All members are connected at once while one of them is down.
+                nodes: limits.nodes.max(1).max(members.len()),
                 uploads: limits.uploads.max(1),
             },
             guard,
+            members,
+            claim: None,
+            claimed: None,
             cancel: Cancel::No,
             finished: false,
             nodes,
@@ -266,14 +325,20 @@ impl Scheduler {
         let mut out = Vec::new();
         match input {
             Input::Start => {}
-            Input::NodeUp(name) => {
-                self.guard.seen(&name);
-                self.set_node(&name, NodeState::Up);
+            Input::NodeUp(name) => self.set_node(&name, NodeState::Up),
+            Input::NodeDown { node, why } => {
+                self.guard.lost(&node, &why);
+                self.proved(&node);
+                self.set_node(&node, NodeState::Down);
+                self.skip_node(&node, &mut out);
             }
-            Input::NodeDown(name) => {
-                self.guard.lost(&name);
-                self.set_node(&name, NodeState::Down);
-                self.skip_node(&name, &mut out);
+            Input::Proved { node, serves } => {
+                self.guard.proved(&node, serves);
+                if !self.names.get(&node).is_some_and(|n| self.is_asked(*n)) {
+                    // No step waits for this answer, and the next one wants one of its own.
+                    self.guard.let_go(&node);
+                }
+                self.proved(&node);
             }
             Input::StepFinished { addr, done, node } => {
                 self.step_finished(&addr, done, node, &mut out);
@@ -358,12 +423,12 @@ impl Scheduler {
     /// Keeps the sets of nodes true for one node.
     fn review(&mut self, n: usize) {
         let node = &self.nodes[n];
-        let may = !node.ready.is_empty() && node.running.is_empty();
+        let may = !node.ready.is_empty() && node.is_idle();
         let up = node.state == NodeState::Up;
         for (set, belongs) in [
             (&mut self.ready_up, may && up),
             (&mut self.ready_away, may && node.state == NodeState::Away),
-            (&mut self.spent, up && node.open == 0),
+            (&mut self.spent, up && node.open == 0 && node.is_idle()),
         ] {
             if belongs {
                 set.insert(n);
@@ -371,6 +436,24 @@ impl Scheduler {
                 set.remove(&n);
             }
         }
+    }
+
+    /// Whether a step waits for this node's answer.
+    fn is_asked(&self, n: usize) -> bool {
+        let claim = self.claim.as_ref();
+        claim.is_some_and(|claim| claim.asking.contains(&n))
+    }
+
+    /// A node is no longer being asked.
+    fn proved(&mut self, name: &NodeName) {
+        let Some(&n) = self.names.get(name) else {
+            return;
+        };
+        self.proving -= usize::from(std::mem::take(&mut self.nodes[n].proving));
+        if let Some(claim) = &mut self.claim {
+            claim.asking.remove(&n);
+        }
+        self.review(n);
     }
 
     fn set_node(&mut self, name: &NodeName, state: NodeState) {
@@ -426,10 +509,13 @@ impl Scheduler {
         self.running -= usize::from(self.nodes[n].running.is_empty());
         self.uploading -= usize::from(self.steps[i].spec.upload);
         self.guard.ended(addr, done);
-        match (done, after) {
-            (true, After::Up | After::Away) => self.guard.seen(&addr.node),
-            (_, After::Down) | (false, After::Away) => self.guard.lost(&addr.node),
-            (false, After::Up) => {}
+        if self.claimed == Some(i) {
+            self.claimed = None;
+        }
+        match after {
+            After::Up => {}
+            After::Away => self.guard.let_go(&addr.node),
+            After::Down => self.guard.lost(&addr.node, "it was lost on the way"),
         }
         if done {
             self.end(i, StepState::Done);
@@ -495,12 +581,13 @@ impl Scheduler {
                 self.skip(i, SkipReason::Cancelled, out);
             }
         }
+        self.claim = None;
         for node in &self.nodes {
             // A dial has written nothing yet, and may be waiting for somebody else's lock: no
-            // reason to wait for its end.
+            // reason to wait for its end. Nor for that of a question.
             let cut = match node.state {
                 NodeState::Dialling => true,
-                NodeState::Up => how == Cancel::Now,
+                NodeState::Up => how == Cancel::Now || node.proving,
                 NodeState::Away | NodeState::Down => false,
             };
             if cut {
@@ -511,11 +598,53 @@ impl Scheduler {
 
     /// The first step of a node that may start now.
     fn startable(&self, n: usize) -> Option<usize> {
+        self.first_ready(n, |verdict| *verdict == Verdict::Go)
+    }
+
+    /// The first step of a node that may start now, or once others have been asked.
+    fn claimable(&self, n: usize) -> Option<usize> {
+        if !self.nodes[n].member {
+            return None;
+        }
+        self.first_ready(n, |verdict| matches!(verdict, Verdict::Ask(_)))
+    }
+
+    fn first_ready(&self, n: usize, want: impl Fn(&Verdict) -> bool) -> Option<usize> {
         self.nodes[n].ready.iter().copied().find(|i| {
             let spec = &self.steps[*i].spec;
             (!spec.upload || self.uploading < self.limits.uploads)
-                && self.guard.admits(&spec.addr).is_ok()
+                && want(&self.guard.verdict(&spec.addr))
         })
+    }
+
+    /// Whether a node has to be asked before it is let go: it was taken down, and nothing of its own is left
+    /// that could bring it back.
+    fn owes(&self, n: usize) -> bool {
+        let node = &self.nodes[n];
+        node.member
+            && node.open == 0
+            && self.cancel == Cancel::No
+            && node.state != NodeState::Down
+            && self.guard.owed_by(&node.name).is_some()
+    }
+
+    /// The step that took a node down of which nothing is left but to be seen serving again.
+    #[must_use]
+    pub fn awaited(&self, node: &NodeName) -> Option<&StepAddr> {
+        let n = *self.names.get(node)?;
+        self.guard.owed_by(node).filter(|_| self.owes(n))
+    }
+
+    /// Whether a node may be asked whether it serves.
+    #[must_use]
+    pub fn may_ask(&self, node: &NodeName) -> bool {
+        let place = self.names.get(node);
+        place.is_some_and(|n| self.nodes[*n].member)
+    }
+
+    /// Whether a node that is connected keeps its lock although it has nothing to do.
+    fn is_held(&self, n: usize) -> bool {
+        self.nodes[n].member && (self.claim.is_some() || self.claimed.is_some())
     }
 
     /// Starts what may start, lets go of what is not needed, and notices the end.
@@ -524,10 +653,21 @@ impl Scheduler {
             return;
         }
         loop {
+            self.tend_claim(out);
             self.start_steps(out);
+            self.make_claim();
+            self.ask_members(out);
+            // Those that were asked for it may all have been given up meanwhile.
+            if self
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.asking.is_empty())
+            {
+                continue;
+            }
             self.close_nodes(out);
             self.dial_nodes(out);
-            if self.running > 0 || self.dialling > 0 {
+            if self.running > 0 || self.dialling > 0 || self.proving > 0 {
                 return;
             }
             // Nothing runs and nothing may start: no event will ever change that.
@@ -541,10 +681,10 @@ impl Scheduler {
                 break;
             };
             let addr = &self.steps[i].spec.addr;
-            let reason = match self.guard.admits(addr) {
-                Err(words) => SkipReason::Guard(words),
+            let reason = match self.guard.verdict(addr) {
+                Verdict::No(words) => SkipReason::Guard(words),
                 // A need that can never be met: the steps go round in a circle.
-                Ok(()) => SkipReason::Needs(addr.clone()),
+                Verdict::Go | Verdict::Ask(_) => SkipReason::Needs(addr.clone()),
             };
             self.skip(i, reason, out);
             self.skip_dependents(i, out);
@@ -559,59 +699,205 @@ impl Scheduler {
         let mut at = 0;
         while let Some(n) = self.ready_up.range(at..).next().copied() {
             at = n + 1;
+            // Who is asked for, or waits for those that are, begins nothing else.
+            let spoken_for = self
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.asking.contains(&n) || self.steps[claim.step].node == n);
+            if spoken_for {
+                continue;
+            }
             let Some(first) = self.startable(n) else {
                 continue;
             };
-            let all: Vec<usize> = self
-                .in_one_go(first, &[])
-                .into_iter()
-                .take_while(|i| self.guard.admits(&self.steps[*i].spec.addr).is_ok())
+            let all = self.in_one_go(first, &[]).into_iter();
+            let all = all
+                .take_while(|i| self.guard.verdict(&self.steps[*i].spec.addr) == Verdict::Go)
                 .collect();
-            self.running += 1;
-            for i in &all {
-                self.steps[*i].state = StepState::Running;
-                let spec = &self.steps[*i].spec;
-                self.uploading += usize::from(spec.upload);
-                self.guard.started(&spec.addr);
-                self.nodes[n].ready.remove(i);
+            self.start(all, out);
+        }
+    }
+
+    /// Starts steps of one node that go together.
+    fn start(&mut self, all: Vec<usize>, out: &mut Vec<Command>) {
+        let Some(&first) = all.first() else { return };
+        let n = self.steps[first].node;
+        self.running += 1;
+        for i in &all {
+            self.steps[*i].state = StepState::Running;
+            let spec = &self.steps[*i].spec;
+            self.uploading += usize::from(spec.upload);
+            self.guard.started(&spec.addr);
+            self.nodes[n].ready.remove(i);
+        }
+        let addr = |i: &usize| self.steps[*i].spec.addr.clone();
+        out.push(if self.steps[first].spec.reboot {
+            Command::Reboot(addr(&first))
+        } else {
+            Command::Run(all.iter().map(addr).collect())
+        });
+        self.nodes[n].running = all.into_iter().collect();
+        self.review(n);
+    }
+
+    /// Goes on with the step that members were asked for, once all have answered.
+    fn tend_claim(&mut self, out: &mut Vec<Command>) {
+        let Some(claim) = self.claim.take() else {
+            return;
+        };
+        let step = &self.steps[claim.step];
+        let node = &self.nodes[step.node];
+        if step.state != StepState::Waiting || node.state != NodeState::Up || !node.is_idle() {
+            self.guard.ask_anew();
+            return;
+        }
+        if !claim.asking.is_empty() {
+            self.claim = Some(claim);
+            return;
+        }
+        match self.guard.verdict(&step.spec.addr) {
+            Verdict::Go => {
+                self.claimed = Some(claim.step);
+                self.start(vec![claim.step], out);
             }
-            let addr = |i: &usize| self.steps[*i].spec.addr.clone();
-            out.push(if self.steps[first].spec.reboot {
-                Command::Reboot(addr(&first))
-            } else {
-                Command::Run(all.iter().map(addr).collect())
-            });
-            self.nodes[n].running = all.into_iter().collect();
-            self.review(n);
+            // Somebody who had answered was let go since.
+            Verdict::Ask(names) => {
+                let asking = self.places(&names);
+                self.claim = Some(Claim { asking, ..claim });
+            }
+            Verdict::No(_) => self.guard.ask_anew(),
+        }
+    }
+
+    fn places(&self, names: &[NodeName]) -> BTreeSet<usize> {
+        let place = |name| self.names.get(name).copied();
+        names.iter().filter_map(place).collect()
+    }
+
+    /// Picks the step that members are asked for next: one of a node that is down already before any other.
+    fn make_claim(&mut self) {
+        if self.claim.is_some() || self.claimed.is_some() || self.cancel != Cancel::No {
+            return;
+        }
+        let down = |n: &usize| self.guard.owed_by(&self.nodes[*n].name).is_some();
+        let (first, then): (Vec<usize>, Vec<usize>) =
+            self.members.iter().copied().partition(|n| down(n));
+        let free = |n: &usize| self.ready_up.contains(n);
+        let found = first.into_iter().chain(then).filter(free).find_map(|n| {
+            let step = self.claimable(n)?;
+            self.guard_lets(step).then_some(step)
+        });
+        let Some(step) = found else { return };
+        self.guard.ask_anew();
+        if let Verdict::Ask(names) = self.guard.verdict(&self.steps[step].spec.addr) {
+            let asking = self.places(&names);
+            self.claim = Some(Claim { step, asking });
+        }
+    }
+
+    /// Whether nobody who would be asked is about to do what may be needed to serve again.
+    fn guard_lets(&self, step: usize) -> bool {
+        let Verdict::Ask(names) = self.guard.verdict(&self.steps[step].spec.addr) else {
+            return false;
+        };
+        names.iter().all(|name| {
+            let Some(&n) = self.names.get(name) else {
+                return true;
+            };
+            let node = &self.nodes[n];
+            let busy = !node.running.is_empty()
+                || node.state != NodeState::Down && self.startable(n).is_some();
+            !busy || self.guard.owed_by(name).is_none()
+        })
+    }
+
+    /// Asks those that a step waits for, and those that were taken down and have nothing left to do.
+    fn ask_members(&mut self, out: &mut Vec<Command>) {
+        for at in 0..self.members.len() {
+            let n = self.members[at];
+            let node = &self.nodes[n];
+            if !self.is_asked(n) && !self.owes(n) {
+                continue;
+            }
+            match node.state {
+                NodeState::Up if node.is_idle() => {
+                    out.push(Command::Prove {
+                        node: node.name.clone(),
+                        patient: self.guard.owed_by(&node.name).is_some(),
+                    });
+                    self.nodes[n].proving = true;
+                    self.proving += 1;
+                    self.review(n);
+                }
+                // It said so itself when it went.
+                NodeState::Down => {
+                    if let Some(claim) = &mut self.claim {
+                        claim.asking.remove(&n);
+                    }
+                }
+                NodeState::Up | NodeState::Away | NodeState::Dialling => {}
+            }
         }
     }
 
     fn close_nodes(&mut self, out: &mut Vec<Command>) {
-        while let Some(n) = self.spent.first().copied() {
+        let spent: Vec<usize> = self.spent.iter().copied().collect();
+        for n in spent {
+            if self.is_held(n) || self.owes(n) {
+                continue;
+            }
             out.push(Command::Close(self.nodes[n].name.clone()));
+            self.guard.let_go(&self.nodes[n].name);
             self.set_state(n, NodeState::Away);
         }
     }
 
+    /// Nodes that are worth a connection, the urgent ones first: those that are asked for, then those with a step
+    /// that may start, then those with a step that may once others were asked.
+    fn to_dial(&self) -> Vec<(usize, bool)> {
+        let asked = self.members.iter().copied().filter(|n| {
+            self.nodes[*n].state == NodeState::Away && (self.is_asked(*n) || self.owes(*n))
+        });
+        let mut found: Vec<(usize, bool)> = asked.map(|n| (n, true)).collect();
+        let away = || self.ready_away.iter().copied();
+        found.extend(away().map(|n| (n, true)));
+        found.extend(away().filter(|n| self.nodes[*n].member).map(|n| (n, false)));
+        found
+    }
+
     fn dial_nodes(&mut self, out: &mut Vec<Command>) {
-        let mut at = 0;
-        while let Some(n) = self.ready_away.range(at..).next().copied() {
-            at = n + 1;
-            // Full of nodes that all have something to do: nobody makes room.
-            if self.dialling + self.up >= self.limits.nodes && self.up <= self.running {
+        let full = |my: &Self| my.dialling + my.up >= my.limits.nodes;
+        // Full of nodes that all have something to do: nobody makes room.
+        let stuck = |my: &Self| full(my) && my.up <= my.running + my.proving;
+        if stuck(self) {
+            return;
+        }
+        for (n, now) in self.to_dial() {
+            if stuck(self) {
                 return;
             }
-            if self.startable(n).is_none() {
+            let node = &self.nodes[n];
+            let asked = self.is_asked(n) || self.owes(n);
+            let wanted = match now {
+                true => asked || self.startable(n).is_some(),
+                false => self.claimable(n).is_some(),
+            };
+            if node.state != NodeState::Away || !wanted {
                 continue;
             }
-            if self.dialling + self.up >= self.limits.nodes {
+            if full(self) {
                 // A connected node without anything it may do makes room: it may be waiting for
-                // the very node that has no room.
+                // the very node that has no room. A member waits for members only.
                 let idle = (0..self.nodes.len()).find(|m| {
-                    self.nodes[*m].state == NodeState::Up && self.nodes[*m].running.is_empty()
+                    let other = &self.nodes[*m];
+                    other.state == NodeState::Up
+                        && other.is_idle()
+                        && !self.is_held(*m)
+                        && (now || !other.member)
                 });
-                let Some(idle) = idle else { return };
+                let Some(idle) = idle else { continue };
                 out.push(Command::Close(self.nodes[idle].name.clone()));
+                self.guard.let_go(&self.nodes[idle].name);
                 self.set_state(idle, NodeState::Away);
             }
             out.push(Command::Dial(self.nodes[n].name.clone()));

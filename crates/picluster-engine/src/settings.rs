@@ -26,6 +26,9 @@ pub struct Settings {
     pub guard_window: Duration,
     /// The same after a boot, from the moment systemd starts services.
     pub guard_boot_window: Duration,
+    /// For how long a server that nobody took down may answer that it does not serve: a moment of etcd's election,
+    /// or of another server that joins, is no reason to refuse a step.
+    pub serve_hiccup: Duration,
     /// How long an orphan of our own that holds a node's lock is waited for.
     pub lock_wait: Duration,
     /// The pause between two looks at a node's lock.
@@ -50,6 +53,7 @@ impl Settings {
             reboot_poll_max: Duration::from_secs(5),
             guard_window: Duration::from_secs(90),
             guard_boot_window: Duration::from_secs(300),
+            serve_hiccup: Duration::from_secs(20),
             lock_wait: Duration::from_secs(300),
             lock_poll: Duration::from_secs(1),
             paths: NodePaths::default(),

@@ -8,6 +8,7 @@ mod decide;
 mod kit;
 mod lost;
 mod marks;
+mod proof;
 mod quorum;
 mod reboot;
 mod record;

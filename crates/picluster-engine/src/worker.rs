@@ -7,6 +7,7 @@ use std::time::Duration;
 use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodePlan, Step, StepAddr, Work};
+use picluster_resource::kinds::cluster_server::ClusterServer;
 use picluster_resource::{
     Answers, Change, Ctx, Diagnosis, Facts, Frame, Observation, ProbeProgram, Query, Resource,
 };
@@ -50,6 +51,11 @@ pub(crate) enum Job {
         /// The values of secrets, as far as they are known by now.
         secrets: Arc<SecretValues>,
     },
+    /// Ask whether the node serves; `patient`: until it does, or its time is up.
+    Prove {
+        server: Box<ClusterServer>,
+        patient: bool,
+    },
 }
 
 /// A step that is to be run.
@@ -66,6 +72,8 @@ pub(crate) enum Told {
     Up { address: String },
     /// It cannot be worked on.
     Down(NodeError),
+    /// It was asked whether it serves; why it does not, in words.
+    Proved(Result<(), String>),
     /// Its dial was cut on request; that says nothing about the node.
     Cut,
     /// Something that outlived an earlier session of ours is waited for.
@@ -207,7 +215,7 @@ pub(crate) async fn work(
             break worker.link.end_session().await;
         };
         let addrs: Vec<StepAddr> = match &job {
-            Job::Start { .. } => Vec::new(),
+            Job::Start { .. } | Job::Prove { .. } => Vec::new(),
             Job::Run { steps, .. } => steps.iter().map(|go| go.step.addr.clone()).collect(),
         };
         let told = tokio::select! {
@@ -278,6 +286,16 @@ impl Worker {
                     Told::Down(error)
                 }
             }],
+            Job::Prove { server, patient } => {
+                self.peek = None;
+                match self.prove(&server, patient).await {
+                    Ok(serves) => vec![Told::Proved(serves)],
+                    Err(error) => {
+                        self.link.drop_connection().await;
+                        vec![Told::Down(error)]
+                    }
+                }
+            }
             Job::Run {
                 steps,
                 next,

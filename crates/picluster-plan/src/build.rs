@@ -12,6 +12,7 @@ mod order;
 mod questions;
 mod reboot;
 mod removal;
+mod servers;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,6 +152,8 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     }
     let mut steps = across::sort(steps, &mut nodes);
     add_guards(&mut steps);
+    let members = servers::members(inputs, &nodes, &benches);
+    servers::announce(&mut steps, &members);
     let values = across::sources(&steps, &benches);
     Plan {
         format: FORMAT,
@@ -161,6 +164,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         nodes,
         steps,
         values,
+        members,
     }
 }
 

@@ -14,12 +14,14 @@ pub mod dot;
 pub mod fingerprint;
 pub mod fitness;
 pub mod graph;
+pub mod members;
 pub mod owned;
 pub mod plan;
 pub mod select;
 
 pub use addr::{AddrPattern, StepAddr};
 pub use declare::{Declared, declare};
+pub use members::{Member, MemberStanding};
 pub use plan::{
     Cause, Guarded, NodePlan, NodeState, Plan, Problem, RecordAction, RolledBack, Step, Work,
 };

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::addr::StepAddr;
+use crate::members::Member;
 
 /// The version of the plan document. Raised when a reader of the old form would misread the new.
 pub const FORMAT: u32 = 1;
@@ -38,6 +39,9 @@ pub struct Plan {
     /// made: read again before it is carried out. Never the values themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueSource>,
+    /// The servers the inventory declares, whether steps of this plan are theirs or not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<NodeName, Member>,
 }
 
 /// Where a value that came to be on a node is read.

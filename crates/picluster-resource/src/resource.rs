@@ -281,6 +281,7 @@ resources! {
     ConfigTxt(kinds::config_txt::ConfigTxt),
     ClusterMember(kinds::cluster_member::ClusterMember),
     ClusterNode(kinds::cluster_node::ClusterNode),
+    ClusterServer(kinds::cluster_server::ClusterServer),
     ClusterValue(kinds::cluster_value::ClusterValue),
     Mount(kinds::mount::Mount),
     Partition(kinds::partition::Partition),

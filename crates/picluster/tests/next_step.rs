@@ -111,6 +111,11 @@ fn node_errors() -> Vec<NodeError> {
             holder: None,
             processes: vec![],
         },
+        NodeError::NotServing {
+            node: node.clone(),
+            step: Box::new(addr("/etc/rancher/k3s/config.yaml")),
+            why: "connection refused".into(),
+        },
         NodeError::Identity {
             node,
             what: "machine id a in the plan, b now".into(),
@@ -128,6 +133,7 @@ fn node_errors() -> Vec<NodeError> {
             | NodeError::NoRoot { .. }
             | NodeError::WrongPassword { .. }
             | NodeError::Locked { .. }
+            | NodeError::NotServing { .. }
             | NodeError::Identity { .. } => {}
         }
     }
@@ -170,6 +176,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
             nodes,
             steps: vec![],
             values: Vec::new(),
+            members: BTreeMap::new(),
         };
         let shown = show::plan::plan(&plan, 0, plain());
         let (_, below) = shown

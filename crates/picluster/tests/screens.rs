@@ -172,6 +172,7 @@ fn sample() -> Plan {
     );
     Plan {
         values: Vec::new(),
+        members: BTreeMap::new(),
         format: 1,
         cluster: picluster_model::ClusterName::new("homelab").unwrap(),
         inventory: "inventory.yaml".into(),

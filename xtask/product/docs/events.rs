@@ -227,6 +227,12 @@ fn samples() -> Outcome<Vec<EventKind>> {
             node: node.clone(),
             seconds: 31.5,
         },
+        EventKind::NodeProving { node: node.clone() },
+        EventKind::NodeProved {
+            node: node.clone(),
+            serves: true,
+            reason: None,
+        },
         EventKind::NodeFinished {
             node,
             end: NodeEnd::Done,

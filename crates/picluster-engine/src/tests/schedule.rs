@@ -6,7 +6,7 @@ use picluster_model::{NodeName, RoleName};
 use picluster_plan::StepAddr;
 use proptest::prelude::*;
 
-use crate::guard::{Guard, NoGuard, Quorum};
+use crate::guard::{Guard, NoGuard, Quorum, Standing};
 use crate::report::SkipReason;
 use crate::run::Cancel;
 use crate::scheduler::{AT_ONCE, After, Command, Input, Limits, Scheduler, StepSpec};
@@ -125,10 +125,16 @@ struct World {
     running: BTreeMap<NodeName, VecDeque<StepAddr>>,
     done: BTreeSet<StepAddr>,
     ended: BTreeMap<StepAddr, Option<SkipReason>>,
-    /// Members of the control plane, and whether each is at work as far as anybody can know.
+    /// Members of the control plane, and whether each could be looked at.
     members: BTreeMap<NodeName, bool>,
+    /// Those that were seen serving since the last step that took one down, and have been held since.
+    serving: BTreeSet<NodeName>,
+    /// Those that are being asked.
+    proving: BTreeSet<NodeName>,
     /// Members whose reboot went wrong: whatever else they answer, they are not at work.
     broken: BTreeSet<NodeName>,
+    /// Members that were rebooted well, and have not been seen serving since.
+    owed: BTreeSet<NodeName>,
     cyclic: bool,
     cancelled: bool,
     aborted: BTreeSet<NodeName>,
@@ -140,10 +146,13 @@ impl World {
         usize::from(self.dice.next().unwrap_or(0)) % sides.max(1)
     }
 
-    fn heard_of(&mut self, node: &NodeName, well: bool) {
-        if let Some(at_work) = self.members.get_mut(node) {
-            *at_work = well && !self.broken.contains(node);
-        }
+    fn idle(&self, node: &NodeName) -> bool {
+        !self.running.contains_key(node) && !self.proving.contains(node)
+    }
+
+    fn let_go(&mut self, node: &NodeName) {
+        self.up.remove(node);
+        self.serving.remove(node);
     }
 
     fn end(&mut self, addr: &StepAddr, how: Option<SkipReason>) {
@@ -160,7 +169,13 @@ impl World {
                 Command::Dial(node) => {
                     assert!(!self.cancelled, "dialled after an interrupt");
                     assert!(!self.up.contains(&node) && self.dialling.insert(node));
-                    assert!(self.dialling.len() + self.up.len() <= self.limits.nodes.max(1));
+                    let members = if self.specs.values().any(|s| s.reboot) {
+                        self.members.len()
+                    } else {
+                        0
+                    };
+                    let most = self.limits.nodes.max(1).max(members);
+                    assert!(self.dialling.len() + self.up.len() <= most);
                 }
                 Command::Run(addrs) => {
                     assert!(!addrs.is_empty() && addrs.len() <= AT_ONCE);
@@ -178,6 +193,13 @@ impl World {
                     self.start(addrs);
                 }
                 Command::Reboot(addr) => self.start(vec![addr]),
+                Command::Prove { node, patient } => {
+                    assert!(!self.cancelled, "asked after an interrupt");
+                    assert!(self.up.contains(&node) && self.idle(&node), "{node}");
+                    assert!(self.members[&node], "nobody can say how {node} is asked");
+                    assert_eq!(patient, self.owed.contains(&node), "{node}");
+                    self.proving.insert(node);
+                }
                 Command::Skip { addr, reason } => {
                     if let SkipReason::Needs(cause) = &reason {
                         assert!(
@@ -195,11 +217,16 @@ impl World {
                     self.end(&addr, Some(reason));
                 }
                 Command::Close(node) => {
-                    assert!(self.up.remove(&node), "closed what is not up");
-                    assert!(
-                        !self.running.contains_key(&node),
-                        "closed under a running step"
-                    );
+                    assert!(self.up.contains(&node), "closed what is not up");
+                    assert!(self.idle(&node), "closed under a running step");
+                    let away = self.running.iter().find(|(n, all)| {
+                        self.members.contains_key(*n) && all.iter().any(|a| self.specs[a].reboot)
+                    });
+                    if let Some((other, _)) = away {
+                        let blank = !self.members.contains_key(&node);
+                        assert!(blank, "{node} was let go while {other} is away");
+                    }
+                    self.let_go(&node);
                 }
                 Command::Abort(node) => {
                     self.aborted.insert(node);
@@ -221,16 +248,19 @@ impl World {
             assert!(!self.ended.contains_key(addr));
             assert!(self.up.contains(&addr.node));
             if spec.reboot && self.members.contains_key(&addr.node) {
-                for (member, at_work) in self.members.iter().filter(|(m, _)| **m != addr.node) {
+                for member in self.members.keys().filter(|m| **m != addr.node) {
                     let away = self
                         .running
                         .get(member)
                         .is_some_and(|all| all.iter().any(|a| self.specs[a].reboot));
+                    let held = self.up.contains(member) && self.members[member];
                     assert!(
-                        *at_work && !away,
+                        self.serving.contains(member) && held && !away,
                         "{addr} was let through while {member} is away"
                     );
+                    assert!(!self.broken.contains(member));
                 }
+                self.serving.clear();
             }
         }
         let before = self.running.insert(addrs[0].node.clone(), addrs.into());
@@ -248,6 +278,7 @@ impl World {
     fn answer(&mut self) -> Option<Input> {
         let mut pending: Vec<NodeName> = self.dialling.iter().cloned().collect();
         pending.extend(self.running.keys().cloned());
+        pending.extend(self.proving.iter().cloned());
         if pending.is_empty() {
             return None;
         }
@@ -255,12 +286,44 @@ impl World {
         let node = pending.swap_remove(pick);
         if self.dialling.remove(&node) {
             return Some(if self.roll(6) == 0 || self.aborted.contains(&node) {
-                self.heard_of(&node, false);
-                Input::NodeDown(node)
+                self.owed.remove(&node);
+                Input::NodeDown {
+                    node,
+                    why: "no answer".into(),
+                }
             } else {
                 self.up.insert(node.clone());
-                self.heard_of(&node, true);
                 Input::NodeUp(node)
+            });
+        }
+        if self.proving.remove(&node) {
+            self.owed.remove(&node);
+            return Some(match self.roll(8) {
+                0 => {
+                    self.let_go(&node);
+                    Input::NodeDown {
+                        node,
+                        why: "no answer".into(),
+                    }
+                }
+                _ if self.aborted.contains(&node) => {
+                    self.let_go(&node);
+                    Input::NodeDown {
+                        node,
+                        why: "cut".into(),
+                    }
+                }
+                1 => Input::Proved {
+                    node,
+                    serves: Err("etcd failed".into()),
+                },
+                _ => {
+                    self.serving.insert(node.clone());
+                    Input::Proved {
+                        node,
+                        serves: Ok(()),
+                    }
+                }
             });
         }
         let all = self.running.get_mut(&node)?;
@@ -280,18 +343,20 @@ impl World {
             _ => After::Up,
         };
         if after != After::Up {
-            self.up.remove(&node);
+            self.let_go(&node);
         }
+        let down = self.specs[&addr].reboot && self.members.get(&node) == Some(&true);
         if done {
             self.done.insert(addr.clone());
-        } else if self.specs[&addr].reboot {
+            if down && !self.broken.contains(&node) && after != After::Down {
+                self.owed.insert(node.clone());
+            }
+        } else if down {
             self.broken.insert(node.clone());
+            self.owed.remove(&node);
         }
-        if done || after != After::Up {
-            self.heard_of(&node, done && after != After::Down);
-        }
-        if self.broken.contains(&node) {
-            self.heard_of(&node, false);
+        if after == After::Down {
+            self.owed.remove(&node);
         }
         self.end(&addr, None);
         Some(Input::StepFinished {
@@ -313,18 +378,19 @@ fn play(case: &Case) -> World {
         .iter()
         .map(|(node, seen)| (addr(*node, 0).node, *seen))
         .collect();
-    let seen = |seen: &bool| {
+    let standing = |seen: &bool| {
         if *seen {
-            Ok(())
+            Standing::Unasked
         } else {
-            Err("was not reached".to_owned())
+            Standing::Unknown("was not reached".to_owned())
         }
     };
     let guard: Box<dyn Guard> = Box::new(Quorum::new(
         members
             .iter()
-            .map(|(name, at_work)| (name.clone(), seen(at_work))),
+            .map(|(name, seen)| (name.clone(), standing(seen))),
         specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone()),
+        [],
     ));
     let mut world = World {
         specs: specs.iter().map(|s| (s.addr.clone(), s.clone())).collect(),
@@ -336,6 +402,9 @@ fn play(case: &Case) -> World {
         done: BTreeSet::new(),
         ended: BTreeMap::new(),
         members,
+        serving: BTreeSet::new(),
+        proving: BTreeSet::new(),
+        owed: BTreeSet::new(),
         broken: BTreeSet::new(),
         cyclic: case.cyclic,
         cancelled: false,
@@ -369,7 +438,10 @@ proptest! {
     fn every_step_ends_exactly_once_and_no_rule_is_broken(case in cases()) {
         let world = play(&case);
         prop_assert!(world.finished, "it never ended");
-        prop_assert!(world.up.is_empty() && world.dialling.is_empty() && world.running.is_empty());
+        prop_assert!(world.up.is_empty() && world.dialling.is_empty());
+        prop_assert!(world.running.is_empty() && world.proving.is_empty());
+        // Whoever was taken down was asked at the end, unless somebody was in a hurry.
+        prop_assert!(world.owed.is_empty() || world.cancelled, "{:?}", world.owed);
         for addr in world.specs.keys() {
             prop_assert!(world.ended.contains_key(addr), "{addr} has no end");
         }

@@ -6,6 +6,7 @@ pub mod block;
 pub mod clock;
 pub mod cluster_member;
 pub mod cluster_node;
+pub mod cluster_server;
 pub mod cluster_value;
 pub mod command;
 pub mod config_txt;

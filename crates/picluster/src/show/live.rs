@@ -94,6 +94,15 @@ impl Live {
                 style.yellow("no way in: waiting until the node takes the change back"),
             ),
             EventKind::NodeBack { node, .. } => say(node, "back".into()),
+            EventKind::NodeProving { node } => say(node, "is asked whether it serves".into()),
+            EventKind::NodeProved { node, serves, .. } => say(
+                node,
+                if *serves {
+                    "serves".into()
+                } else {
+                    style.red("does not serve")
+                },
+            ),
             EventKind::StepStarted { addr } => {
                 if let Some(lane) = self.nodes.get(&addr.node) {
                     lane.bar.set_message(format!(
@@ -185,8 +194,19 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
         EventKind::NodeBack { node, seconds } => {
             format!("{} {node} (after {seconds:.0} s)", style.cyan("back"))
         }
+        EventKind::NodeProved {
+            node,
+            serves: false,
+            reason,
+        } => format!(
+            "{} {node}: {}",
+            style.red("does not serve"),
+            reason.as_deref().unwrap_or_default()
+        ),
+        EventKind::NodeProved { node, .. } => format!("{} {node}", style.green("serves")),
         EventKind::Cancelling { now } => cancelling(*now).into(),
-        EventKind::RunStarted { .. }
+        EventKind::NodeProving { .. }
+        | EventKind::RunStarted { .. }
         | EventKind::NodeConnecting { .. }
         | EventKind::NodeConnected { .. }
         | EventKind::StepStarted { .. }

@@ -172,6 +172,7 @@ pub fn step_failure(
         }
         Outcome::Skipped(SkipReason::Guard(why)) => {
             lines.push("this step was not begun: two servers must never be down together".into());
+            lines.push("see to it that the servers it names serve, or wait until they do".into());
             format!("held back: {why}")
         }
         Outcome::Unchanged | Outcome::Changed | Outcome::Skipped(_) => return None,
