@@ -610,9 +610,13 @@ impl Scheduler {
     }
 
     fn first_ready(&self, n: usize, want: impl Fn(&Verdict) -> bool) -> Option<usize> {
+        // The step that members are asked for keeps its place.
+        let claim = self.claim.as_ref();
+        let kept = claim.is_some_and(|claim| self.steps[claim.step].spec.upload);
+        let uploading = self.uploading + usize::from(kept);
         self.nodes[n].ready.iter().copied().find(|i| {
             let spec = &self.steps[*i].spec;
-            (!spec.upload || self.uploading < self.limits.uploads)
+            (!spec.upload || uploading < self.limits.uploads)
                 && want(&self.guard.verdict(&spec.addr))
         })
     }

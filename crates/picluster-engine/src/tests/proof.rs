@@ -89,18 +89,26 @@ async fn all_others_are_asked_before_each_and_each_is_asked_after_it() {
             _ => None,
         })
         .collect();
-    let place = |what: &str, from: usize| {
-        let found = told[from..].iter().position(|t| t == what);
-        from + found.unwrap_or_else(|| panic!("no {what:?} behind {from} in {told:?}"))
-    };
-    // The second server, which has no step, and the third, before the first goes.
-    let first = place("pi-1 goes", 0);
-    assert!(place("pi-2 true", 0) < first && place("pi-3 true", 0) < first);
-    // The first again, and the second again, before the third goes; and the third itself at the end.
-    let done = place("pi-1 done", first);
-    let then = place("pi-3 goes", done);
-    assert!(place("pi-1 true", done) < then && place("pi-2 true", done) < then);
-    place("pi-3 true", place("pi-3 done", then));
+    // Both others answer, since the one before was done, before each goes: also the second server, which has no step.
+    let mut since = Vec::new();
+    let mut gone = Vec::new();
+    for what in &told {
+        let (name, how) = what.split_once(' ').unwrap();
+        match how {
+            "true" => since.push(name),
+            "goes" => {
+                let unproven = |n: &&str| *n != name && !since.contains(n);
+                let unproven: Vec<&str> = SERVERS.into_iter().filter(|n| unproven(n)).collect();
+                assert!(unproven.is_empty(), "{what}, {unproven:?}: {told:?}");
+                gone.push(name);
+            }
+            _ => since.clear(),
+        }
+    }
+    gone.sort_unstable();
+    assert_eq!(gone, ["pi-1", "pi-3"], "{told:?}");
+    // And the last one itself, at the end.
+    assert!(!since.is_empty(), "{told:?}");
 }
 
 #[tokio::test]
