@@ -17,6 +17,7 @@ use crate::apply;
 use crate::counters::{Counters, Tally};
 use crate::error::NodeError;
 use crate::guard::Guard;
+use crate::guarded;
 use crate::host::{Connector, Exit, Peer};
 use crate::link::{Link, Shared};
 use crate::report::Report;
@@ -120,6 +121,15 @@ impl Engine {
         let link = self.link(node);
         let mut link = link.lock().await;
         stream::exec(&mut link, access, command, as_root, sink).await
+    }
+
+    /// Has a node take back, now, a guarded change that a run which is gone left open (the node would do so by itself when its
+    /// time is up). Not while another run works there. Returns whether it was taken back.
+    pub async fn take_back(&self, node: &NodeName, access: &Access) -> bool {
+        let _place = self.place().await;
+        let link = self.link(node);
+        let mut link = link.lock().await;
+        guarded::take_back(&mut link, access, &self.shared.settings.paths.lock).await
     }
 
     /// Carries out a plan without a rule about what may go on at the same time: for tests only.

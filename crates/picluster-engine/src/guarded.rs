@@ -16,14 +16,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::decide::brief;
 use crate::error::NodeError;
-use crate::host::ConnectError;
+use crate::host::{ConnectError, Exit};
 use crate::link::Link;
 use crate::report::{Failure, Outcome};
 use crate::run::Access;
 use crate::runner::ACCESS_BOUND;
 use crate::scheduler::After;
 use crate::session::Message;
+use crate::stream;
 use crate::worker::{StepEnd, Told, Worker};
+
+/// What the node does to take an open change back, at once: the script that was left there when the guard was opened
+/// (`guard_open` in `guard.sh`).
+const TAKE_BACK: &str = "sh /var/lib/picluster/guard/restore now";
 
 /// How long the session from before the change has to answer when it is asked to take it back.
 const HURRY: Duration = Duration::from_secs(15);
@@ -75,6 +80,14 @@ impl Verdict {
             (_, outcome) => outcome,
         }
     }
+}
+
+/// Has a node take back a change that a run which is gone left open; not while another run works there, whose lock it
+/// is. Returns whether it was taken back.
+pub(crate) async fn take_back(link: &mut Link, access: &Access, lock: &str) -> bool {
+    let script = format!("flock -n {} {TAKE_BACK} </dev/null", quote(lock));
+    let done = stream::exec(link, access, &script, true, &mut |_| {}).await;
+    matches!(done, Ok(Exit::Status(0)))
 }
 
 impl Worker {
@@ -285,7 +298,7 @@ impl Worker {
 
     /// The session from before the change may still stand: then nobody has to wait.
     async fn hurry(&mut self) {
-        let now = Operation::script("sh /var/lib/picluster/guard/restore now");
+        let now = Operation::script(TAKE_BACK);
         let _ = timeout(HURRY, self.operate("", now, "", "", None)).await;
     }
 

@@ -4,23 +4,17 @@
 //! that: it has the change taken back now, and plans from what is there then.
 
 use picluster_engine::Engine;
-use picluster_engine::host::Exit;
 
 use crate::survey::Survey;
 use crate::term::Style;
 use crate::verbs;
-
-/// Only while no other run works there: its lock is the one every run holds. The script is the node's own.
-const NOW: &str =
-    "flock -n /run/lock/picluster.lock sh /var/lib/picluster/guard/restore now </dev/null";
 
 /// Has every open change taken back. Says whether any was, so that a new look is worth while.
 pub(crate) async fn open_guards(engine: &Engine, found: &Survey, err: Style) -> bool {
     let mut any = false;
     for node in &found.open_guards {
         let access = found.access.get(node).cloned().unwrap_or_default();
-        let done = engine.exec(node, &access, NOW, true, &mut |_| {}).await;
-        if matches!(done, Ok(Exit::Status(0))) {
+        if engine.take_back(node, &access).await {
             any = true;
             verbs::say(&format!(
                 "{} {node}: an earlier run broke off in the middle of a guarded change; it is taken back\n",
