@@ -161,3 +161,58 @@ fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_
     let plan = rig.run(&["plan", "--bootstrap", "rpi01"]).expect(0);
     assert!(plan.out.contains("cluster_node[rpi01]"), "{}", plan.out);
 }
+
+#[test]
+fn a_blank_server_asks_at_the_registration_address_before_it_founds_anything() {
+    // Two inventories, one rack: the first has founded a cluster that the second knows by its address only.
+    let text = |endpoint: &str, role: &str| {
+        format!(
+            "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\n  endpoint: {endpoint}\nnodes:\n{role}",
+            release(),
+            artifact(release()).path.display()
+        )
+    };
+    let first = "  rpi01: { address: 192.168.2.1, kubernetes: server }\n";
+    let second = "  rpi02: { address: 192.168.2.2, kubernetes: server }\n";
+    let both = format!("{first}{}", second.replace(", kubernetes: server", ""));
+    let rig = Rig::up_from(Desk::new(&text("192.168.2.1", &both)), &[]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    rig.desk
+        .write("inventory.yaml", &text("192.168.2.1", second));
+    let plan = rig.run(&["plan"]).expect(3);
+    for words in [
+        "rpi02 is blank, and",
+        "192.168.2.1:6443",
+        "--bootstrap rpi02",
+    ] {
+        assert!(plan.out.contains(words), "{words}: {}", plan.out);
+    }
+    rig.run(&["apply", "--yes"]).expect(3);
+    rig.on(
+        "rpi02",
+        "[ ! -e /etc/rancher ] && [ ! -e /usr/local/bin/k3s ]",
+    )
+    .expect(0);
+    // Who has a program that speaks TLS also learns which cluster it is.
+    let ca = rig.on(
+        "rpi01",
+        "sha256sum < /var/lib/rancher/k3s/server/tls/server-ca.crt",
+    );
+    rig.on(
+        "rpi02",
+        "apt-get -qq update && apt-get -qq -y install openssl",
+    )
+    .expect(0);
+    let plan = rig.run(&["plan"]).expect(3);
+    let named = format!(
+        "a cluster answers at 192.168.2.1:6443 (CA {}…)",
+        &ca.out[..12]
+    );
+    assert!(plan.out.contains(&named), "{named}: {}", plan.out);
+    // Told to, it founds; and where nobody answers, nobody has to tell it.
+    let plan = rig.run(&["plan", "--bootstrap", "rpi02"]).expect(0);
+    assert!(plan.out.contains("cluster_node[rpi02]"), "{}", plan.out);
+    rig.on("rpi01", "systemctl stop k3s").expect(0);
+    let plan = rig.run(&["plan"]).expect(0);
+    assert!(plan.out.contains("cluster_node[rpi02]"), "{}", plan.out);
+}

@@ -3,10 +3,8 @@
 use picluster_engine::report::SkipReason;
 use picluster_engine::{EventKind, Outcome};
 
-use crate::k3s::artifact;
+use crate::k3s::{artifact, release};
 use crate::rig::{Desk, Ran, Rig};
-
-const RELEASE: &str = "v1.33.5+k3s1";
 
 /// Three servers, each a cluster of its own: this version sets up one server, and what is tried here is what a run
 /// does with several that serve. What they serve, and how they stop, is real.
@@ -39,8 +37,9 @@ resources:
 
 fn three(mode: &str) -> String {
     format!(
-        "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nvars: {{ mode: \"{mode}\" }}\nkubernetes:\n  distribution: k3s\n  version: {RELEASE}\n  artifact: {}\nnodes:\n  rpi[01:03]: {{ address: \"192.168.2.{{n}}\", kubernetes: server }}\n",
-        artifact(RELEASE).path.display()
+        "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nvars: {{ mode: \"{mode}\" }}\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\nnodes:\n  rpi[01:03]: {{ address: \"192.168.2.{{n}}\", kubernetes: server }}\n",
+        release(),
+        artifact(release()).path.display()
     )
 }
 
@@ -157,8 +156,9 @@ fn servers_restart_one_by_one_and_none_while_another_does_not_serve() {
 fn the_only_server_may_restart_and_is_seen_serving_again() {
     let inventory = |mode: &str| {
         format!(
-            "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nkubernetes:\n  distribution: k3s\n  version: {RELEASE}\n  artifact: {}\n  kubeconfig: {{ mode: \"{mode}\" }}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
-            artifact(RELEASE).path.display()
+            "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\n  kubeconfig: {{ mode: \"{mode}\" }}\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
+            release(),
+            artifact(release()).path.display()
         )
     };
     let rig = Rig::up(&inventory("0600"), &[]);

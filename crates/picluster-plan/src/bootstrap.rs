@@ -19,14 +19,14 @@ pub enum Server {
 }
 
 /// What a fixed registration address said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// There is none, or nobody asked.
     NotAsked,
     /// Nobody is there.
     Silent,
-    /// A cluster answers.
-    Answers,
+    /// A cluster answers; with the digest of its CA, where it could be had.
+    Answers(Option<String>),
 }
 
 /// Everything the choice is made from.
@@ -49,6 +49,9 @@ pub enum Choice {
     Found(NodeName),
     /// This server serves; who is not a member joins through it.
     Join(NodeName),
+    /// A cluster that none of the declared servers holds answers at the registration address: this blank
+    /// server joins it there, and founds nothing.
+    Register(NodeName),
     /// The members are there and stopped: they start as what they are.
     Resume(NodeName),
     /// Nobody founds anything.
@@ -71,6 +74,11 @@ pub struct Stop {
 fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
     let all: Vec<&str> = nodes.into_iter().map(NodeName::as_str).collect();
     all.join(", ")
+}
+
+/// As much of a digest as people read.
+fn brief(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 /// Chooses. `None`: there are no servers.
@@ -146,6 +154,28 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
     if let Some(member) = stopped {
         return Some(Choice::Resume(member.clone()));
     }
+    let blank = found(|s| matches!(s, Server::Blank));
+    if let (Endpoint::Answers(ca), Some(blank)) = (&situation.endpoint, blank) {
+        let other = situation
+            .remembering
+            .iter()
+            .find(|(_, remembered)| ca.as_ref().is_some_and(|answering| answering != remembered));
+        return match other {
+            None => Some(Choice::Register(blank.clone())),
+            Some((agent, remembered)) => stop(
+                blank,
+                false,
+                format!(
+                    "{agent} remembers another cluster (CA {}…) than answers at the registration address (CA {}…)",
+                    brief(remembered),
+                    brief(ca.as_deref().unwrap_or_default())
+                ),
+                format!(
+                    "see to it that the address leads to the cluster that is meant; to take {agent} out of its own: stop k3s-agent on it and delete /var/lib/rancher/k3s/agent there"
+                ),
+            ),
+        };
+    }
     if let Some((name, Server::Unreachable(why))) = servers
         .iter()
         .find(|(_, s)| matches!(s, Server::Unreachable(_)))
@@ -174,14 +204,6 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
     let by_hand = format!(
         "put the cluster's /var/lib/rancher/k3s/server back on {server} from a backup, then run: picluster apply; to give that cluster up and found a new one: picluster apply --bootstrap {server}, after deleting /var/lib/rancher/k3s/agent on the agents"
     );
-    if situation.endpoint == Endpoint::Answers {
-        return stop(
-            server,
-            false,
-            format!("{server} is blank, but a cluster answers at the fixed registration address"),
-            "declare a server of that cluster, or another address".into(),
-        );
-    }
     if let Some((_, ca)) = situation.remembering.first() {
         return stop(
             server,
@@ -194,7 +216,7 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
                 } else {
                     ""
                 },
-                ca.get(..12).unwrap_or(ca)
+                brief(ca)
             ),
             by_hand,
         );
@@ -223,7 +245,7 @@ mod tests {
         }
     }
 
-    fn said(servers: &str, agents: &str, endpoint: Endpoint, forced: &str) -> String {
+    fn said(servers: &str, agents: &str, endpoint: &Endpoint, forced: &str) -> String {
         let servers: Vec<(NodeName, Server)> = servers
             .split_whitespace()
             .enumerate()
@@ -237,12 +259,13 @@ mod tests {
         match choose(&Situation {
             servers: &servers,
             remembering: &remembering,
-            endpoint,
+            endpoint: endpoint.clone(),
             forced: forced.as_ref(),
         }) {
             None => "nothing".into(),
             Some(Choice::Found(n)) => format!("{n} founds"),
             Some(Choice::Join(n)) => format!("join {n}"),
+            Some(Choice::Register(n)) => format!("{n} registers"),
             Some(Choice::Resume(n)) => format!("resume {n}"),
             Some(Choice::Stop(stop)) => {
                 assert!(!stop.cure.is_empty());
@@ -254,14 +277,16 @@ mod tests {
 
     #[test]
     fn the_table() {
-        use Endpoint::{Answers, NotAsked, Silent};
+        use Endpoint::{NotAsked, Silent};
+        let answers = || Endpoint::Answers(Some("0123456789abcdef".into()));
+        let unnamed = || Endpoint::Answers(None);
         for (servers, agents, endpoint, forced, expected) in [
             ("", "", NotAsked, "", "nothing"),
             ("blank", "", NotAsked, "", "s1 founds"),
             ("blank", "", Silent, "", "s1 founds"),
             ("blank blank blank", "", Silent, "", "s1 founds"),
             ("serving", "a1", NotAsked, "", "join s1"),
-            ("blank serving blank", "a1", Answers, "", "join s2"),
+            ("blank serving blank", "a1", answers(), "", "join s2"),
             ("away serving", "", NotAsked, "", "join s2"),
             ("stopped", "a1", NotAsked, "", "resume s1"),
             ("blank stopped", "", NotAsked, "", "resume s2"),
@@ -301,12 +326,26 @@ mod tests {
                 "",
                 "stop s1: s1 is blank, and a1, a2 remember a cluster (CA 0123456789ab…): it would found a second one",
             ),
+            // A cluster that no declared server holds: nobody founds one beside it.
+            ("blank", "", answers(), "", "s1 registers"),
+            ("blank", "", unnamed(), "", "s1 registers"),
+            ("blank", "a1 a2", answers(), "", "s1 registers"),
+            ("blank", "a1", unnamed(), "", "s1 registers"),
+            ("away blank", "", answers(), "", "s2 registers"),
+            ("blank stopped", "", answers(), "", "resume s2"),
+            (
+                "away",
+                "",
+                answers(),
+                "",
+                "pause s1: s1 was not reached, and it may hold the cluster",
+            ),
             (
                 "blank",
+                "a1",
+                Endpoint::Answers(Some("fedcba9876543210".into())),
                 "",
-                Answers,
-                "",
-                "stop s1: s1 is blank, but a cluster answers at the fixed registration address",
+                "stop s1: a1 remembers another cluster (CA 0123456789ab…) than answers at the registration address (CA fedcba987654…)",
             ),
             (
                 "serving other",
@@ -315,7 +354,7 @@ mod tests {
                 "",
                 "stop s2: s1 and s2 are servers of two different clusters",
             ),
-            ("blank", "a1", Answers, "s1", "s1 founds"),
+            ("blank", "a1", answers(), "s1", "s1 founds"),
             ("away blank", "a1", NotAsked, "s2", "s2 founds"),
             ("stopped blank", "", NotAsked, "s2", "s2 founds"),
             (
@@ -355,7 +394,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                said(servers, agents, endpoint, forced),
+                said(servers, agents, &endpoint, forced),
                 expected,
                 "{servers} | {agents} | {endpoint:?} | {forced}"
             );
@@ -371,13 +410,20 @@ mod tests {
             for b in words {
                 for c in words {
                     for agents in ["", "a1"] {
-                        for endpoint in [Endpoint::NotAsked, Endpoint::Silent, Endpoint::Answers] {
+                        for endpoint in [
+                            Endpoint::NotAsked,
+                            Endpoint::Silent,
+                            Endpoint::Answers(None),
+                            Endpoint::Answers(Some("ca-1".into())),
+                        ] {
                             let all = format!("{a} {b} {c}");
-                            if said(&all, agents, endpoint, "").ends_with("founds") {
+                            if said(&all, agents, &endpoint, "").ends_with("founds") {
                                 assert_eq!(all, "blank blank blank");
-                                assert!(agents.is_empty() && endpoint != Endpoint::Answers);
+                                assert!(
+                                    agents.is_empty() && !matches!(endpoint, Endpoint::Answers(_))
+                                );
                             }
-                            if said(&all, agents, endpoint, "s1").ends_with("founds") {
+                            if said(&all, agents, &endpoint, "s1").ends_with("founds") {
                                 assert!(a == "blank" && !all.contains("serving"));
                             }
                         }

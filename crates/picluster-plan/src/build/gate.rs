@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use picluster_model::NodeName;
 use picluster_model::kubernetes::KubernetesRole;
-use picluster_resource::kinds::cluster_member::Memory;
+use picluster_resource::kinds::cluster_member::{Memory, Registration};
 use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
 use super::{Inputs, NodeInput, Workbench, across};
@@ -16,6 +16,8 @@ use crate::plan::{NodePlan, NodeState, Problem};
 struct Found {
     item: usize,
     role: KubernetesRole,
+    /// The registration address it asks at.
+    address: Option<String>,
     memory: Memory,
 }
 
@@ -26,8 +28,12 @@ fn look(bench: &Workbench<'_>) -> Result<Option<Found>, Diagnosis> {
         };
         let seen = entry.resource.observe(&bench.observed.answers, bench.ctx)?;
         if let Observation::ClusterMember(Seen::Now(memory)) = seen {
-            let role = member.role;
-            return Ok(Some(Found { item, role, memory }));
+            return Ok(Some(Found {
+                item,
+                role: member.role,
+                address: member.registration.clone(),
+                memory,
+            }));
         }
     }
     Ok(None)
@@ -83,11 +89,12 @@ pub(super) fn keep(
     let choice = choose(&Situation {
         servers: &servers,
         remembering: &remembering,
-        endpoint: Endpoint::NotAsked,
+        endpoint: endpoint(&found),
         forced: inputs.bootstrap.as_ref(),
     });
     let stop = match choice {
         Some(Choice::Stop(stop)) => Some(stop),
+        Some(Choice::Register(server)) => Some(registers(server, &found)),
         // Several servers share a datastore, which has to be set up in a certain order.
         Some(_) if inputs.servers.len() > 1 => inputs.servers.get(1).map(|second| Stop {
             server: second.clone(),
@@ -139,6 +146,54 @@ pub(super) fn keep(
             skipped: Vec::new(),
             because,
         });
+    }
+}
+
+/// What the servers without a datastore heard at the registration address: one that heard a cluster is believed.
+fn endpoint(found: &BTreeMap<NodeName, Found>) -> Endpoint {
+    let heard = || {
+        found
+            .values()
+            .filter_map(|f| f.memory.registration.as_ref())
+    };
+    let cluster = heard().find_map(|r| match r {
+        Registration::Cluster(ca) => Some(ca.clone()),
+        Registration::Open | Registration::Silent => None,
+    });
+    match cluster {
+        Some(ca) => Endpoint::Answers(Some(ca)),
+        None if heard().any(|r| *r == Registration::Open) => Endpoint::Answers(None),
+        None if heard().next().is_some() => Endpoint::Silent,
+        None => Endpoint::NotAsked,
+    }
+}
+
+/// A server is to join a cluster that answers at the registration address, which this version does not do: it stays
+/// as it is rather than to found another one.
+fn registers(server: NodeName, found: &BTreeMap<NodeName, Found>) -> Stop {
+    let member = found.get(&server);
+    let address = member.and_then(|f| f.address.as_deref());
+    let address = address.unwrap_or("the registration address");
+    let who = match member.and_then(|f| f.memory.registration.as_ref()) {
+        Some(Registration::Cluster(ca)) => {
+            format!(
+                "a cluster answers at {address} (CA {}…)",
+                &ca[..ca.len().min(12)]
+            )
+        }
+        _ => format!(
+            "somebody answers at {address}, and {server} has neither curl nor openssl to ask who"
+        ),
+    };
+    Stop {
+        what: format!(
+            "{server} is blank, and {who}: it would found a second cluster, and this version does not join a server to one"
+        ),
+        cure: format!(
+            "declare the servers of that cluster, or another endpoint; to found a cluster all the same: picluster apply --bootstrap {server}"
+        ),
+        server,
+        members_go_on: false,
     }
 }
 

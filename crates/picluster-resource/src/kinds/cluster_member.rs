@@ -9,6 +9,7 @@ use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::operation::Operation;
 use crate::query::{Answers, Query};
+use crate::shell::quote;
 use crate::token::Token;
 
 /// What a machine remembers of a k3s cluster, and whether it can be a node of one. It changes nothing: entries
@@ -22,6 +23,10 @@ pub struct ClusterMember {
     pub name: NodeName,
     /// What it does in the cluster.
     pub role: KubernetesRole,
+    /// The fixed registration address of the cluster, `HOST:PORT`. A server that has no datastore asks there before it
+    /// founds a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<String>,
 }
 
 /// What a node remembers of a cluster.
@@ -37,6 +42,21 @@ pub struct Memory {
     pub serving: bool,
     /// The name it joined under, by its kubelet's certificate.
     pub joined_as: Option<String>,
+    /// What answers at the registration address; asked only by a server without a datastore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
+}
+
+/// What a registration address said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// Nobody is there, or nobody who serves a cluster.
+    Silent,
+    /// A cluster, by the SHA-256 of its CA.
+    Cluster(String),
+    /// Somebody takes connections, and the node has no program to ask who.
+    Open,
 }
 
 /// Asks for files of k3s, below its data directory (pkg/daemons/control/deps, pkg/agent/config).
@@ -82,6 +102,37 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 impl ClusterMember {
+    /// The question to the registration address, for a server that has one. The CA is what k3s gives to anybody
+    /// (`/cacerts`, pkg/server/handlers).
+    fn call(&self) -> Option<String> {
+        let address = self.registration.as_ref()?;
+        if self.role != KubernetesRole::Server {
+            return None;
+        }
+        let (host, port) = address.rsplit_once(':')?;
+        Some(format!(
+            "# whether a cluster answers at {address}\nh={} p={}\n{}",
+            quote(host),
+            quote(port),
+            include_str!("cluster_member/call.sh")
+        ))
+    }
+
+    fn heard(&self, answers: &Answers) -> Result<Option<Registration>, Diagnosis> {
+        let Some(call) = self.call() else {
+            return Ok(None);
+        };
+        let (_, text) = answers.fragment(&call)?;
+        Ok(match text.trim().split_once(' ') {
+            Some(("ca", digest)) => Some(Registration::Cluster(digest.to_owned())),
+            _ => match text.trim() {
+                "open" => Some(Registration::Open),
+                "silent" => Some(Registration::Silent),
+                _ => None,
+            },
+        })
+    }
+
     /// Why this machine can never be what is wanted, whatever it remembers.
     fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
         let arch = &ctx.facts.arch;
@@ -119,11 +170,27 @@ impl Kind for ClusterMember {
         self.name.to_string()
     }
 
+    fn check(&self) -> Vec<String> {
+        let good = |address: &String| {
+            address.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        };
+        match &self.registration {
+            Some(address) if !good(address) => {
+                vec![format!("registration {address:?} is not HOST:PORT")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
-        Ok(vec![
+        let mut queries = vec![
             Query::Fragment(PROBE.to_owned()),
             Query::Unit("k3s.service".into()),
-        ])
+        ];
+        queries.extend(self.call().map(Query::Fragment));
+        Ok(queries)
     }
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<Memory>, Diagnosis> {
@@ -144,6 +211,7 @@ impl Kind for ClusterMember {
             agent_ca: find("agent-ca"),
             serving: matches!(unit.active.as_str(), "active" | "activating" | "reloading"),
             joined_as: find("kubelet").and_then(|c| common_name(&c)),
+            registration: self.heard(answers)?,
         };
         match &memory.joined_as {
             Some(other) if *other != self.name.as_str() => Err(Diagnosis::new(format!(
