@@ -237,6 +237,7 @@ async fn restarts_of_what_the_control_plane_stands_on_count_like_reboots() {
         group: 1,
         last: true,
         boot: false,
+        tried: false,
     });
     assert!(
         takes_down(&step, None),
