@@ -167,7 +167,10 @@ async fn one_that_another_run_works_on_keeps_the_others_up() {
 async fn one_that_does_not_come_back_is_a_failure_and_nobody_follows_it() {
     let rig = rig();
     let mut plan = plan(&rig).await;
-    // What is written on the first server is what breaks it.
+    // The first goes first, and what is written there is what breaks it.
+    let first = plan.steps[0].addr.clone();
+    assert_eq!(first.node, node("pi-1"));
+    plan.steps[1].needs.push(first);
     let written = rig.path("a").display().to_string();
     if let Some(server) = plan
         .members
