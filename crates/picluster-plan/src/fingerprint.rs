@@ -8,14 +8,14 @@ use sha2::Sha256;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// The keyed digest of an observation: HMAC-SHA-256 over its JSON, 32 hex digits.
+/// The keyed digest of what a step stands on ([`Observation::ground`]): HMAC-SHA-256 over its JSON, 32 hex digits.
 ///
 /// Keyed, because an observation may hold the digest of a secret file, and a plain digest of a
 /// short secret can be guessed by whoever finds the plan file. The key is 32 random bytes in the
 /// cluster's store; another controller sees other digests and refuses the plan as stale.
 #[must_use]
 pub fn fingerprint(key: &[u8], observation: &Observation) -> String {
-    let json = serde_json::to_vec(observation).unwrap_or_default();
+    let json = serde_json::to_vec(&observation.ground()).unwrap_or_default();
     keyed(key, &json)
 }
 

@@ -106,6 +106,13 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         ctx: Ctx<'_>,
     ) -> Result<Seen<Self::Observation>, Diagnosis>;
 
+    /// What of an observation a step stands on. What moves by itself between a plan and its apply (pods that become ready,
+    /// a node that reports) is taken out: only the rest makes a step stale when it is another than the plan saw.
+    #[must_use]
+    fn ground(seen: Self::Observation) -> Self::Observation {
+        seen
+    }
+
     /// Compares.
     fn diff(&self, seen: &Self::Observation, ctx: Ctx<'_>) -> Diff;
 

@@ -58,6 +58,18 @@ macro_rules! resources {
             $variant(Seen<<$kind as Kind>::Observation>)
         ),+ }
 
+        impl Observation {
+            /// See [`Kind::ground`].
+            #[must_use]
+            pub fn ground(&self) -> Self {
+                match self { $(
+                    Self::$variant(Seen::Now(o)) => Self::$variant(Seen::Now(<$kind as Kind>::ground(o.clone()))),
+                )+
+                    _ => self.clone(),
+                }
+            }
+        }
+
         impl Resource {
             /// The kinds, in the order the reference lists them.
             pub const KINDS: &'static [&'static str] = &[$(<$kind as Kind>::NAME),+];

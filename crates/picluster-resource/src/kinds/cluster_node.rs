@@ -154,6 +154,20 @@ impl Kind for ClusterNode {
         Ok(Seen::Now(NodeSeen { unit, cluster }))
     }
 
+    /// All the step does is wait, so a node that came, went or reported in the meantime is no other ground. Another
+    /// machine under its name is.
+    fn ground(seen: NodeSeen) -> NodeSeen {
+        let another = |says: &ClusterSays| matches!(says, ClusterSays::Node { same_machine, .. } if !same_machine);
+        NodeSeen {
+            unit: String::new(),
+            cluster: if another(&seen.cluster) {
+                seen.cluster
+            } else {
+                ClusterSays::Nothing
+            },
+        }
+    }
+
     fn diff(&self, seen: &NodeSeen, _ctx: Ctx<'_>) -> Diff {
         let says = match &seen.cluster {
             ClusterSays::Never => {
@@ -252,5 +266,31 @@ impl Kind for ClusterNode {
 
     fn explain(&self, status: u32, output: &str, ctx: Ctx<'_>) -> Option<Diagnosis> {
         (status == diagnosis::NOT_READY).then(|| diagnosis::of(self, output, ctx.facts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterNode, ClusterSays, NodeSeen};
+    use crate::kind::Kind;
+
+    fn ground(cluster: ClusterSays) -> NodeSeen {
+        ClusterNode::ground(NodeSeen {
+            unit: "active".into(),
+            cluster,
+        })
+    }
+
+    #[test]
+    fn a_node_that_comes_by_itself_is_no_other_ground_and_another_machine_is() {
+        let node = |ready: &str, same_machine| ClusterSays::Node {
+            ready: ready.into(),
+            version: "v1.33.5+k3s1".into(),
+            same_machine,
+        };
+        let unknown = ground(ClusterSays::Unknown);
+        assert_eq!(unknown, ground(node("Unknown", true)));
+        assert_eq!(unknown, ground(node("True", true)));
+        assert_ne!(unknown, ground(node("True", false)));
     }
 }

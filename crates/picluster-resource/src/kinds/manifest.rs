@@ -68,12 +68,8 @@ pub struct ManifestSeen {
     /// The file.
     pub file: Written,
     /// SHA-256 of the text that k3s has applied last; empty while it has not succeeded. `None`: it knows no such manifest.
-    /// No part of what a plan was made from: k3s takes up a file that was changed by hand on its own, between a plan and its
-    /// apply, and pods become ready or do not. What is to be done about it is the same.
-    #[serde(skip)]
     pub applied: Option<String>,
     /// What is amiss with its objects, one in a line.
-    #[serde(skip)]
     pub amiss: Vec<String>,
 }
 
@@ -302,6 +298,16 @@ impl Kind for Manifest {
             applied: known,
             amiss,
         }))
+    }
+
+    /// k3s takes up a file that was changed by hand on its own, between a plan and its apply, and pods become ready or do
+    /// not. What is to be done about it is the same.
+    fn ground(seen: ManifestSeen) -> ManifestSeen {
+        ManifestSeen {
+            applied: None,
+            amiss: Vec::new(),
+            ..seen
+        }
     }
 
     fn diff(&self, seen: &ManifestSeen, ctx: Ctx<'_>) -> Diff {
