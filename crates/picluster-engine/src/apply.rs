@@ -506,13 +506,7 @@ impl Driver<'_> {
         let plan = match self.plan.nodes.get(&node) {
             Some(plan) => plan.clone(),
             // A step of a node the plan does not list: nothing is known to compare with.
-            None => NodePlan {
-                state: NodeState::Absent,
-                unchanged: 0,
-                problems: Vec::new(),
-                rolled_back: None,
-                finished: Vec::new(),
-            },
+            None => NodePlan::new(NodeState::Absent),
         };
         let first = self.steps(&self.scheduler.likely_first(&node));
         let job = Job::Start {

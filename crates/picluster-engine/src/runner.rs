@@ -192,12 +192,7 @@ impl Worker {
             other => other?,
         };
         if frame.status != 0 {
-            let text = frame.text();
-            return Ok(match resource.explain(frame.status, &text, self.ctx()) {
-                // What was found out says more than the evidence it was found in.
-                Some(diagnosis) => StepEnd::diagnosed(diagnosis),
-                None => StepEnd::failed(failed(&script, &frame)),
-            });
+            return Ok(self.went_wrong(resource, &script, &frame));
         }
         let answers = self.link.answers(&check, &queries, &rest)?;
         self.peek = peek.map(|p| Peek {
@@ -215,6 +210,15 @@ impl Worker {
             end = self.prove_access(end).await;
         }
         Ok(end)
+    }
+
+    /// How a step ended whose operation did not go well.
+    pub(crate) fn went_wrong(&self, resource: &Resource, script: &str, frame: &Frame) -> StepEnd {
+        match resource.explain(frame.status, &frame.text(), self.ctx()) {
+            // What was found out says more than the evidence it was found in.
+            Some(diagnosis) => StepEnd::diagnosed(diagnosis),
+            None => StepEnd::failed(failed(script, frame)),
+        }
     }
 
     /// How a step ended whose operation went well, by what is seen of it now.

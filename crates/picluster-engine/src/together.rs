@@ -258,13 +258,7 @@ impl Worker {
         for (act, frame) in acts.iter().zip(&answered.ran) {
             let script = act.operation.script.clone();
             let mut end = if frame.status != 0 {
-                let explained = act
-                    .resource
-                    .explain(frame.status, &frame.text(), self.ctx());
-                match explained {
-                    Some(diagnosis) => StepEnd::diagnosed(diagnosis),
-                    None => StepEnd::failed(failed(&script, frame)),
-                }
+                self.went_wrong(act.resource, &script, frame)
             } else if rest.status != 0 {
                 StepEnd::failed(Failure {
                     output: rest.text(),

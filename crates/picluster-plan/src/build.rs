@@ -83,24 +83,13 @@ pub struct Inputs<'a> {
 /// A node with a change that waits for its end one way or the other: what is looked at now may be
 /// gone in a moment.
 fn waiting(open: &Open) -> NodePlan {
-    NodePlan {
-        state: NodeState::Blocked {
-            problems: vec![Problem {
-                addr: None,
-                what: format!(
-                    "an earlier run broke off in the middle of a guarded change; the node takes it back by itself within {} s",
-                    open.guard_open
-                ),
-                cure: Some("picluster apply takes it back now and goes on; if it stays so, reboot the node: it takes the change back after its start".into()),
-                skipped: Vec::new(),
-                because: None,
-            }],
-        },
-        unchanged: 0,
-        problems: Vec::new(),
-        rolled_back: None,
-        finished: Vec::new(),
-    }
+    let what = format!(
+        "an earlier run broke off in the middle of a guarded change; the node takes it back by itself within {} s",
+        open.guard_open
+    );
+    NodePlan::blocked(Problem::new(what).cure(
+        "picluster apply takes it back now and goes on; if it stays so, reboot the node: it takes the change back after its start",
+    ))
 }
 
 /// Makes the plan.
@@ -111,16 +100,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     for (name, input) in &inputs.nodes {
         match input {
             NodeInput::Closed(state) => {
-                nodes.insert(
-                    name.clone(),
-                    NodePlan {
-                        state: state.clone(),
-                        unchanged: 0,
-                        problems: Vec::new(),
-                        rolled_back: None,
-                        finished: Vec::new(),
-                    },
-                );
+                nodes.insert(name.clone(), NodePlan::new(state.clone()));
             }
             NodeInput::Observed(node) => {
                 if let Some(open) = Open::parse(notes(&node.answers)) {

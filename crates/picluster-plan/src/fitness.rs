@@ -13,13 +13,7 @@ const ROOT_FREE_KIB: u64 = 32 * 1024;
 pub fn unfit(facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut add = |what: String, cure: &str| {
-        problems.push(Problem {
-            addr: None,
-            what,
-            cure: Some(cure.to_owned()),
-            skipped: Vec::new(),
-            because: None,
-        });
+        problems.push(Problem::new(what).cure(cure));
     };
     if !matches!(facts.os.id.as_str(), "debian" | "raspbian" | "ubuntu") {
         add(

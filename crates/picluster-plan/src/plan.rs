@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use picluster_model::{ClusterName, NodeName};
-use picluster_resource::{Change, Facts, Resource};
+use picluster_resource::{Change, Diagnosis, Facts, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,28 @@ pub struct NodePlan {
     pub finished: Vec<String>,
 }
 
+impl NodePlan {
+    /// A node found in this state, of which nothing else is known.
+    #[must_use]
+    pub fn new(state: NodeState) -> Self {
+        Self {
+            state,
+            unchanged: 0,
+            problems: Vec::new(),
+            rolled_back: None,
+            finished: Vec::new(),
+        }
+    }
+
+    /// A node nothing is planned for because of this.
+    #[must_use]
+    pub fn blocked(problem: Problem) -> Self {
+        Self::new(NodeState::Blocked {
+            problems: vec![problem],
+        })
+    }
+}
+
 /// How a node was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +145,43 @@ pub struct Problem {
     pub because: Option<NodeName>,
 }
 
+impl Problem {
+    /// Something wrong with the node itself.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            addr: None,
+            what: what.into(),
+            cure: None,
+            skipped: Vec::new(),
+            because: None,
+        }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// About this resource of the node.
+    #[must_use]
+    pub fn of(mut self, addr: StepAddr) -> Self {
+        self.addr = Some(addr);
+        self
+    }
+}
+
+impl From<Diagnosis> for Problem {
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self {
+            cure: diagnosis.cure,
+            ..Self::new(diagnosis.what)
+        }
+    }
+}
+
 /// One thing to do on one node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
@@ -169,6 +228,29 @@ pub struct Step {
     /// The node takes it back by itself unless it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guarded>,
+}
+
+impl Step {
+    /// A step the planner adds: it stands in no document, and no record tells of it.
+    #[must_use]
+    pub fn new(addr: StepAddr, work: Work, change: Change, cause: Cause) -> Self {
+        Self {
+            addr,
+            origin: String::new(),
+            work,
+            change,
+            cause,
+            begun: None,
+            needs: Vec::new(),
+            moved_by: Vec::new(),
+            recorded: None,
+            secrets: None,
+            later: Vec::new(),
+            marks: Vec::new(),
+            record: RecordAction::Keep,
+            guard: None,
+        }
+    }
 }
 
 /// A step's place among the steps of its node that are confirmed, or taken back, together.

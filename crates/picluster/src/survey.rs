@@ -56,20 +56,14 @@ pub fn closed(error: &NodeError) -> NodeState {
         }
         NodeError::Connect(connect_error) => NodeState::Blocked {
             problems: vec![Problem {
-                addr: None,
-                what: without_node(&error.to_string(), error.node()),
                 cure: connect_cure(connect_error),
-                skipped: Vec::new(),
-                because: None,
+                ..Problem::new(without_node(&error.to_string(), error.node()))
             }],
         },
         other => NodeState::Blocked {
             problems: vec![Problem {
-                addr: None,
-                what: without_node(&other.to_string(), other.node()),
                 cure: cure(other),
-                skipped: Vec::new(),
-                because: None,
+                ..Problem::new(without_node(&other.to_string(), other.node()))
             }],
         },
     }

@@ -157,16 +157,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
                         | ConnectError::Authentication { .. }
                 )
         );
-        let nodes = BTreeMap::from([(
-            node(),
-            NodePlan {
-                state,
-                unchanged: 0,
-                problems: vec![],
-                rolled_back: None,
-                finished: Vec::new(),
-            },
-        )]);
+        let nodes = BTreeMap::from([(node(), NodePlan::new(state))]);
         let plan = Plan {
             format: 1,
             cluster: ClusterName::new("rack").unwrap(),

@@ -7,9 +7,7 @@ use picluster::show;
 use picluster::term::Style;
 use picluster_engine::report::SkipReason;
 use picluster_engine::{Failure, NodeEnd, NodeReport, Outcome, Report};
-use picluster_plan::{
-    Cause, NodePlan, NodeState, Plan, Problem, RecordAction, Step, StepAddr, Work,
-};
+use picluster_plan::{Cause, NodePlan, NodeState, Plan, Problem, Step, StepAddr, Work};
 use picluster_resource::{Action, Change, Effect, Resource, Shown};
 
 fn addr(text: &str) -> StepAddr {
@@ -20,33 +18,20 @@ fn step(at: &str, change: Change, cause: Cause) -> Step {
     let resource: Resource =
         serde_json::from_value(serde_json::json!({"file": {"path": "/etc/x"}})).unwrap();
     Step {
-        addr: addr(at),
         origin: "roles/base/role.yaml:3:5".into(),
-        work: Work::Resource(Box::new(resource)),
-        change,
-        cause,
         begun: (cause == Cause::Unfinished).then_some(1_795_255_779),
-        needs: vec![],
-        moved_by: vec![],
-        recorded: None,
-        secrets: None,
-        later: Vec::new(),
-        marks: vec![],
-        record: RecordAction::Keep,
-        guard: None,
+        ..Step::new(addr(at), Work::Resource(Box::new(resource)), change, cause)
     }
 }
 
 fn observed(unchanged: u32, problems: Vec<Problem>) -> NodePlan {
     NodePlan {
-        state: NodeState::Observed {
-            facts: Box::default(),
-            host_key: "SHA256:abc".into(),
-        },
         unchanged,
         problems,
-        rolled_back: None,
-        finished: Vec::new(),
+        ..NodePlan::new(NodeState::Observed {
+            facts: Box::default(),
+            host_key: "SHA256:abc".into(),
+        })
     }
 }
 
@@ -150,26 +135,11 @@ fn sample() -> Plan {
     );
     nodes.insert(
         node("rpi04"),
-        NodePlan {
-            state: NodeState::Unreachable {
-                reason: "rpi04: unreachable at 192.168.2.4:22: no route to host".into(),
-            },
-            unchanged: 0,
-            problems: vec![],
-            rolled_back: None,
-            finished: Vec::new(),
-        },
+        NodePlan::new(NodeState::Unreachable {
+            reason: "rpi04: unreachable at 192.168.2.4:22: no route to host".into(),
+        }),
     );
-    nodes.insert(
-        node("rpi05"),
-        NodePlan {
-            state: NodeState::Absent,
-            unchanged: 0,
-            problems: vec![],
-            rolled_back: None,
-            finished: Vec::new(),
-        },
-    );
+    nodes.insert(node("rpi05"), NodePlan::new(NodeState::Absent));
     Plan {
         values: Vec::new(),
         members: BTreeMap::new(),

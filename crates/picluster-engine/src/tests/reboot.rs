@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use picluster_plan::{Cause, Plan, RecordAction, Step, Work};
+use picluster_plan::{Cause, Plan, Step, Work};
 use picluster_resource::Change;
 
 use super::kit::{Rig, node};
@@ -60,24 +60,11 @@ async fn plan(rig: &Rig) -> Plan {
     let mut addr = step.addr.clone();
     addr.kind = "reboot".into();
     addr.key = "pi".into();
-    plan.steps = vec![Step {
-        addr,
-        origin: String::new(),
-        work: Work::Reboot {
-            verify: vec![wanted],
-        },
-        change: Change::new(picluster_resource::Action::Run),
-        cause: Cause::Follows,
-        begun: None,
-        needs: Vec::new(),
-        moved_by: Vec::new(),
-        recorded: None,
-        secrets: None,
-        later: Vec::new(),
-        marks: Vec::new(),
-        record: RecordAction::Keep,
-        guard: None,
-    }];
+    let work = Work::Reboot {
+        verify: vec![wanted],
+    };
+    let change = Change::new(picluster_resource::Action::Run);
+    plan.steps = vec![Step::new(addr, work, change, Cause::Follows)];
     plan
 }
 

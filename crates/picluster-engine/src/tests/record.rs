@@ -55,13 +55,7 @@ fn report(words: &[&str]) -> Report {
         };
         match *word {
             "interrupt" => continue,
-            "problem" => one.problems.push(Problem {
-                addr: None,
-                what: "x".into(),
-                cure: None,
-                skipped: Vec::new(),
-                because: None,
-            }),
+            "problem" => one.problems.push(Problem::new("x")),
             "done" | "unreachable" | "identity" | "locked" | "broken" => one.end = end(word),
             word => one.steps.push(StepReport {
                 addr: format!("{name}/r/file[x]").parse().unwrap(),

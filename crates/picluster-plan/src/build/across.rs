@@ -150,11 +150,8 @@ fn answer(
     }
     let never = |what: String, cure: String, because: Option<NodeName>| {
         Answer::Never(Box::new(Problem {
-            addr: Some(item.addr.clone()),
-            what,
-            cure: Some(cure),
-            skipped: Vec::new(),
             because,
+            ..Problem::new(what).cure(cure).of(item.addr.clone())
         }))
     };
     let working = |p: &&At| !broken(p) && at(**p).change.is_some();

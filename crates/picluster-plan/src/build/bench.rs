@@ -118,20 +118,7 @@ impl<'a> Workbench<'a> {
             .iter()
             .map(|i| self.items[*i].addr.local())
             .collect();
-        NodePlan {
-            state: NodeState::Blocked {
-                problems: vec![Problem {
-                    addr: None,
-                    what: format!("these wait for each other: {}", names.join(" -> ")),
-                    cure: Some("take one of their `needs` away".into()),
-                    skipped: Vec::new(),
-                    because: None,
-                }],
-            },
-            unchanged: 0,
-            problems: Vec::new(),
-            rolled_back: None,
-            finished: Vec::new(),
-        }
+        let what = format!("these wait for each other: {}", names.join(" -> "));
+        NodePlan::blocked(Problem::new(what).cure("take one of their `needs` away"))
     }
 }

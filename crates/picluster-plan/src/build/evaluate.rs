@@ -32,13 +32,8 @@ impl Workbench<'_> {
             }
             match self.observe(i) {
                 Err(diagnosis) => {
-                    self.items[i].problem = Some(Problem {
-                        addr: Some(self.items[i].addr.clone()),
-                        what: diagnosis.what,
-                        cure: diagnosis.cure,
-                        skipped: Vec::new(),
-                        because: None,
-                    });
+                    let addr = self.items[i].addr.clone();
+                    self.items[i].problem = Some(Problem::from(diagnosis).of(addr));
                 }
                 Ok(seen) => {
                     let mut missing = seen.not_yet().cloned();
@@ -54,17 +49,11 @@ impl Workbench<'_> {
                         movers.iter().for_each(|j| self.order.edge(*j, i));
                     }
                     if let (Some(token), false) = (missing, brought) {
-                        self.items[i].problem = Some(Problem {
-                            addr: Some(self.items[i].addr.clone()),
-                            what: format!(
-                                "{token} does not exist, and nothing in the plan makes it"
-                            ),
-                            cure: Some(
-                                "declare it in a role of this node, before this entry".into(),
-                            ),
-                            skipped: Vec::new(),
-                            because: None,
-                        });
+                        let addr = self.items[i].addr.clone();
+                        let what =
+                            format!("{token} does not exist, and nothing in the plan makes it");
+                        let cure = "declare it in a role of this node, before this entry";
+                        self.items[i].problem = Some(Problem::new(what).cure(cure).of(addr));
                     } else if let Diff::Change(change) =
                         self.items[i].resource.diff(&seen, self.ctx)
                     {

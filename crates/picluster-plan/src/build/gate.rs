@@ -10,7 +10,7 @@ use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
 use super::{Inputs, NodeInput, Workbench, across};
 use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
-use crate::plan::{NodePlan, NodeState, Problem};
+use crate::plan::{NodePlan, Problem};
 
 /// What a member remembers, and where its entry stands.
 struct Found {
@@ -53,23 +53,7 @@ pub(super) fn keep(
             true
         }
         Err(diagnosis) => {
-            let problem = Problem {
-                addr: None,
-                what: diagnosis.what,
-                cure: diagnosis.cure,
-                skipped: Vec::new(),
-                because: None,
-            };
-            let plan = NodePlan {
-                state: NodeState::Blocked {
-                    problems: vec![problem],
-                },
-                unchanged: 0,
-                problems: Vec::new(),
-                rolled_back: None,
-                finished: Vec::new(),
-            };
-            nodes.insert(bench.node.clone(), plan);
+            nodes.insert(bench.node.clone(), NodePlan::blocked(diagnosis.into()));
             false
         }
     });
@@ -139,12 +123,10 @@ pub(super) fn keep(
         } else {
             continue;
         };
+        let addr = bench.items[member.item].addr.clone();
         bench.items[member.item].problem = Some(Problem {
-            addr: Some(bench.items[member.item].addr.clone()),
-            what,
-            cure: Some(cure),
-            skipped: Vec::new(),
             because,
+            ..Problem::new(what).cure(cure).of(addr)
         });
     }
 }

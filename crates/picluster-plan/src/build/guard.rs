@@ -149,25 +149,14 @@ fn guard_node(steps: &mut [Step], mine: &[usize]) {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::plan::{Cause, RecordAction};
+    use crate::plan::Cause;
     use picluster_resource::{Action, Change};
 
     fn step(kind: &str, work: Work, guard: Option<Guarded>) -> Step {
+        let addr = format!("pi/base/{kind}[x]").parse().unwrap();
         Step {
-            addr: format!("pi/base/{kind}[x]").parse().unwrap(),
-            origin: String::new(),
-            work,
-            change: Change::new(Action::Update),
-            cause: Cause::New,
-            begun: None,
-            needs: Vec::new(),
-            moved_by: Vec::new(),
-            recorded: None,
-            secrets: None,
-            later: Vec::new(),
-            marks: Vec::new(),
-            record: RecordAction::Keep,
             guard,
+            ..Step::new(addr, work, Change::new(Action::Update), Cause::New)
         }
     }
 

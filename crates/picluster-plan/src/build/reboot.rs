@@ -5,7 +5,7 @@ use picluster_resource::{Action, Change, Effect, Shown};
 
 use super::{PLANNER, Workbench};
 use crate::addr::StepAddr;
-use crate::plan::{Cause, RecordAction, Step, Work};
+use crate::plan::{Cause, Step, Work};
 
 impl Workbench<'_> {
     /// What waits for a reboot, and why. An item that itself comes behind the reboot cannot bring it
@@ -67,20 +67,9 @@ impl Workbench<'_> {
             return;
         };
         self.steps.push(Step {
-            addr,
-            origin: String::new(),
-            work: Work::Reboot { verify },
-            change,
-            cause: Cause::Follows,
-            begun: None,
             moved_by: needs.clone(),
             needs,
-            recorded: None,
-            secrets: None,
-            later: Vec::new(),
-            marks: Vec::new(),
-            record: RecordAction::Keep,
-            guard: None,
+            ..Step::new(addr, Work::Reboot { verify }, change, Cause::Follows)
         });
     }
 }

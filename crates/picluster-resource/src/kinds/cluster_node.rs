@@ -48,12 +48,8 @@ pub struct ClusterNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<NodePath>,
     /// How long to wait, in seconds.
-    #[serde(default = "five_minutes")]
+    #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
-}
-
-fn five_minutes() -> u32 {
-    300
 }
 
 /// What was seen of it.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kube;
 use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
@@ -27,12 +28,8 @@ pub struct ClusterServer {
     /// What it prints says why they do not. It is stopped after 20 seconds.
     pub check: String,
     /// How long it may take to serve again after it was taken down, in seconds.
-    #[serde(default = "five_minutes")]
+    #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
-}
-
-fn five_minutes() -> u32 {
-    300
 }
 
 /// What was seen of it.

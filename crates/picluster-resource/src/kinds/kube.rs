@@ -9,6 +9,11 @@ use crate::shell::{quote, words};
 /// Where kubectl keeps what it finds out about the API: not on the disk.
 pub(crate) const CACHE: &str = "/run/picluster/kubectl";
 
+/// How long what a cluster does is waited for where nothing else is said, in seconds.
+pub(crate) fn five_minutes() -> u32 {
+    300
+}
+
 /// The cluster's side of a node, in the words of the Kubernetes API (core/v1 Node).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct KubeNode {

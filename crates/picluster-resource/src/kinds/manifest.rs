@@ -47,7 +47,7 @@ pub struct Manifest {
     #[serde(default)]
     pub wait: bool,
     /// How long to wait, in seconds. k3s looks at the folder every 15 seconds.
-    #[serde(default = "five_minutes")]
+    #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
     /// The administrator's credentials.
     pub kubeconfig: NodePath,
@@ -56,10 +56,6 @@ pub struct Manifest {
     /// `present` or `absent`: the file and its objects.
     #[serde(default)]
     pub state: Presence,
-}
-
-fn five_minutes() -> u32 {
-    300
 }
 
 /// What was seen of it.
