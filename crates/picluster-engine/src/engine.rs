@@ -26,15 +26,18 @@ use crate::session::Message;
 use crate::settings::Settings;
 use crate::stream;
 
-/// How long a node may take to remove a few files. It has just answered.
-const TIDY_BOUND: Duration = Duration::from_secs(20);
+/// How many seconds a node waits for its lock before it removes a few files: what a killed run left running has it until it
+/// comes to its end, which may be after the plan was made.
+const TIDY_WAIT: u64 = 15;
+/// How long all of that may take. The node has just answered.
+const TIDY_BOUND: Duration = Duration::from_secs(TIDY_WAIT + 15);
 
 /// Speaks to nodes. One connection and, while nothing goes wrong, one exec session a node serve
 /// facts, probes and apply.
 pub struct Engine {
     shared: Arc<Shared>,
     /// Nodes that are asked at the same time.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     links: std::sync::Mutex<BTreeMap<NodeName, Arc<Mutex<Link>>>>,
 }
 
@@ -43,7 +46,7 @@ impl Engine {
     #[must_use]
     pub fn new(connector: Arc<dyn Connector>, settings: Settings) -> Self {
         Self {
-            places: Semaphore::new(settings.max_nodes.max(1)),
+            places: Arc::new(Semaphore::new(settings.max_nodes.max(1))),
             links: std::sync::Mutex::default(),
             shared: Arc::new(Shared {
                 connector,
@@ -150,17 +153,18 @@ impl Engine {
     }
 
     /// Takes away the marks of operations that came to their end unheard ([`picluster_plan::NodePlan::finished`]); part
-    /// of every apply, also of one without steps. Where another run is at work they stay for the next one: that they
+    /// of every apply, also of one without steps. Where another run stays at work they stay for the next one: that they
     /// stand hurts nobody.
     pub async fn tidy(&self, plan: &Plan, access: &BTreeMap<NodeName, Access>) {
         let paths = &self.shared.settings.paths;
+        let mut going = tokio::task::JoinSet::new();
         for (name, node) in plan.nodes.iter().filter(|(_, n)| !n.finished.is_empty()) {
             let marks = node
                 .finished
                 .iter()
                 .map(|record| format!("{}/{}", paths.owned, Begun::file_name(record)));
             let command = format!(
-                "exec 9>>{}; flock -n 9 || exit 0; rm -f -- {}",
+                "exec 9>>{}; flock -w {TIDY_WAIT} 9 || exit 0; rm -f -- {}",
                 quote(&paths.lock),
                 words(marks)
             );
@@ -168,10 +172,14 @@ impl Engine {
             if let NodeState::Observed { facts, .. } = &node.state {
                 access.root = facts.now.root;
             }
-            let mut silent = |_| {};
-            let gone = self.exec(name, &access, &command, true, &mut silent);
-            let _ = timeout(TIDY_BOUND, gone).await;
+            let (link, places) = (self.link(name), Arc::clone(&self.places));
+            going.spawn(timeout(TIDY_BOUND, async move {
+                let _place = places.acquire_owned().await;
+                let mut link = link.lock().await;
+                let _ = stream::exec(&mut link, &access, &command, true, &mut |_| {}).await;
+            }));
         }
+        going.join_all().await;
     }
 
     /// Closes the connection of one node, in peace.

@@ -465,6 +465,21 @@ async fn a_mark_of_what_came_to_its_end_unheard_goes_with_the_next_apply() {
     again.nodes.get_mut(&node("pi")).unwrap().finished = vec![name.clone()];
     rig.apply(&again).await;
     assert_eq!(rig.read(&mark), None);
+    // Where what a killed run left running still has the lock when it is to go.
+    std::fs::write(rig.path(&mark), &begun).unwrap();
+    let lock = rig.path("lock/@@@@.lock");
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let held = rig.path("held");
+    let mut left = std::process::Command::new("flock")
+        .arg(&lock)
+        .args(["sh", "-c", ": > \"$0\"; sleep 0.5"])
+        .arg(&held)
+        .spawn()
+        .unwrap();
+    until(|| held.exists()).await;
+    rig.apply(&again).await;
+    assert_eq!(rig.read(&mark), None);
+    left.wait().unwrap();
     // Where it came to its end after the plan was made.
     std::fs::remove_file(rig.path("a")).unwrap();
     let late = rig.plan(&[("pi", vec![resource])]).await;
