@@ -39,8 +39,10 @@ const MANY: usize = 100;
 
 /// Runs it: `--nodes 10,50,100`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
 pub(crate) fn run(words: &[&str]) -> Outcome {
-    if let ["--kraken", rest @ ..] = words {
-        return kraken::run(rest);
+    match words {
+        ["--kraken", rest @ ..] => return kraken::run(rest),
+        ["--push"] => return push_only(),
+        _ => {}
     }
     let peers = words.contains(&"--peers");
     let (mut sizes, mut runs) = if peers {
@@ -64,22 +66,29 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             _ => return Err(format!("{word:?} is not understood; see cargo xtask help")),
         }
     }
-    let mut pages = Vec::new();
     for (at, nodes) in sizes.into_iter().enumerate() {
         if !(1..=200).contains(&nodes) {
             return Err(format!(
                 "--nodes {nodes}: 1 to 200 of them fit into one network"
             ));
         }
-        pages.push(if peers {
+        let page = if peers {
             peers::measure(nodes, runs)?
         } else {
             let runs = if nodes < MANY { runs } else { 1 };
             measure(nodes, runs, at == 0)?
-        });
+        };
+        println!("\n{page}");
     }
-    println!("\n{}", pages.join("\n"));
     Ok(())
+}
+
+/// The large file alone.
+fn push_only() -> Outcome {
+    let rack = Rack::up(1)?;
+    rack.picluster(&["apply", "--yes"])?;
+    println!("{}", push::measure(&rack)?);
+    rack.down()
 }
 
 /// `once`: also what does not depend on the number of nodes.

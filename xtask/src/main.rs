@@ -40,6 +40,7 @@ cargo xtask CHORE
                              release build, and figures from lab nodes as a table, with a line for each budget
   bench --kraken [--runs 3]  the example kraken, eleven mixed machines that become a cluster of the k3s simulator: from blank and
                              unchanged, with the critical path beside the wall time
+  bench --push               only the large file beside `ssh node 'cat > file'`
   bench --peers [--nodes 10] [--runs 1] [--yes]
                              the same work by Ansible, Ansible with Mitogen, and pyinfra beside us, on the same nodes;
                              pip installs them below target/

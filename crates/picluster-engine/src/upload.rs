@@ -13,7 +13,9 @@ use picluster_resource::Staged;
 use picluster_resource::facts::RootAccess;
 use picluster_resource::shell::quote;
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::time::timeout;
 
 use crate::error::NodeError;
@@ -21,8 +23,8 @@ use crate::host::Exit;
 use crate::report::Failure;
 use crate::worker::{Told, Worker};
 
-/// What is read and written in one go.
-const CHUNK: usize = 64 * 1024;
+/// What is read in one go: each is a trip to another thread.
+const CHUNK: usize = 512 * 1024;
 /// How many bytes lie between two reports of progress.
 const REPORT_EVERY: u64 = 4 << 20;
 /// A card that takes less than this a second while it syncs is taken for broken.
@@ -53,6 +55,20 @@ pub struct NoArtifacts;
 impl Artifacts for NoArtifacts {
     async fn open(&self, sha256: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, String> {
         Err(format!("there is no file with sha256 {sha256}"))
+    }
+}
+
+type Source = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+
+/// The next bytes of the file, at most `most` and not none.
+async fn next<'a>(source: &'a mut Source, most: u64, staged: &Staged) -> Result<&'a [u8], End> {
+    match source.fill_buf().await {
+        Ok([]) => Err(changed(staged)),
+        Ok(all) => {
+            let most = usize::try_from(most).map_or(all.len(), |most| most.min(all.len()));
+            Ok(&all[..most])
+        }
+        Err(e) => Err(unreadable(staged, &e)),
     }
 }
 
@@ -149,21 +165,17 @@ impl Worker {
         {
             return Err(self.ended(far).await);
         }
-        let mut buffer = vec![0; CHUNK];
         let mut reported = sent;
         while sent < staged.size {
-            let most = usize::try_from(staged.size - sent).map_or(CHUNK, |left| left.min(CHUNK));
-            let n = match source.read(&mut buffer[..most]).await {
-                Ok(0) => return Err(changed(staged)),
-                Ok(n) => n,
-                Err(e) => return Err(unreadable(staged, &e)),
-            };
-            hash.update(&buffer[..n]);
-            match timeout(bound, far.stdin.write_all(&buffer[..n])).await {
+            let chunk = next(&mut source, staged.size - sent, staged).await?;
+            hash.update(chunk);
+            match timeout(bound, far.stdin.write_all(chunk)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(self.ended(far).await),
                 Err(_) => return Err(self.late(bound).into()),
             }
+            let n = chunk.len();
+            source.consume(n);
             sent += n as u64;
             self.run
                 .shared
@@ -178,7 +190,8 @@ impl Worker {
                 });
             }
         }
-        let _ = far.stdin.flush().await;
+        // The end of input is the end of the file.
+        let _ = far.stdin.shutdown().await;
         let card = Duration::from_secs(staged.size / SLOWEST_CARD);
         match self.hear(&mut far, bound + card).await? {
             Some(words) if words == "done" => {}
@@ -200,22 +213,18 @@ impl Worker {
         &mut self,
         staged: &Staged,
         have: &Have,
-    ) -> Result<(Box<dyn AsyncRead + Send + Unpin>, Sha256, u64), End> {
+    ) -> Result<(Source, Sha256, u64), End> {
         let mut source = self.open(staged).await?;
         let mut hash = Sha256::new();
         if have.bytes == 0 || have.bytes > staged.size {
             return Ok((source, hash, 0));
         }
         let mut left = have.bytes;
-        let mut buffer = vec![0; CHUNK];
         while left > 0 {
-            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let n = match source.read(&mut buffer[..most]).await {
-                Ok(0) => return Err(changed(staged)),
-                Ok(n) => n,
-                Err(e) => return Err(unreadable(staged, &e)),
-            };
-            hash.update(&buffer[..n]);
+            let chunk = next(&mut source, left, staged).await?;
+            hash.update(chunk);
+            let n = chunk.len();
+            source.consume(n);
             left -= n as u64;
         }
         if hex(hash.clone()) == have.sha256 {
@@ -225,12 +234,11 @@ impl Worker {
         Ok((self.open(staged).await?, Sha256::new(), 0))
     }
 
-    async fn open(&mut self, staged: &Staged) -> Result<Box<dyn AsyncRead + Send + Unpin>, End> {
-        self.run
-            .artifacts
-            .open(&staged.sha256)
-            .await
-            .map_err(|why| End::Failed(Failure::new(why)))
+    async fn open(&mut self, staged: &Staged) -> Result<Source, End> {
+        match self.run.artifacts.open(&staged.sha256).await {
+            Ok(source) => Ok(BufReader::with_capacity(CHUNK, source)),
+            Err(why) => Err(End::Failed(Failure::new(why))),
+        }
     }
 
     async fn start_upload(&mut self, staged: &Staged) -> Result<Far, NodeError> {

@@ -17,8 +17,9 @@ say have "$n" "${h%% *}" "${a:-0}"
 IFS= read -r w || exit 0
 case $w in ''|*[!0-9]*) exit 0;; esac
 if [ "$w" = 0 ]; then : > "$F"; else truncate -s "$w" -- "$F"; fi || exit 1
-# No room is no reason to keep what has come: it would only be in the way.
-head -c "$((N - w))" >> "$F" || { rm -f -- "$F"; exit 1; }
+# To the end of input, which is the end of the file or of the connection: `cat` takes a pipe's whole content in one go, where
+# `head -c` takes 8 KiB. No room is no reason to keep what has come: it would only be in the way.
+cat >> "$F" || { rm -f -- "$F"; exit 1; }
 [ "$(stat -c %s -- "$F")" = "$N" ] || exit 3
 sync "$F" || exit 1
 h=$(sha256sum < "$F")
