@@ -1,8 +1,8 @@
-//! Partitions and mounts on disks of the kernel's own: behind `/` on the card in use, and on a second disk.
+//! Partitions and mounts on disks of the kernel's own: behind `/` on the card, on a second disk, over a reboot.
 
 use std::time::Instant;
 
-use picluster_lab::OsFlavour;
+use picluster_lab::{OsFlavour, Wait};
 
 use super::{Laps, machine, planned, say, settled, wanted};
 use crate::rig::{Desk, Rig};
@@ -43,7 +43,7 @@ fn mounted(rig: &Rig, path: &str, source: &str, file: &str) {
 }
 
 #[test]
-fn full_disks_are_partitioned_behind_the_root_and_mounted_by_name() {
+fn full_disks_are_partitioned_behind_the_root_and_mounted_by_name_at_every_boot() {
     if !wanted() {
         return;
     }
@@ -120,4 +120,55 @@ fn full_disks_are_partitioned_behind_the_root_and_mounted_by_name() {
     mounted(&rig, "/mnt/data", "/dev/vdb1", "kept");
     mounted(&rig, "/mnt/old", "/dev/vdb2", "precious");
     laps.lap("damage healed");
+
+    // A file system by another name is somebody's; so is what a deleted partition has left in space that belongs to
+    // nobody.
+    say(
+        &rig,
+        "e2label /dev/vdb1 other && udevadm trigger --settle /dev/vdb1",
+    );
+    // Behind the last partition, at the next MiB.
+    let gap = say(
+        &rig,
+        "cd /sys/class/block/vda3; echo $((($(cat start) + $(cat size) + 2047) / 2048 * 2048))",
+    );
+    say(
+        &rig,
+        &format!(
+            "truncate -s 32M /var/tmp/x && mkfs.ext4 -q -L lost /var/tmp/x && dd if=/var/tmp/x of=/dev/vda bs=512 seek={gap} count=8192 conv=notrunc,fsync status=none && rm /var/tmp/x"
+        ),
+    );
+    let sum =
+        format!("dd if=/dev/vda bs=512 skip={gap} count=8192 iflag=direct status=none | sha256sum");
+    let lost = say(&rig, &sum);
+    let more = "{ label: more, path: /mnt/more, disk: root, size: 64MiB }";
+    declare(&rig, &[LOGS, DATA, &old, more]);
+    let ran = rig.run(&["apply", "--yes"]).expect(3);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("named other; it was not formatted"), "{said}");
+    assert!(
+        said.contains("of a partition that was deleted; nothing was formatted"),
+        "{said}"
+    );
+    assert_eq!(say(&rig, &sum), lost);
+    mounted(&rig, "/mnt/data", "/dev/vdb1", "kept");
+    say(
+        &rig,
+        "e2label /dev/vdb1 data && udevadm trigger --settle /dev/vdb1",
+    );
+    declare(&rig, &[LOGS, DATA, &old]);
+    laps.lap("nothing with a signature is formatted");
+
+    rig.lab.reboot("rpi01", Wait::Ready).unwrap();
+    laps.lap("reboot");
+    for (path, device, file) in [
+        ("/mnt/logs", "/dev/vda3", "anew"),
+        ("/mnt/data", "/dev/vdb1", "kept"),
+        ("/mnt/old", "/dev/vdb2", "precious"),
+    ] {
+        mounted(&rig, path, device, file);
+    }
+    assert_eq!(root_size(&rig), root);
+    settled(&rig);
+    laps.lap("apply after the reboot");
 }
