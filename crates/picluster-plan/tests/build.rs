@@ -71,6 +71,10 @@ fn answer(queries: &[Query], present: &[(&str, PathKind, &str)]) -> Answers {
                     .map(|(_, _, t)| (*t).to_owned())
                     .unwrap_or_default(),
             },
+            Query::Fragment(text) if text.starts_with("# mount ") => Answer::Fragment {
+                status: 0,
+                stdout: "kind directory\nend\n".into(),
+            },
             Query::Fragment(_) => Answer::Fragment {
                 status: 0,
                 stdout: String::new(),
@@ -404,6 +408,33 @@ fn a_problem_skips_what_depends_on_it_and_nothing_else() {
     assert_eq!(node.problems.len(), 1);
     assert_eq!(node.problems[0].skipped.len(), 1);
     assert!(node.problems[0].what.contains("/etc/a is a directory"));
+}
+
+/// What is waited for is either nobody's, or somebody says it is there.
+#[test]
+fn what_is_waited_for_in_vain_is_told_with_who_should_have_brought_it() {
+    let mount = || resource(serde_json::json!({"mount": {"path": "/mnt/a", "source": "/srv/a"}}));
+    let problem = |items| {
+        let plan = plan_of(
+            items,
+            &[
+                ("/etc", PathKind::Directory, ""),
+                ("/srv/a", PathKind::Directory, ""),
+            ],
+        );
+        let node = plan.nodes.values().next().expect("a node");
+        assert_eq!(addrs(&plan), Vec::<String>::new());
+        assert_eq!(node.problems.len(), 1, "{:?}", node.problems);
+        node.problems[0].what.clone()
+    };
+    assert_eq!(
+        problem(vec![declared(mount())]),
+        "/srv/a does not exist, and nothing in the plan makes it"
+    );
+    assert_eq!(
+        problem(vec![declared(directory("/srv/a")), declared(mount())]),
+        "/srv/a does not exist, and yet base/directory[/srv/a] finds nothing to do"
+    );
 }
 
 #[test]

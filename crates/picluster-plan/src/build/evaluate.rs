@@ -49,11 +49,8 @@ impl Workbench<'_> {
                         movers.iter().for_each(|j| self.order.edge(*j, i));
                     }
                     if let (Some(token), false) = (missing, brought) {
-                        let addr = self.items[i].addr.clone();
-                        let what =
-                            format!("{token} does not exist, and nothing in the plan makes it");
-                        let cure = "declare it in a role of this node, before this entry";
-                        self.items[i].problem = Some(Problem::new(what).cure(cure).of(addr));
+                        let problem = self.nobody_brings(&token, &before);
+                        self.items[i].problem = Some(problem.of(self.items[i].addr.clone()));
                     } else if let Diff::Change(change) =
                         self.items[i].resource.diff(&seen, self.ctx)
                     {
@@ -80,6 +77,22 @@ impl Workbench<'_> {
         }
         resource.queries(self.ctx)?;
         resource.observe(&self.observed.answers, self.ctx)
+    }
+
+    /// Why something is waited for in vain, with what is done before it.
+    fn nobody_brings(&self, token: &Token, before: &BTreeSet<usize>) -> Problem {
+        let provider = before
+            .iter()
+            .find(|j| self.items[**j].resource.provides().contains(token));
+        match provider {
+            Some(j) => Problem::new(format!(
+                "{token} does not exist, and yet {} finds nothing to do",
+                self.items[*j].addr.local()
+            ))
+            .cure("plan again; if it stays so, reboot the node: its kernel and its services may know less than its disks"),
+            None => Problem::new(format!("{token} does not exist, and nothing in the plan makes it"))
+                .cure("declare it in a role of this node, before this entry"),
+        }
     }
 
     /// Changed items that may move the pre-state of the item at position `at`: what it depends on,
