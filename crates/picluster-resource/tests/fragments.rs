@@ -103,6 +103,50 @@ fn ask(fragment: &str, files: &[(&str, &str)]) -> String {
     printed.unwrap()
 }
 
+/// A file system in use is named anew (e2label asks the kernel to): the partition's device tells so at once, the disk only
+/// when the kernel has written it there.
+#[test]
+fn a_partition_is_read_through_its_own_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().canonicalize().unwrap().join("vdb");
+    fs::write(&disk, vec![0; 4 << 20]).unwrap();
+    let disk = disk.to_str().unwrap();
+    let table = "#!/bin/sh\ncat <<E\n{ \"label\": \"gpt\", \"sectorsize\": 512, \"partitions\": [\n\
+        { \"node\": \"vdb1\", \"start\": 2048, \"size\": 2048 },\n{ \"node\": \"vdb2\", \"start\": 4096, \"size\": 2048 } ] }\nE\n";
+    let blkid = "#!/bin/sh\nfor n; do :; done\necho \"DEVNAME=${n##*/}\"\ncase \"$* \" in\n\
+        *' -S '*) echo LABEL=written;;\n\
+        *) printf '%s\\n' LABEL=now TYPE=ext4 'PART_ENTRY_NAME=a\\ LABEL=b';;\nesac\n";
+    let printed = ask(
+        &fragment("partition", &format!("{{ disk: {disk}, label: data }}")),
+        &[
+            ("/bin/sfdisk", table),
+            ("/bin/mkfs.ext4", "#!/bin/sh\n"),
+            ("/bin/blkid", blkid),
+            ("/dev/vdb1", ""),
+            ("/sys/class/block/vdb/vdb1/start", "2048\n"),
+            ("/sys/class/block/vdb/vdb1/size", "2048\n"),
+            // The kernel has not been told of the new table here.
+            ("/dev/vdb2", ""),
+            ("/sys/class/block/vdb/vdb2/start", "4096\n"),
+            ("/sys/class/block/vdb/vdb2/size", "1024\n"),
+        ],
+    );
+    let signatures: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.starts_with("part ") || line.starts_with("gap "))
+        .map(str::trim_end)
+        .collect();
+    assert_eq!(
+        signatures,
+        [
+            "part 2048 DEVNAME=vdb1 LABEL=now TYPE=ext4",
+            "part 4096 DEVNAME=vdb LABEL=written",
+            "gap 6144 DEVNAME=vdb LABEL=written"
+        ]
+    );
+    assert!(printed.ends_with("end\n"), "{printed}");
+}
+
 const SWAPS: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
 
 #[test]

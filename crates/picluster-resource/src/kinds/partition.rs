@@ -91,7 +91,7 @@ fn first_boot_setting(facts: &Facts) -> &'static str {
 impl Partition {
     fn probe(&self) -> String {
         format!(
-            "# partition {}\nd={} claim={}\n{}",
+            "# partition {}\nR=\nd={} claim={}\n{}",
             self.label,
             quote(&self.disk),
             quote(&self.claim()),
@@ -333,8 +333,13 @@ impl Kind for Partition {
                 let blank = ours.found.keys().all(|key| key.starts_with("PART_ENTRY_"));
                 let formatted = found == Some("ext4") && label == Some(&self.label);
                 if !blank && !formatted {
+                    // An MBR has no names: there it is the place that was claimed.
+                    let named = match ours.name == self.label {
+                        true => "is called",
+                        false => "was made for",
+                    };
                     return Err(Diagnosis::new(format!(
-                        "{} is called {} and holds {}{}; it was not formatted",
+                        "{} {named} {} and holds {}{}; it was not formatted",
                         ours.node,
                         self.label,
                         what(&ours.found),

@@ -19,7 +19,16 @@ else z=$(($(stat -c %s "$d") / 512)); fi
 echo "size $z"
 [ -z "$r" ] || echo "root $r"
 sig() { # START SIZE, in sectors of $u bytes: what is there, on one line
-  blkid -p -o export -O $(($1 * u)) -S $(($2 * u)) "$d" 2>/dev/null | tr '\n' ' '
+  # Of a mounted file system the disk learns later, its partition's device knows at once (e2label while it is in use).
+  n=
+  for f in "$R/sys/class/block/${d##*/}"/*/start; do
+    [ -r "$f" ] || continue
+    read -r s < "$f"; read -r t < "${f%start}size"
+    [ "$s $t" != "$(($1 * u / 512)) $(($2 * u / 512))" ] || { f=${f%/start}; n=$R/dev/${f##*/}; }
+  done
+  if [ -e "$n" ]; then blkid -p -o export "$n"; else blkid -p -o export -O $(($1 * u)) -S $(($2 * u)) "$d"; fi 2>/dev/null |
+    # Of a partition blkid also tells its entry in the table, which is no signature.
+    while IFS= read -r l; do case $l in PART_ENTRY_*) ;; *) printf '%s ' "$l";; esac; done
 }
 if j=$(sfdisk --json "$d" 2>/dev/null); then
   printf '%s\n' "$j" | while IFS= read -r l; do printf '|%s\n' "$l"; done
