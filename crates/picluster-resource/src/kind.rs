@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::change::{Change, Diff};
 use crate::facts::Facts;
+use crate::kinds::shared::place_tokens;
 use crate::operation::{Operation, Undo};
+use crate::path::NodePath;
 use crate::query::{Answers, Query};
 use crate::token::{Reaction, Token};
 
@@ -131,9 +133,16 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis>;
 
+    /// The file that it is, wholly or in part, with the owner and the group it is to have. What it provides and requires and how
+    /// it is taken back follow from that.
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        None
+    }
+
     /// What exists (or is true) once this resource is as desired.
     fn provides(&self) -> Vec<Token> {
-        Vec::new()
+        let file = self.file().into_iter();
+        file.map(|(path, ..)| Token::Path(path.clone())).collect()
     }
 
     /// Whose way in an [`crate::change::Effect::Access`] of it touches: the name of an account.
@@ -144,7 +153,9 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
 
     /// What must be so before this one is looked at. A token nobody provides is ignored.
     fn requires(&self) -> Vec<Token> {
-        Vec::new()
+        self.file()
+            .map(|(path, owner, group)| place_tokens(path, owner, group))
+            .unwrap_or_default()
     }
 
     /// Whether bringing it about takes a moment, changes nothing but what it provides, and starts no
@@ -197,7 +208,7 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
     /// How the node takes a change back, seen from before it. `None`: it cannot, so the change cannot
     /// be guarded.
     fn undo(&self, _seen: Option<&Self::Observation>, _change: &Change) -> Option<Undo> {
-        None
+        self.file().map(|(path, ..)| Undo::file(path))
     }
 
     /// What is wanted when this resource leaves the documents: usually itself, absent. `None`:

@@ -9,15 +9,13 @@ use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::{Presence, parse_mode, root};
 use crate::kinds::rights::{Rights, check_mode, only_a_file, short};
 use crate::kinds::shared::{
-    check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
-    with_access,
+    check_owner, missing_owner, missing_parent, owner_queries, parent_query, with_access,
 };
-use crate::operation::{Operation, Staged, Undo};
+use crate::operation::{Operation, Staged};
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, PathKind, PathState, Query};
 use crate::shell::{quote, words};
-use crate::token::Token;
 
 /// A large file that the controller has: a program, a bundle of images. It is known by its SHA-256;
 /// plans and records hold that and its size, never its bytes. It is streamed to the node beside its
@@ -311,16 +309,8 @@ impl Kind for Artifact {
             .within(Duration::from_secs(120)))
     }
 
-    fn provides(&self) -> Vec<Token> {
-        vec![Token::Path(self.path.clone())]
-    }
-
-    fn undo(&self, _seen: Option<&ArtifactSeen>, _change: &Change) -> Option<Undo> {
-        Some(Undo::file(&self.path))
-    }
-
-    fn requires(&self) -> Vec<Token> {
-        place_tokens(&self.path, &self.owner, &self.group)
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        Some((&self.path, &self.owner, &self.group))
     }
 
     fn removal(&self) -> Option<Self> {

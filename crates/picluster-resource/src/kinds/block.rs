@@ -7,10 +7,9 @@ use crate::change::{Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::edit::{self, EditSeen, Line, Missing};
 use crate::kinds::file::Presence;
-use crate::operation::{Operation, Undo};
+use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
-use crate::token::Token;
 
 /// Lines kept between `# BEGIN picluster NAME` and `# END picluster NAME`. Everything outside the
 /// markers stays byte for byte. A new block goes to the end of the file; one that is there twice is
@@ -273,16 +272,8 @@ impl Kind for Block {
         Ok(edit::operation(&self.path, seen, self.edited(&seen.text)?))
     }
 
-    fn provides(&self) -> Vec<Token> {
-        vec![Token::Path(self.path.clone())]
-    }
-
-    fn undo(&self, _seen: Option<&EditSeen>, _change: &Change) -> Option<Undo> {
-        Some(Undo::file(&self.path))
-    }
-
-    fn requires(&self) -> Vec<Token> {
-        crate::kinds::shared::place_tokens(&self.path, "root", "root")
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        Some((&self.path, "root", "root"))
     }
 
     fn removal(&self) -> Option<Self> {

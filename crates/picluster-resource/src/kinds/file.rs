@@ -8,15 +8,13 @@ use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::rights::{Rights, check_mode, only_a_file, short};
 use crate::kinds::shared::{
-    check_owner, missing_owner, missing_parent, owner_queries, parent_query, place_tokens,
-    with_access,
+    check_owner, missing_owner, missing_parent, owner_queries, parent_query, with_access,
 };
-use crate::operation::{Operation, Undo};
+use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::program::sha256_hex;
 use crate::query::{Answers, ContentState, PathKind, PathState, Query};
 use crate::shell::{quote, words};
-use crate::token::Token;
 
 /// A regular file. Written whole, through a temporary file and a rename; never torn. A symbolic link
 /// in its place is replaced by the file; a directory or device is not.
@@ -330,16 +328,8 @@ impl Kind for File {
         Ok(Operation::script(script).with_payload(bytes))
     }
 
-    fn provides(&self) -> Vec<Token> {
-        vec![Token::Path(self.path.clone())]
-    }
-
-    fn undo(&self, _seen: Option<&FileSeen>, _change: &Change) -> Option<Undo> {
-        Some(Undo::file(&self.path))
-    }
-
-    fn requires(&self) -> Vec<Token> {
-        place_tokens(&self.path, &self.owner, &self.group)
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        Some((&self.path, &self.owner, &self.group))
     }
 
     fn removal(&self) -> Option<Self> {

@@ -7,10 +7,9 @@ use crate::change::{Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::edit::{self, EditSeen, Line, Missing};
 use crate::kinds::file::Presence;
-use crate::operation::{Operation, Undo};
+use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
-use crate::token::Token;
 
 /// One assignment `key=value` in a section of a file as systemd and NetworkManager write them
 /// (systemd.syntax(7)): `[Section]` headers that may come more than once, comments with `#` or
@@ -282,16 +281,8 @@ impl Kind for Ini {
         Ok(edit::operation(&self.path, seen, self.edited(&seen.text)))
     }
 
-    fn provides(&self) -> Vec<Token> {
-        vec![Token::Path(self.path.clone())]
-    }
-
-    fn undo(&self, _seen: Option<&EditSeen>, _change: &Change) -> Option<Undo> {
-        Some(Undo::file(&self.path))
-    }
-
-    fn requires(&self) -> Vec<Token> {
-        crate::kinds::shared::place_tokens(&self.path, "root", "root")
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        Some((&self.path, "root", "root"))
     }
 
     fn removal(&self) -> Option<Self> {

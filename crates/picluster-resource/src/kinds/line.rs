@@ -8,10 +8,9 @@ use crate::change::{Change, Diff};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::edit::{self, EditSeen, Missing};
 use crate::kinds::file::Presence;
-use crate::operation::{Operation, Undo};
+use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
-use crate::token::Token;
 
 /// One line in a text file that has other owners too. Everything else in the file stays byte for
 /// byte, also Windows line ends and a missing newline at the end; mode and owner stay, ACLs do not.
@@ -185,16 +184,8 @@ impl Kind for Line {
         Ok(edit::operation(&self.path, seen, self.edited(&seen.text)))
     }
 
-    fn provides(&self) -> Vec<Token> {
-        vec![Token::Path(self.path.clone())]
-    }
-
-    fn undo(&self, _seen: Option<&EditSeen>, _change: &Change) -> Option<Undo> {
-        Some(Undo::file(&self.path))
-    }
-
-    fn requires(&self) -> Vec<Token> {
-        crate::kinds::shared::place_tokens(&self.path, "root", "root")
+    fn file(&self) -> Option<(&NodePath, &str, &str)> {
+        Some((&self.path, "root", "root"))
     }
 
     fn removal(&self) -> Option<Self> {
