@@ -50,8 +50,14 @@ pub(crate) fn load(path: &Path, context: Option<&str>) -> Outcome<(Client, Strin
     let current = context
         .or_else(|| file["current-context"].as_str())
         .unwrap_or_default();
-    let chosen = named("contexts", current, "context")
-        .ok_or_else(|| Fault(format!("context {current:?} does not exist")))?;
+    // Nothing that names a context is no error: flags may say all there is to know (kubernetes/client-go,
+    // tools/clientcmd/client_config.go, ConfirmUsable).
+    let chosen = match named("contexts", current, "context") {
+        None if !current.is_empty() => {
+            return Err(Fault(format!("context {current:?} does not exist")));
+        }
+        chosen => chosen.unwrap_or_default(),
+    };
     let cluster = named(
         "clusters",
         chosen["cluster"].as_str().unwrap_or_default(),

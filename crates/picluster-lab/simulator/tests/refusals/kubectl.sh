@@ -61,5 +61,9 @@ if [ "$MINOR" -ge 23 ]; then word=error; else word=Error; fi
 gives 1 "$word: unknown flag: --nonsense" k get nodes --nonsense
 k get node a1 -o json | sed -n 2p | grep -qx '    "apiVersion": "v1",' || die json
 k get nodes -o name | tr '\n' ' ' | grep -qx 'node/a1 node/n1 ' || die name
+# Flags may stand for a whole kubeconfig (kubernetes/client-go: tools/clientcmd/client_config.go).
+gives 0 'BEGIN CERTIFICATE' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify get --raw /cacerts
+gives 1 'context "none" does not exist' k --context none get nodes
 stop n1
+gives 1 'The connection to the server 127.0.0.1:6443 was refused' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify get --raw /cacerts
 gives 1 'The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?' k get nodes
