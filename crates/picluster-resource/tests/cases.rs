@@ -272,6 +272,14 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("unit.sh", include_str!("../src/kinds/unit.sh")),
     ("wait.sh", include_str!("../src/kinds/cluster_node/wait.sh")),
     (
+        "manifest/amiss.sh",
+        include_str!("../src/kinds/manifest/amiss.sh"),
+    ),
+    (
+        "manifest/deployed.sh",
+        include_str!("../src/kinds/manifest/deployed.sh"),
+    ),
+    (
         "first_boot/probe.sh",
         include_str!("../src/kinds/first_boot/probe.sh"),
     ),

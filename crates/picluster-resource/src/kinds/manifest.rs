@@ -205,6 +205,14 @@ impl Manifest {
     }
 }
 
+/// No more of a message than fits a screen.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(400) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether the change is about the file itself.
 fn writes(change: &Change) -> bool {
     change
@@ -415,27 +423,30 @@ impl Kind for Manifest {
                 Diagnosis::new(format!(
                     "k3s passes over the manifest {name}: {file} is there"
                 ))
-                .cure(format!("rm {file}")),
+                .cure(format!("on the node: rm {file}; then: picluster apply")),
             );
         }
         if let Some(said) = part("refused") {
             return Some(
-                Diagnosis::new(format!("k3s cannot deploy the manifest {name}: {said}"))
-                    .cure("mend the manifest; k3s tries again every 15 seconds"),
+                Diagnosis::new(format!(
+                    "k3s cannot deploy the manifest {name}: {}",
+                    cut(&said)
+                ))
+                .cure("mend the manifest, then: picluster apply"),
             );
         }
         if let Some(objects) = part("amiss") {
             let objects = objects.replace('\n', "; ");
             return Some(
                 Diagnosis::new(format!("after {bound} s, of the manifest {name}: {objects}"))
-                    .cure("kubectl get events -A --sort-by .lastTimestamp; on slow nodes a longer `timeout`"),
+                    .cure("see why: kubectl get events -A --sort-by .lastTimestamp; where it only takes longer, give the role k3s a longer `timeout`; then: picluster apply"),
             );
         }
         Some(
             Diagnosis::new(format!(
                 "k3s has not taken up the manifest {name} within {bound} s"
             ))
-            .cure("journalctl -u k3s --since -10min"),
+            .cure("see why on the node: journalctl -u k3s --since -10min; then: picluster apply"),
         )
     }
 
