@@ -27,6 +27,7 @@ mod guarded;
 mod identity;
 mod interrupt;
 mod k3s_heart;
+mod k3s_ready;
 mod labs;
 mod locks;
 mod prepare;

@@ -91,6 +91,19 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
             "memory cgroup switched off",
             "role `cgroups`",
         ),
+        // pkg/cgroups/cgroups_linux.go (validateCgroupsV1): what version 1 says, twice.
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="failed to find memory cgroup, you may need to add \"cgroup_memory=1 cgroup_enable=memory\" to your linux cmdline (/boot/cmdline.txt on a Raspberry Pi)""#,
+            "memory cgroup switched off",
+            "role `cgroups`",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="failed to find cpuset cgroup (v2)""#,
+            "lacks a control group that k3s wants: failed to find cpuset cgroup (v2)",
+            "/proc/cmdline",
+        ),
         (
             "controllers",
             "cpuset cpu io pids",
@@ -109,10 +122,41 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
             "remembers the CA of another cluster",
             "/var/lib/rancher/k3s/agent",
         ),
+        // kubectl, pkg/cmd/util/helpers.go (checkErr), around errors of net and net/http.
         (
             "cacerts",
-            r#"Unable to connect to the server: dial tcp 192.168.2.1:6443: connect: connection refused"#,
-            "https://192.168.2.1:6443 does not answer",
+            "The connection to the server 192.168.2.1:6443 was refused - did you specify the right host or port?",
+            "https://192.168.2.1:6443 does not answer: The connection to the server 192.168.2.1:6443 was refused - did you specify the right host or port?",
+            "6443/tcp",
+        ),
+        (
+            "cacerts",
+            "Unable to connect to the server: dial tcp 192.168.2.1:6443: connect: no route to host",
+            "https://192.168.2.1:6443 does not answer: Unable to connect to the server: dial tcp 192.168.2.1:6443: connect: no route to host",
+            "6443/tcp",
+        ),
+        (
+            "cacerts",
+            "Unable to connect to the server: dial tcp 192.168.2.1:6443: i/o timeout",
+            "https://192.168.2.1:6443 does not answer: Unable to connect to the server: dial tcp 192.168.2.1:6443: i/o timeout",
+            "6443/tcp",
+        ),
+        (
+            "cacerts",
+            "Unable to connect to the server: net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
+            "https://192.168.2.1:6443 does not answer: Unable to connect to the server: net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
+            "6443/tcp",
+        ),
+        (
+            "cacerts",
+            "Unable to connect to the server: dial tcp: lookup k8s.lan on 127.0.0.53:53: no such host",
+            "https://192.168.2.1:6443 does not answer: Unable to connect to the server: dial tcp: lookup k8s.lan on 127.0.0.53:53: no such host",
+            "6443/tcp",
+        ),
+        (
+            "cacerts",
+            "i/o timeout",
+            "https://192.168.2.1:6443 does not answer: i/o timeout",
             "6443/tcp",
         ),
         (
@@ -120,6 +164,50 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
             r#"time="2026-11-21T12:00:05Z" level=fatal msg="failed to run Kubelet: running with swap on is not supported, please disable swap or set --fail-swap-on flag to false""#,
             "swap is on",
             "swap-off",
+        ),
+        // Before Kubernetes 1.30, with the list behind it.
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="kubelet exited: failed to run Kubelet: running with swap on is not supported, please disable swap! or set --fail-swap-on flag to false. /proc/swaps contained: [Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority /var/swap file 524284 0 -2]""#,
+            "swap is on",
+            "swap-off",
+        ),
+        // The same function of token.go (get) gives the status with the address.
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: failed to retrieve configuration from server: https://127.0.0.1:6444/v1-k3s/config: 401 Unauthorized""#,
+            "does not accept its token: Waiting to retrieve",
+            "kubernetes.agent_token",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: failed to retrieve configuration from server: not authorized""#,
+            "does not accept its token",
+            "kubernetes.agent_token",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=info msg="Waiting to retrieve agent configuration; server is not ready: CA cert validation failed: Get \"https://192.168.2.1:6443/cacerts\": tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2024-01-01T00:00:00Z is before 2026-11-21T11:59:00Z""#,
+            "not valid at the node's time (its clock is -5000 s",
+            "timedatectl",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"""#,
+            "no default route",
+            "gateway",
+        ),
+        (
+            "log",
+            "modprobe: FATAL: Module vxlan not found in directory /lib/modules/5.15.0-1000-raspi",
+            "no vxlan module",
+            "linux-modules-extra-raspi",
+        ),
+        (
+            "log",
+            r#"time="2026-11-21T12:00:05Z" level=fatal msg="write /var/lib/rancher/k3s/agent/etc/x: read-only file system""#,
+            "root file system is read-only",
+            "dmesg",
         ),
         (
             "log",
@@ -135,9 +223,9 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
         ),
         (
             "log",
-            r#"time="2026-11-21T12:00:05Z" level=fatal msg="starting kubernetes: preparing server: failed to validate server configuration: critical configuration value mismatch between servers""#,
-            "differs from the other servers'",
-            "equal on all servers",
+            "time=\"2026-11-21T12:00:05Z\" level=warning msg=\"critical configuration mismatched: secrets-encryption\"\ntime=\"2026-11-21T12:00:05Z\" level=warning msg=\"critical configuration mismatched: flannel-backend\"\ntime=\"2026-11-21T12:00:05Z\" level=fatal msg=\"starting kubernetes: preparing server: failed to validate server configuration: critical configuration value mismatch between servers\"",
+            "differs from the other servers' where all must agree: secrets-encryption, flannel-backend",
+            "make secrets-encryption, flannel-backend equal on all servers",
         ),
         (
             "log",
@@ -190,6 +278,21 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
         );
         assert!(found.lines().count() + next.lines().count() <= 15);
     }
+}
+
+/// The balancer in an agent takes the connection and closes it when no server can be reached.
+#[test]
+fn a_server_that_is_not_reached_is_seen_through_the_agents_own_balancer() {
+    let log = r#"time="2026-11-21T12:00:05Z" level=error msg="Failed to validate connection to cluster at https://192.168.2.1:6443: failed to get CA certs: Get \"https://127.0.0.1:6444/cacerts\": EOF""#;
+    let (what, cure) = said(&[("cacerts", ""), ("log", log)], None);
+    assert!(
+        what.starts_with("rpi02 did not become Ready: https://192.168.2.1:6443 does not answer: "),
+        "{what}"
+    );
+    assert!(cure.contains("6443/tcp"), "{cure}");
+    // Who has the server's answer in hand has reached it by now.
+    let (what, _) = said(&[("log", log)], None);
+    assert!(!what.contains("does not answer"), "{what}");
 }
 
 #[test]

@@ -168,18 +168,39 @@ fn refusal(node: &ClusterNode, seen: &Evidence<'_>) -> Option<Diagnosis> {
             .cure("check which cluster answers there; then: picluster apply"),
         );
     }
+    // k3s, pkg/cluster/bootstrap.go: the error says that keys differ, warnings in front of it say which.
+    if seen
+        .logged(&["critical configuration value mismatch"])
+        .is_some()
+    {
+        let mut keys: Vec<&str> = Vec::new();
+        for line in seen.part("log") {
+            if let Some((_, key)) = line.split_once("critical configuration mismatched: ")
+                && let key = key.trim_end_matches('"')
+                && !keys.contains(&key)
+            {
+                keys.push(key);
+            }
+        }
+        let keys = match keys.as_slice() {
+            [] => "the keys its log names".to_owned(),
+            keys => keys.join(", "),
+        };
+        return Some(
+            Diagnosis::new(format!(
+                "its configuration differs from the other servers' where all must agree: {keys}"
+            ))
+            .cure(format!(
+                "make {keys} equal on all servers (kubernetes: {{ config: … }}), then: picluster apply"
+            )),
+        );
+    }
     let known: &[(&[&str], &str, &str)] = &[
-        // k3s, pkg/bootstrap/bootstrap.go.
+        // k3s, pkg/cluster/storage.go (getBootstrapKeyFromStorage).
         (
             &["encrypted with different token"],
             "the datastore is of a cluster with another server token",
             "put the cluster's own token back (kubernetes: { token: … }), then: picluster apply",
-        ),
-        // k3s, pkg/cluster/bootstrap.go.
-        (
-            &["critical configuration value mismatch"],
-            "its configuration differs from the other servers' where all must agree",
-            "make the keys it names equal on all servers, then: picluster apply",
         ),
         // k3s, pkg/etcd/etcd.go.
         (
@@ -229,6 +250,14 @@ fn machine(node: &ClusterNode, seen: &Evidence<'_>, facts: &Facts) -> Option<Dia
         return Some(
             Diagnosis::new("the kernel has the memory cgroup switched off")
                 .cure("add the role `cgroups` (it sets cgroup_enable=memory and reboots): roles: [cgroups, …]; then: picluster apply"),
+        );
+    }
+    // The same file: version 2 wants three of them.
+    if let Some(line) = seen.logged(&["failed to find cpu cgroup", "failed to find cpuset cgroup"])
+    {
+        return Some(
+            Diagnosis::new(format!("the kernel lacks a control group that k3s wants: {}", message(line)))
+                .cure("look at /proc/cmdline on the node for cgroup_disable=, and take it out of cmdline.txt; then: picluster apply"),
         );
     }
     // crypto/x509: CertificateInvalidError.
@@ -306,9 +335,15 @@ fn machine(node: &ClusterNode, seen: &Evidence<'_>, facts: &Facts) -> Option<Dia
 fn unreachable(node: &ClusterNode, seen: &Evidence<'_>) -> Option<Diagnosis> {
     let server = node.join.as_deref()?;
     let asked = seen.first("cacerts");
-    // net: the words of dial errors.
+    // net: the words of dial errors; kubectl: those it has for them. Agents go through a balancer of their own, which closes
+    // their connection when it reaches nobody (k3s, pkg/agent/loadbalancer).
     let words = [
+        "/cacerts\\\": EOF",
+        "/cacerts\": EOF",
         "connection refused",
+        "was refused - did you specify the right host or port",
+        "connection reset by peer",
+        "Client.Timeout exceeded",
         "no route to host",
         "i/o timeout",
         "no such host",
@@ -319,7 +354,9 @@ fn unreachable(node: &ClusterNode, seen: &Evidence<'_>) -> Option<Diagnosis> {
     if answered {
         return None;
     }
-    let line = if words.iter().any(|w| asked.contains(w)) {
+    let line = if asked.starts_with("Unable to connect to the server")
+        || words.iter().any(|w| asked.contains(w))
+    {
         asked
     } else {
         seen.logged(&words)?
