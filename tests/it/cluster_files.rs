@@ -47,9 +47,23 @@ fn the_program_goes_to_the_nodes_and_the_credentials_come_back() {
     let desk = Desk::new(&inventory("./k3s"));
     desk.write("roles/k3s/role.yaml", ROLE);
     desk.write("roles/k3s/templates/k3s.yaml.j2", WRITTEN);
-    // A program for another machine is refused before anything is written.
     fs::write(desk.path().join("k3s"), program(243)).unwrap();
     let rig = Rig::up_from(desk, &[]);
+    // The lab's controller reaches no release: that is said before anything is written.
+    rig.desk.write(
+        "inventory.yaml",
+        &inventory("./k3s").replace(", artifact: ./k3s", ""),
+    );
+    let unmet = rig.run(&["apply", "--yes"]).expect(1);
+    for words in [
+        "rpi01, rpi02: the checksum of https://github.com/k3s-io/k3s/releases/download/v1.36.3%2Bk3s1/k3s",
+        "nothing was changed on any node",
+        "then: picluster fetch --from k3s",
+    ] {
+        assert!(unmet.err.contains(words), "{words}: {}", unmet.err);
+    }
+    rig.desk.write("inventory.yaml", &inventory("./k3s"));
+    // A program for another machine is refused before anything is written.
     let refused = rig.run(&["apply", "--yes"]).expect(1);
     assert!(
         refused.err.contains("is a program for RISC-V"),

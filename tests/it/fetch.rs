@@ -116,3 +116,49 @@ fn what_cannot_be_known_is_said_before_anything_is_fetched() {
             .exists()
     );
 }
+
+/// Nobody answers: what is missing, what was not done, and the next command.
+#[test]
+fn without_a_network_it_is_said_what_is_missing_and_what_to_do() {
+    const SUM: &str = "591b3a35c9cda16b4f18cc85fe8a06feb067a7bb0eb54234a7b71f2598b260a5";
+    let url = "https://127.0.0.1:1/v1.36.3%2Bk3s1/k3s-arm64";
+    let checksum = format!("version: v1.36.3+k3s1, checksum: sha256:{SUM}");
+    let manifest = format!(
+        "version: v1.36.3+k3s1, manifests: [{{ name: metallb, url: \"https://127.0.0.1:1/metallb.yaml\", checksum: sha256:{SUM} }}]"
+    );
+    let from_url = "fetch https://127.0.0.1:1/v1.36.3%2Bk3s1/k3s-arm64 elsewhere, bring the file, then: picluster fetch --from k3s-arm64";
+    let cases: [(&str, Vec<&str>); 3] = [
+        (
+            "version: v1.36.3+k3s1",
+            vec!["the checksum of", url, "sha256sum-arm64.txt", from_url],
+        ),
+        (&checksum, vec![url, "was not fetched", from_url, SUM]),
+        (
+            &manifest,
+            vec![
+                "manifest metallb: https://127.0.0.1:1/metallb.yaml was not fetched",
+                "then: picluster fetch --from FILE",
+            ],
+        ),
+    ];
+    // Each tries more than once, with pauses.
+    std::thread::scope(|scope| {
+        for (says, said) in &cases {
+            scope.spawn(move || {
+                let desk = Desk::new(&INVENTORY.replace("version: v1.36.3+k3s1", says));
+                let ran = fetch(&desk, "https://127.0.0.1:1", None, &["--arch", "arm64"]);
+                let ran = ran.expect(1);
+                for words in said.iter().chain(&["nothing was changed on any node"]) {
+                    assert!(ran.err.contains(words), "{words:?}: {}", ran.err);
+                }
+            });
+        }
+    });
+    // The next command, with the file from elsewhere: from then on nobody is asked.
+    let desk = Desk::new(INVENTORY);
+    fs::write(desk.path().join("k3s-arm64"), program()).unwrap();
+    for args in [["--from", "k3s-arm64"], ["--arch", "arm64"]] {
+        let done = fetch(&desk, "https://127.0.0.1:1", None, &args).expect(0);
+        assert!(done.out.contains("k3s v1.36.3+k3s1 arm64"), "{}", done.out);
+    }
+}

@@ -125,14 +125,15 @@ impl ArtifactError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let by_hand = |url: &str| {
+            let file = url
+                .split('?')
+                .next()
+                .unwrap_or("")
+                .rsplit('/')
+                .next()
+                .unwrap_or("k3s");
             format!(
-                "without a network here: fetch {url} elsewhere and name the file, kubernetes: {{ artifact: ./{} }}",
-                url.split('?')
-                    .next()
-                    .unwrap_or("")
-                    .rsplit('/')
-                    .next()
-                    .unwrap_or("k3s")
+                "without a network here: fetch {url} elsewhere, bring the file, then: picluster fetch --from {file} (or name it, kubernetes: {{ artifact: ./{file} }})"
             )
         };
         match self {

@@ -10,6 +10,10 @@ use crate::error::Failure;
 use crate::releases::{self, Releases, at_home};
 use crate::verbs;
 
+/// The way for a controller that reaches no address.
+pub const WITHOUT_NETWORK: &str =
+    "without a network here: fetch it elsewhere, bring the file, then: picluster fetch --from FILE";
+
 /// A manifest that is downloaded, and what it must hash to.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote<'a> {
@@ -63,7 +67,7 @@ pub async fn at_hand(project: &Project) -> Result<(), Failure> {
     for manifest in remote {
         if let Err(e) = releases.file(manifest.url, manifest.sha256).await {
             verbs::say(&format!(
-                "warning: manifest {}: {e}\n  without a network here: fetch it elsewhere, and picluster fetch --from FILE\n",
+                "warning: manifest {}: {e}\n  a server that lacks it is not given it\n  {WITHOUT_NETWORK}\n",
                 manifest.name
             ));
         }

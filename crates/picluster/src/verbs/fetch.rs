@@ -62,9 +62,9 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
                 .file(manifest.url, manifest.sha256)
                 .await
                 .map_err(|e| {
-                    Failure::usage(format!("manifest {}: {e}", manifest.name)).hint(
-                        "without a network here: fetch it elsewhere, and picluster fetch --from FILE",
-                    )
+                    Failure::usage(format!("manifest {}: {e}", manifest.name))
+                        .hint("nothing was changed on any node")
+                        .hint(manifests::WITHOUT_NETWORK)
                 })?;
             verbs::print(&manifest_line(&manifest, size, manifest.url, out));
         }
