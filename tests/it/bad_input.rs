@@ -221,6 +221,58 @@ const ALL: &[Bad] = &[
         files: NONE,
         said: &["\"300.1.1.1\" is not an address", "inventory.yaml:4:17"],
     },
+    Bad {
+        name: "two servers",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1 }\nnodes:\n  a: { NODE, kubernetes: server }\n  b: { address: b.lan, kubernetes: server }\n",
+        files: NONE,
+        said: &[
+            "two servers: when either is down, both stop",
+            "inventory.yaml:5:36",
+            "declare 1 or 3 servers",
+        ],
+    },
+    Bad {
+        name: "address in the network of pods",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1 }\nnodes:\n  a: { NODE, kubernetes: server }\n  b: { address: 10.42.3.4, kubernetes: agent }\n",
+        files: NONE,
+        said: &[
+            "the address of b lies in the network of pods, 10.42.0.0/16",
+            "inventory.yaml:5:17",
+            "cluster_cidr",
+        ],
+    },
+    Bad {
+        name: "address in the network of services",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1, service_cidr: 192.168.0.0/16 }\nnodes:\n  a: { NODE, kubernetes: server }\n  b: { address: 192.168.2.2, kubernetes: agent }\n",
+        files: NONE,
+        said: &[
+            "the address of b lies in the network of services, 192.168.0.0/16",
+            "inventory.yaml:5:17",
+            "service_cidr",
+        ],
+    },
+    Bad {
+        name: "bad label",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1 }\nnodes:\n  a: { NODE, kubernetes: server }\n  b:\n    address: b.lan\n    kubernetes: agent\n    labels: { -disk: nvme }\n",
+        files: NONE,
+        said: &["-disk", "inventory.yaml:8:15"],
+    },
+    Bad {
+        name: "bad taint",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1 }\nnodes:\n  a: { NODE, kubernetes: server }\n  b:\n    address: b.lan\n    kubernetes: agent\n    taints: [slow=yes:Never]\n",
+        files: NONE,
+        said: &["slow=yes:Never", "NoSchedule", "inventory.yaml:8:14"],
+    },
+    Bad {
+        name: "a key of k3s that is picluster's",
+        inventory: "cluster: c\nkubernetes: { distribution: k3s, version: v1.33.5+k3s1, config: { node-label: [a=b] } }\nnodes:\n  a: { NODE, kubernetes: server }\n",
+        files: NONE,
+        said: &[
+            "`node-label` is picluster's to decide",
+            "inventory.yaml:2:",
+            "write `labels` on the node or its group",
+        ],
+    },
 ];
 
 /// Somebody who would notice being called.

@@ -191,6 +191,30 @@ fn sd_care() {
     ));
 }
 
+/// Every switch the other way.
+#[test]
+fn roles_with_their_switches_the_other_way() {
+    let none = |text: &str| assert_eq!(role(text).matches('[').count(), 0, "{}", role(text));
+    none("sd-care: { journal: keep, noatime: false, fstrim: false }");
+    none("storage-client: { iscsi: false, nfs: false, multipath_blacklist: false }");
+    none("network: { cni_interfaces: [] }");
+    none("kernel: { modules: [], sysctls: {} }");
+    none("boot-config");
+    none("data-disk");
+    let bounded = role("sd-care: { journal_size: 32M }");
+    assert!(
+        bounded.contains("\"[Journal]\\nSystemMaxUse=32M\\nRuntimeMaxUse=32M\\n\""),
+        "{bounded}"
+    );
+    assert!(!bounded.contains("Storage="), "{bounded}");
+    assert!(!role("kernel: { extra_modules: false }").contains("package["));
+    let everywhere = role("network: { avahi: true, cni_interfaces: [] }");
+    assert!(
+        everywhere.contains("package[avahi-daemon,libnss-mdns]") && !everywhere.contains("ini["),
+        "{everywhere}"
+    );
+}
+
 #[test]
 fn network() {
     insta::assert_snapshot!(role(

@@ -295,7 +295,8 @@ impl ConfigTxt {
     /// Would leave a node behind that only a hand can reach.
     fn cuts_off(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
         let port = &ctx.facts.now.ssh_wifi;
-        let off = matches!(self.parsed().id, Id::Overlay(name) if name == "disable-wifi");
+        // The firmware takes the one for a Pi 5 there by itself; people write it all the same.
+        let off = matches!(self.parsed().id, Id::Overlay(name) if matches!(name.as_str(), "disable-wifi" | "disable-wifi-pi5"));
         let here = self.with(&ctx.facts.board, |wish| wish.applies()) != Applies::No;
         if port.is_empty() || !off || !here || self.state == Presence::Absent {
             return None;
