@@ -262,22 +262,7 @@ async fn a_controller_killed_at_any_event_leaves_what_the_next_one_completes() {
         let rig = Rig::at(dir, |_, _| {});
         let files = vec![rig.file("a", "a"), rig.file("b", "b"), rig.file("c", "c")];
         let plan = rig.plan(&[("pi", files.clone())]).await;
-        let (run, mut events, _cancel) = rig.run("r1");
-        // Dropping the future in the middle is what a kill looks like from the node.
-        let finished = {
-            let mut apply = std::pin::pin!(rig.engine.apply(&plan, run));
-            let mut seen = 0;
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(_) = events.recv() => {
-                        seen += 1;
-                        if seen == at { break false; }
-                    }
-                    _ = &mut apply => break true,
-                }
-            }
-        };
+        let finished = rig.killed_at(at, &plan).await;
         let Rig { dir, engine, .. } = rig;
         drop(engine);
         let next = Rig::at(dir, |_, _| {});

@@ -165,6 +165,24 @@ impl Rig {
         check_events(plan, &report, &events);
         (report, events)
     }
+
+    /// Applies until so many events have come, or to the end; says whether that came first.
+    /// Dropping the future in the middle is what a kill looks like from the node.
+    pub async fn killed_at(&self, at: usize, plan: &Plan) -> bool {
+        let (run, mut events, _cancel) = self.run("r1");
+        let mut apply = std::pin::pin!(self.engine.apply(plan, run));
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = events.recv() => {
+                    seen += 1;
+                    if seen == at { return false; }
+                }
+                _ = &mut apply => return true,
+            }
+        }
+    }
 }
 
 pub fn owner(run: &str) -> Owner {

@@ -95,22 +95,7 @@ async fn killing_the_controller_at_any_point_loses_no_restart() {
         let rig_now = rig(directory());
         let first = plan(&rig_now).await;
         assert_eq!(first.steps.len(), 2);
-        let (run, mut events, _cancel) = rig_now.run("r1");
-        // Dropping the future in the middle is what a kill looks like from the node.
-        let finished = {
-            let mut apply = std::pin::pin!(rig_now.engine.apply(&first, run));
-            let mut seen = 0;
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(_) = events.recv() => {
-                        seen += 1;
-                        if seen == at { break false; }
-                    }
-                    _ = &mut apply => break true,
-                }
-            }
-        };
+        let finished = rig_now.killed_at(at, &first).await;
         let Rig { dir, engine, .. } = rig_now;
         drop(engine);
         let next = rig(dir);

@@ -254,7 +254,7 @@ async fn a_server_with_several_keys_presents_the_pinned_one() {
 #[tokio::test]
 async fn an_alias_is_the_name_of_the_pin() {
     let (mut rig, _sshd) = Rig::served();
-    rig.targets.get_mut("rpi01").expect("target").host_key_alias = Some("spare-1".into());
+    rig.rpi01().host_key_alias = Some("spare-1".into());
     rig.connect().await.close().await;
     assert_eq!(rig.pins.names(), vec![pin_name("spare-1")]);
 }

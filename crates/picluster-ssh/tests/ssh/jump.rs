@@ -28,7 +28,7 @@ async fn two_hops_in_a_row() {
     );
     rig.add("rpi01", &sshd);
     let hops = vec![hop(&rig, &outer), hop(&rig, &inner)];
-    rig.targets.get_mut("rpi01").expect("target").jump = hops;
+    rig.rpi01().jump = hops;
     let connector = rig.connector();
     let host = connector.connect(&node("rpi01")).await.expect("connects");
     let done = run(host.as_ref(), "echo \"$SSH_CONNECTION\"; exit 4", b"").await;
@@ -118,7 +118,7 @@ async fn a_jump_host_that_is_a_node_has_that_nodes_pin_and_target() {
     let (jump, sshd) = (Sshd::start(&[&rig.key]), Sshd::start(&[&rig.key]));
     rig.add("gateway", &jump);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").jump = vec![Hop {
+    rig.rpi01().jump = vec![Hop {
         node: Some(node("gateway")),
         ..Hop::default()
     }];
@@ -138,7 +138,7 @@ async fn a_changed_key_of_the_jump_host_names_the_jump_host() {
     rig.pins.add(&pin, &old.public, "").expect("pinned");
     rig.add("rpi01", &sshd);
     let through = hop(&rig, &jump);
-    rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
+    rig.rpi01().jump = vec![through];
     rig.policy = Arc::new(RefuseNew);
     let error = rig.refused().await;
     let ConnectError::HostKeyChanged { presented, .. } = &error else {
@@ -210,7 +210,7 @@ async fn a_node_the_jump_host_cannot_reach_says_why() {
     rig.add("rpi01", &sshd);
     sshd.stop_listening();
     let through = hop(&rig, &jump);
-    rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
+    rig.rpi01().jump = vec![through];
     let error = rig.refused().await;
     let ConnectError::Unreachable {
         address, reason, ..
@@ -243,7 +243,7 @@ async fn proxy_jump_of_the_configuration_is_followed() {
     )
     .expect("written");
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").config = UseSshConfig::Default;
+    rig.rpi01().config = UseSshConfig::Default;
     rig.connect().await.close().await;
     assert!(jump.log().contains("Accepted publickey"), "{}", jump.log());
 }
@@ -254,7 +254,7 @@ async fn a_cut_jump_host_loses_what_runs_behind_it_and_is_dialled_again() {
     let (jump, sshd) = (Sshd::start(&[&rig.key]), Sshd::start(&[&rig.key]));
     rig.add("rpi01", &sshd);
     let through = hop(&rig, &jump);
-    rig.targets.get_mut("rpi01").expect("target").jump = vec![through];
+    rig.rpi01().jump = vec![through];
     let connector = rig.connector();
     let host = connector.connect(&node("rpi01")).await.expect("connects");
     let session = host.exec("sleep 30").await.expect("starts");

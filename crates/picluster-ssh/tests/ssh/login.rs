@@ -105,7 +105,7 @@ async fn keys_of_every_supported_kind_and_format() {
     let sshd = Sshd::with(&keys.iter().collect::<Vec<_>>(), &Options::default());
     rig.add("rpi01", &sshd);
     for key in &keys {
-        rig.targets.get_mut("rpi01").expect("target").identity = vec![key.path.clone()];
+        rig.rpi01().identity = vec![key.path.clone()];
         connects(&rig).await;
     }
 }
@@ -114,11 +114,7 @@ async fn keys_of_every_supported_kind_and_format() {
 async fn a_passphrase_is_asked_for_once_however_many_nodes_wait() {
     let mut rig = Rig::new();
     // One round of key derivation: the test profile is not optimised.
-    let locked = KeyPair::make(
-        rig.dir.path(),
-        "locked",
-        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
-    );
+    let locked = KeyPair::locked(rig.dir.path());
     let sshd = Sshd::start(&[&locked]);
     let names: Vec<_> = (1..=8)
         .map(|n| rig.add(&format!("rpi{n:02}"), &sshd))
@@ -148,15 +144,10 @@ async fn a_passphrase_is_asked_for_once_however_many_nodes_wait() {
 #[tokio::test]
 async fn a_passphrase_is_not_asked_for_a_key_the_node_does_not_take() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(
-        rig.dir.path(),
-        "locked",
-        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
-    );
+    let locked = KeyPair::locked(rig.dir.path());
     let sshd = Sshd::start(&[&rig.key]);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").identity =
-        vec![locked.path.clone(), rig.key.path.clone()];
+    rig.rpi01().identity = vec![locked.path.clone(), rig.key.path.clone()];
     connects(&rig).await;
     assert_eq!(rig.prompts.asked.load(Ordering::SeqCst), 0);
 }
@@ -164,14 +155,10 @@ async fn a_passphrase_is_not_asked_for_a_key_the_node_does_not_take() {
 #[tokio::test]
 async fn a_wrong_passphrase_is_asked_for_three_times_and_then_told() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(
-        rig.dir.path(),
-        "locked",
-        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
-    );
+    let locked = KeyPair::locked(rig.dir.path());
     let sshd = Sshd::start(&[&locked]);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").identity = vec![locked.path.clone()];
+    rig.rpi01().identity = vec![locked.path.clone()];
     rig.prompts = Arc::new(Answers {
         text: Some("wrong".into()),
         ..Answers::default()
@@ -185,18 +172,14 @@ async fn a_wrong_passphrase_is_asked_for_three_times_and_then_told() {
 #[tokio::test]
 async fn a_person_slower_than_sshd_is_waited_for() {
     let mut rig = Rig::new();
-    let locked = KeyPair::make(
-        rig.dir.path(),
-        "locked",
-        &["-t", "ed25519", "-N", "rehearsal", "-a", "1"],
-    );
+    let locked = KeyPair::locked(rig.dir.path());
     let options = Options {
         config: "LoginGraceTime 1",
         ..Options::default()
     };
     let sshd = Sshd::with(&[&locked], &options);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").identity = vec![locked.path.clone()];
+    rig.rpi01().identity = vec![locked.path.clone()];
     rig.prompts = Arc::new(Answers {
         text: Some("rehearsal".into()),
         delay: Duration::from_millis(2500),
@@ -219,16 +202,15 @@ async fn the_agent_signs_for_keys_it_holds() {
     rig.add("rpi01", &sshd);
     rig.environment.agent_socket = Some(agent.socket.clone());
     // No identity at all: the agent's first key.
-    rig.targets.get_mut("rpi01").expect("target").identity = Vec::new();
+    rig.rpi01().identity = Vec::new();
     connects(&rig).await;
     // A public key names one of the agent's; RSA needs no RSA code of ours when the agent signs.
-    for key in [&rig.key, &rsa] {
-        rig.targets.get_mut("rpi01").expect("target").identity =
-            vec![key.path.with_extension("pub")];
+    for key in [rig.key.path.clone(), rsa.path] {
+        rig.rpi01().identity = vec![key.with_extension("pub")];
         connects(&rig).await;
     }
     // Told not to ask the agent, there is nothing left.
-    rig.targets.get_mut("rpi01").expect("target").agent = Some(false);
+    rig.rpi01().agent = Some(false);
     let error = refused(&rig).await;
     assert!(matches!(error, ConnectError::Local { .. }), "{error:?}");
     assert!(
@@ -243,7 +225,7 @@ async fn an_agent_that_is_gone_is_said_and_the_file_still_works() {
     rig.environment.agent_socket = Some(rig.dir.path().join("nobody.sock"));
     connects(&rig).await;
     let other = KeyPair::ed25519(rig.dir.path(), "other");
-    rig.targets.get_mut("rpi01").expect("target").identity = vec![other.path];
+    rig.rpi01().identity = vec![other.path];
     let error = refused(&rig).await.to_string();
     assert!(error.contains("nobody.sock"), "{error}");
 }
@@ -254,11 +236,8 @@ async fn a_refusal_names_the_user_and_the_keys() {
     let sshd = Sshd::start(&[]);
     let other = KeyPair::ed25519(rig.dir.path(), "other");
     rig.add("rpi01", &sshd);
-    rig.targets
-        .get_mut("rpi01")
-        .expect("target")
-        .identity
-        .extend([other.path.clone(), rig.dir.path().join("missing")]);
+    let missing = rig.dir.path().join("missing");
+    rig.rpi01().identity.extend([other.path.clone(), missing]);
     let error = refused(&rig).await;
     let ConnectError::Authentication { user, reason, .. } = &error else {
         panic!("{error:?}");
@@ -279,7 +258,7 @@ async fn more_keys_than_sshd_has_patience_for() {
     let mut rig = Rig::new();
     let sshd = Sshd::start(&[]);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").identity = (0..9)
+    rig.rpi01().identity = (0..9)
         .map(|n| KeyPair::ed25519(rig.dir.path(), &format!("key{n}")).path)
         .collect();
     let error = refused(&rig).await;
@@ -307,7 +286,7 @@ async fn an_rsa_key_file_is_refused_with_a_way_out() {
     let sshd = Sshd::start(&[&rsa, &pem]);
     rig.add("rpi01", &sshd);
     for key in [rsa, pem] {
-        rig.targets.get_mut("rpi01").expect("target").identity = vec![key.path];
+        rig.rpi01().identity = vec![key.path];
         let error = refused(&rig).await.to_string();
         assert!(
             error.contains("an RSA key") && error.contains("ssh-keygen -t ed25519"),
@@ -331,7 +310,7 @@ async fn rsa_keys_and_hosts_work_with_the_feature() {
     };
     let sshd = Sshd::with(&[&rsa], &options);
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").identity = vec![rsa.path];
+    rig.rpi01().identity = vec![rsa.path];
     connects(&rig).await;
     connects(&rig).await;
 }
@@ -363,7 +342,7 @@ async fn the_configuration_says_where_and_how() {
     )
     .expect("written");
     rig.add("rpi01", &sshd);
-    let target = rig.targets.get_mut("rpi01").expect("target");
+    let target = rig.rpi01();
     target.address = "rack-one".into();
     target.port = None;
     target.identity = Vec::new();

@@ -328,7 +328,7 @@ async fn measure_jump_throughput() {
     let mut rig = Rig::new();
     let (jump, sshd) = (Sshd::start(&[&rig.key]), Sshd::start(&[&rig.key]));
     rig.add("rpi01", &sshd);
-    rig.targets.get_mut("rpi01").expect("target").jump = vec![Hop {
+    rig.rpi01().jump = vec![Hop {
         host: "127.0.0.1".into(),
         port: Some(jump.port),
         identity: vec![rig.key.path.clone()],

@@ -58,6 +58,11 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// How `rpi01` is to be reached.
+    pub fn rpi01(&mut self) -> &mut Target {
+        self.targets.get_mut("rpi01").expect("target")
+    }
+
     /// An empty home, one key, no agent, every new host key accepted.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("dir");

@@ -40,6 +40,12 @@ impl KeyPair {
         Self::make(dir, name, &["-t", "ed25519", "-N", ""])
     }
 
+    /// A key with the passphrase `rehearsal`.
+    pub fn locked(dir: &Path) -> Self {
+        let words = ["-t", "ed25519", "-N", "rehearsal", "-a", "1"];
+        Self::make(dir, "locked", &words)
+    }
+
     pub fn fingerprint(&self) -> String {
         self.public.fingerprint(Default::default()).to_string()
     }
