@@ -108,7 +108,7 @@ impl Example {
     fn hold(&self, rig: &Rig) {
         match self.name {
             "pico" => {
-                for node in ["pico01", "pico04"] {
+                for node in ["pico01", "pico02", "pico03", "pico04", "pico05"] {
                     let said = rig
                         .on(
                             node,
@@ -140,9 +140,51 @@ impl Example {
                 let said = rig.on("rpi01", "k3s kubectl get deploy -A").expect(0).out;
                 assert!(said.contains("traefik"), "{said}");
             }
-            _ => {}
+            "quickstart" => {
+                let rows = nodes(rig, "rpi01");
+                assert_eq!(rows.len(), 4, "{rows:?}");
+                for row in &rows {
+                    let agent = !row.starts_with("rpi01 ");
+                    assert!(row.contains(" Ready "), "{row}");
+                    assert_eq!(row.contains(" worker "), agent, "{row}");
+                }
+            }
+            "kraken" => {
+                let rows = nodes(rig, "kraken01");
+                // The eleventh is switched off.
+                assert_eq!(rows.len(), 10, "{rows:?}");
+                for row in &rows {
+                    let agent = !row.starts_with("kraken01 ");
+                    assert!(row.contains(" Ready "), "{row}");
+                    assert_eq!(row.contains(" worker "), agent, "{row}");
+                }
+                let taints = rig.on("kraken01", "k3s kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name} {.spec.taints[*].key}:{.spec.taints[*].effect} {.metadata.labels.disk}{\"\\n\"}{end}' 2>/dev/null").expect(0).out;
+                for row in taints.lines() {
+                    let weak = row.contains("node-role.kubernetes.io/control-plane:NoSchedule");
+                    assert_eq!(weak, row.starts_with("kraken01 "), "{taints}");
+                    let nvme = row.starts_with("kraken09 ") || row.starts_with("kraken10 ");
+                    assert_eq!(row.ends_with(" nvme"), nvme, "{taints}");
+                }
+                let running = rig.on(
+                    "kraken01",
+                    "k3s kubectl get deployments,daemonsets,services -A -o name 2>/dev/null",
+                );
+                let running = running.expect(0).out;
+                assert!(running.contains("coredns"), "{running}");
+                assert!(
+                    !running.contains("traefik") && !running.contains("svclb"),
+                    "{running}"
+                );
+            }
+            other => panic!("nobody holds {other} to its word"),
         }
     }
+}
+
+/// Rows of `kubectl get nodes`.
+fn nodes(rig: &Rig, server: &str) -> Vec<String> {
+    let ran = rig.on(server, "k3s kubectl get nodes --no-headers 2>/dev/null");
+    ran.expect(0).out.lines().map(str::to_owned).collect()
 }
 
 /// What stands for the release of MetalLB on a machine whose cache has not got it: as many kinds of objects, and none of its
@@ -223,6 +265,59 @@ fn all_of_them_are_known_here() {
         let named = include_str!("examples.rs").contains(&format!("fn full_{name}()"));
         assert!(named, "the full suite does not rehearse {name}");
     }
+}
+
+/// What every run can hold them to without a machine.
+#[test]
+fn they_are_the_clusters_they_are_said_to_be() {
+    let load = |name: &str| {
+        let project = picluster::project::load_as_written(&example(name).inventory()).unwrap();
+        project.inventory
+    };
+    let worker = "node-role.kubernetes.io/worker";
+    for (name, agents) in [
+        ("quickstart", 3),
+        ("single", 0),
+        ("pico", 4),
+        ("bantam", 2),
+        ("kraken", 10),
+    ] {
+        let inventory = load(name);
+        assert_eq!(inventory.servers().count(), 1, "{name}");
+        assert_eq!(inventory.nodes.len(), agents + 1, "{name}");
+        assert!(
+            inventory.nodes.values().all(|n| n.kubernetes.is_some()),
+            "{name}"
+        );
+    }
+    let kraken = load("kraken");
+    for node in kraken.nodes.values() {
+        let server = node.name.as_str() == "kraken01";
+        let taints: Vec<String> = node.taints.iter().map(ToString::to_string).collect();
+        let weak = "node-role.kubernetes.io/control-plane=true:NoSchedule";
+        assert_eq!(taints == [weak], server, "{}: {taints:?}", node.name);
+        let spare = node.name.as_str() == "kraken11";
+        assert_eq!(
+            node.labels.contains_key(worker),
+            !server && !spare,
+            "{}",
+            node.name
+        );
+    }
+    assert_eq!(kraken.kubernetes.unwrap().disable, ["traefik", "servicelb"]);
+    let pico = load("pico").kubernetes.unwrap().registries.unwrap();
+    let mirrors = pico.get("mirrors").unwrap();
+    for (_, _, mirror) in mirrors.entries() {
+        let at = mirror.get("endpoint").unwrap().items()[0].as_str();
+        assert_eq!(at, Some("http://192.168.7.250:5000"));
+    }
+    let bantam = load("bantam").kubernetes.unwrap();
+    let pinned = bantam
+        .manifests
+        .iter()
+        .find(|m| m.name == "metallb")
+        .unwrap();
+    assert!(pinned.checksum.as_ref().is_some_and(|sum| sum.len() == 64));
 }
 
 #[test]
