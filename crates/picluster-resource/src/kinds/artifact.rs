@@ -129,16 +129,18 @@ impl Artifact {
 
     fn not_at_hand(&self) -> Diagnosis {
         let sha256 = self.sha256.as_deref().unwrap_or_default();
-        let place = match &self.source {
-            Some(source) => source.clone(),
-            None => format!("$XDG_CACHE_HOME/picluster/artifacts/{sha256}"),
+        let cure = match &self.source {
+            Some(source) => format!("put it at {source}"),
+            None => format!(
+                "picluster fetch, if the kubernetes section names it (without a network: picluster fetch --from FILE), else put it at $XDG_CACHE_HOME/picluster/artifacts/{sha256}"
+            ),
         };
         Diagnosis::new(format!(
             "{} is wanted with {}, and this controller has no such file",
             self.path,
             short(sha256)
         ))
-        .cure(format!("put it at {place}"))
+        .cure(format!("{cure}; then: picluster apply"))
     }
 
     fn creation(&self) -> Change {
