@@ -13,7 +13,7 @@ use picluster_model::{Color, Everything, NodeName, RoleLibrary, load, render};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
 use picluster_plan::declare::declare;
 use picluster_plan::owned;
-use picluster_plan::{Declared, Plan, RecordAction};
+use picluster_plan::{Declared, Plan, RecordAction, Step};
 use picluster_resource::program::sha256_hex;
 use picluster_resource::query::{Answer, ContentState, PathKind, PathState, UnitState};
 use picluster_resource::{Answers, Ctx, Effect, Facts, Query, Resource};
@@ -37,8 +37,6 @@ struct Says {
 }
 
 fn project(says: Says) -> Project {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("inventory.yaml");
     let mut text = String::from("cluster: rack\nroles:\n");
     text += &format!("  - k3s: {{ {} }}\n", says.role);
     text += "kubernetes:\n  distribution: k3s\n  version: v1.36.3+k3s1\n";
@@ -49,7 +47,13 @@ fn project(says: Says) -> Project {
     for line in says.agent.lines() {
         text += &format!("    {line}\n");
     }
-    fs::write(&path, &text).unwrap();
+    loaded(&text)
+}
+
+fn loaded(text: &str) -> Project {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inventory.yaml");
+    fs::write(&path, text).unwrap();
     let library = RoleLibrary::default().folder(repository().join("roles"));
     let vocabulary = &picluster_resource::Vocabulary;
     load(&path, &library, vocabulary, &Everything)
@@ -531,6 +535,78 @@ agent_config:
     );
 }
 
+/// The plan of a blank rack, on the systems of the fixtures. Who cannot run the program has none.
+fn blank(project: &Project, system: impl Fn(&str) -> &'static str) -> Plan {
+    let values = secrets("token");
+    let facts = |node: &str| {
+        let path = repository().join(format!("tests/cases/facts/{}.txt", system(node)));
+        Facts::parse(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let program = json!({"sha256": sha256_hex(b"k3s"), "size": 3, "arch": "arm64"});
+    let nodes = project.inventory.nodes.values();
+    let artifacts = nodes
+        .filter(|node| facts(node.name.as_str()).arch.userland == "arm64")
+        .map(|node| (node.name.clone(), program.clone()));
+    let cluster = ClusterContext::new(project).with_artifacts(artifacts.collect());
+    let mut nodes = BTreeMap::new();
+    for node in project.inventory.nodes.values() {
+        let facts = facts(node.name.as_str());
+        let declared = declare(project, &cluster, node, &facts)
+            .unwrap_or_else(|wrong| panic!("{}", render(&wrong, Color::Plain)));
+        let ctx = Ctx {
+            facts: &facts,
+            secrets: &values,
+        };
+        let mut all = questions(&declared, ctx);
+        let first = answers(&all, &[], &values, "");
+        all.extend(removal_questions(&declared, &first, ctx));
+        let answers = answers(&all, &[], &values, "");
+        let observed = ObservedNode {
+            facts,
+            host_key: "SHA256:x".into(),
+            declared,
+            answers,
+        };
+        nodes.insert(node.name.clone(), NodeInput::Observed(Box::new(observed)));
+    }
+    build(&Inputs {
+        bootstrap: None,
+        servers: project.inventory.servers().collect(),
+        cluster: "rack".parse().unwrap(),
+        inventory: "inventory.yaml".into(),
+        addresses: BTreeMap::new(),
+        nodes,
+        secrets: &values,
+        key: b"a key of this test",
+    })
+}
+
+/// Agents wait for the server, and for nobody else.
+#[test]
+fn agents_come_side_by_side_once_the_server_serves() {
+    let text = "cluster: rack\nkubernetes: { distribution: k3s, version: v1.36.3+k3s1 }\nnodes:\n  rpi01: { address: 192.168.2.1, kubernetes: server }\n  rpi[02:04]: { address: \"192.168.2.{n}\", kubernetes: agent }\n";
+    let plan = blank(&loaded(text), |_| "rpios-bookworm-arm64");
+    let steps = plan.steps.iter();
+    let by_addr: BTreeMap<String, &Step> = steps.map(|s| (s.addr.to_string(), s)).collect();
+    for agent in ["rpi02", "rpi03", "rpi04"] {
+        let joins = format!("{agent}/k3s/cluster_node[{agent}]");
+        let (mut open, mut behind) = (vec![joins], BTreeSet::new());
+        while let Some(addr) = open.pop() {
+            let needs = by_addr[&addr].needs.iter().map(ToString::to_string);
+            open.extend(needs.filter(|need| behind.insert(need.clone())));
+        }
+        let server = "rpi01/k3s/cluster_node[rpi01]";
+        assert!(behind.contains(server), "{agent}: {behind:?}");
+        let others = |need: &&String| !need.starts_with(agent) && !need.starts_with("rpi01/");
+        let waits: Vec<&String> = behind.iter().filter(others).collect();
+        assert!(waits.is_empty(), "{agent} waits for {waits:?}");
+        // The program does not wait for the server, either.
+        let program = format!("{agent}/k3s/artifact[/usr/local/bin/k3s]");
+        let own = |step: &&Step| step.needs.iter().all(|n| n.node.as_str() == agent);
+        assert!(own(&by_addr[&program]), "{program}");
+    }
+}
+
 /// Of machines that k3s is not built for the reason is said, and nothing of it is planned for them; the others go on.
 #[test]
 fn a_machine_that_cannot_run_k3s_is_refused_alone_and_gets_nothing_of_it() {
@@ -546,50 +622,9 @@ fn a_machine_that_cannot_run_k3s_is_refused_alone_and_gets_nothing_of_it() {
             "arm_64bit=0",
         ),
     ] {
-        let project = project(Says::default());
-        let facts = |name: &str| {
-            let path = repository().join(format!("tests/cases/facts/{name}.txt"));
-            Facts::parse(&fs::read_to_string(path).unwrap()).unwrap()
-        };
-        let values = secrets("token");
-        let program = json!({"sha256": sha256_hex(b"k3s"), "size": 3, "arch": "arm64"});
-        // Only who can run it has one.
-        let server = NodeName::new("rpi01").unwrap();
-        let artifacts = [(server.clone(), program)].into();
-        let cluster = ClusterContext::new(&project).with_artifacts(artifacts);
-        let mut nodes = BTreeMap::new();
-        for node in project.inventory.nodes.values() {
-            let facts = match node.name == server {
-                true => facts("rpios-bookworm-arm64"),
-                false => facts(system),
-            };
-            let declared = declare(&project, &cluster, node, &facts)
-                .unwrap_or_else(|wrong| panic!("{system}: {}", render(&wrong, Color::Plain)));
-            let ctx = Ctx {
-                facts: &facts,
-                secrets: &values,
-            };
-            let mut all = questions(&declared, ctx);
-            let first = answers(&all, &[], &values, "");
-            all.extend(removal_questions(&declared, &first, ctx));
-            let answers = answers(&all, &[], &values, "");
-            let observed = ObservedNode {
-                facts,
-                host_key: "SHA256:x".into(),
-                declared,
-                answers,
-            };
-            nodes.insert(node.name.clone(), NodeInput::Observed(Box::new(observed)));
-        }
-        let plan = build(&Inputs {
-            bootstrap: None,
-            servers: vec![server.clone()],
-            cluster: "rack".parse().unwrap(),
-            inventory: "inventory.yaml".into(),
-            addresses: BTreeMap::new(),
-            nodes,
-            secrets: &values,
-            key: b"a key of this test",
+        let plan = blank(&project(Says::default()), |name| match name {
+            "rpi02" => system,
+            _ => "rpios-bookworm-arm64",
         });
         let of = |name: &str| {
             plan.steps
