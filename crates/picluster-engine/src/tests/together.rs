@@ -190,24 +190,46 @@ fn texts() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_text_arrives_as_it_is(all in proptest::collection::vec(texts(), 1..6)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+#[test]
+fn any_text_arrives_as_it_is() {
+    // Each case is dozens of processes, so `PROPTEST_CASES`, which means millions of cheap ones, is not for it.
+    let config = ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let strategy = proptest::collection::vec(texts(), 1..6);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let ran = runner.run(&strategy, |all| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         for shell in ["dash", "bash --posix", "busybox sh"] {
             runtime.block_on(async {
                 let rig = Rig::with(|connector, _| connector.shell = Some(shell.into()));
                 let name = |i: usize| format!("f{i}");
-                let files = all.iter().enumerate().map(|(i, text)| rig.file(&name(i), text));
+                let files = all
+                    .iter()
+                    .enumerate()
+                    .map(|(i, text)| rig.file(&name(i), text));
                 let plan = rig.plan(&[("pi", files.collect())]).await;
                 let (report, _) = rig.apply(&plan).await;
-                assert_eq!(report.counts().changed as usize, all.len(), "{shell}: {report:?}");
+                assert_eq!(
+                    report.counts().changed as usize,
+                    all.len(),
+                    "{shell}: {report:?}"
+                );
                 for (i, text) in all.iter().enumerate() {
-                    assert_eq!(rig.read(&name(i)).as_deref(), Some(text.as_str()), "{shell}");
+                    assert_eq!(
+                        rig.read(&name(i)).as_deref(),
+                        Some(text.as_str()),
+                        "{shell}"
+                    );
                 }
             });
         }
-    }
+        Ok(())
+    });
+    ran.unwrap_or_else(|wrong| panic!("{wrong}"));
 }
