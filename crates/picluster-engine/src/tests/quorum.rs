@@ -112,6 +112,23 @@ fn may_this_member_go_down_now() {
 }
 
 /// Whatever is known: nobody goes down while another member is not seen serving.
+/// The scheduler asks nobody who is at work. The guard does not rely on it: an answer that was on its way when a step
+/// began says nothing about the server while the step runs.
+#[test]
+fn while_one_is_taken_down_no_answer_lets_another_go() {
+    let servers = ["a", "b", "c"].map(|name| (node(name), Standing::Serves));
+    let steps = ["a", "b", "c"].map(step);
+    let mut guard = Quorum::new(servers, steps.clone(), []);
+    assert_eq!(guard.verdict(&steps[0]), Verdict::Go);
+    guard.started(&steps[0]);
+    for name in ["a", "b", "c"] {
+        guard.proved(&node(name), Ok(()));
+    }
+    assert!(matches!(guard.verdict(&steps[1]), Verdict::No(why) if why.contains("is not done")));
+    guard.ended(&steps[0], true);
+    assert_eq!(guard.verdict(&steps[1]), Verdict::Ask(vec![node("a")]));
+}
+
 #[test]
 fn never_two_down_in_any_situation() {
     let words = [
