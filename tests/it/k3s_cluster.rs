@@ -4,6 +4,7 @@ use picluster_lab::Wait;
 
 use crate::k3s::{artifact, release};
 use crate::rig::{Desk, Ran, Rig};
+use crate::status;
 
 /// An inventory of one server and agents.
 pub fn inventory(agents: &[&str]) -> String {
@@ -120,7 +121,12 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_not_come_back() {
     let rig = rig(&[""]);
+    let nodes = ["rpi01", "rpi02"];
+    status::of_blank_nodes(&rig, &nodes);
     rig.run(&["apply", "--yes"]).expect(0);
+    status::of_a_cluster(&rig, "rpi01", &nodes);
+    status::with_one_away(&rig, "rpi02", &["rpi01"]);
+    status::with_a_root_that_takes_no_writes(&rig, "rpi02");
     // A new card in the agent: the cluster knows its name with another password.
     rig.lab.wipe("rpi02", Wait::Ready).unwrap();
     rig.run(&["forget-key", "--yes", "rpi02"]).expect(0);

@@ -37,6 +37,7 @@ mod roles;
 mod schema;
 mod secrets;
 mod stale;
+mod status;
 mod sudo_password;
 mod sweep;
 mod tier2;

@@ -19,8 +19,9 @@ fn judge(name: &str, document: &Value) -> Vec<String> {
         .collect()
 }
 
+/// The document in `text`, which is as its schema says.
 #[track_caller]
-fn fits(name: &str, text: &str) -> Value {
+pub fn fits(name: &str, text: &str) -> Value {
     let document: Value = serde_json::from_str(text).unwrap();
     let wrong = judge(name, &document);
     assert!(wrong.is_empty(), "{name}: {}\n{text}", wrong.join("\n"));
@@ -57,6 +58,9 @@ fn plans_plan_files_events_and_facts_are_as_their_schemas_say() {
         facts["nodes"]["rpi01"]["observed"].is_object()
             && facts["nodes"]["rpi02"]["unreachable"].is_object()
     );
+    let status = fits("status", &run(&["status", "--json"]).expect(4).out);
+    assert_eq!(status["nodes"]["rpi02"]["state"], "unreachable");
+    assert_eq!(status["nodes"]["rpi03"]["state"], "absent");
     let plan = fits(
         "plan",
         &run(&["plan", "--json", "--out", "a.plan"]).expect(4).out,
@@ -111,5 +115,5 @@ fn plans_plan_files_events_and_facts_are_as_their_schemas_say() {
     let mut later = plan;
     later["steps"][0]["of_a_later_version"] = Value::from(1);
     assert_eq!(judge("plan", &later), Vec::<String>::new());
-    assert_eq!(schema::all().len(), 4);
+    assert_eq!(schema::all().len(), 5);
 }

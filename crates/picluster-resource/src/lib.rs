@@ -8,6 +8,7 @@
 pub mod change;
 pub mod facts;
 pub mod frame;
+pub mod health;
 pub mod kind;
 pub mod kinds;
 pub mod operation;
@@ -22,6 +23,7 @@ pub mod vocabulary;
 pub use change::{Action, Change, Diff, Effect, FieldChange, Shown};
 pub use facts::Facts;
 pub use frame::Frame;
+pub use health::Health;
 pub use kind::{Ctx, Diagnosis, Kind, Seen};
 pub use operation::{Operation, Payload, Staged, Undo};
 pub use path::NodePath;

@@ -674,3 +674,157 @@ fn networks() {
         format!("manager ifupdown\n{end}")
     );
 }
+
+/// What a machine's health is read from, where Linux has it (paths as seen on Raspberry Pi OS on a Pi 4, a Compute Module 4, a
+/// Pi 5 with NVMe, and a laptop).
+#[test]
+fn health_is_read_where_linux_has_it() {
+    let health = picluster_resource::health::HEALTH_SH;
+    // Not this machine's log.
+    let silent = ("/bin/dmesg", "#!/bin/sh\nexit 1\n");
+    let root = |device: &str, fs: &str| {
+        format!(
+            "21 30 0:20 / /sys rw - sysfs sysfs rw\n1 1 0:2 / / rw - rootfs rootfs rw\n30 1 {device} / / rw,noatime shared:1 - {fs} rw\n31 30 0:5 / /dev rw - devtmpfs udev rw\n"
+        )
+    };
+    let mounted = root("179:2", "ext4 /dev/root");
+    let card = "/sys/devices/platform/emmc2bus/mmc_host/mmc0/mmc0:aaaa/block/mmcblk0";
+    let at = |name: &str| format!("{card}/{name}");
+    let pi4 = [
+        ("/proc/self/mountinfo", mounted.as_str()),
+        (
+            "/proc/1/stat",
+            "1 (a ) b) S 0 1 1 0 -1 4194560 9 9 9 9 1 1 1 1 20 0 1 0 350 1 1 1\n",
+        ),
+        ("/proc/uptime", "86403.91 300000.00\n"),
+        ("/sys/class/thermal/thermal_zone0/type", "cpu-thermal\n"),
+        ("/sys/class/thermal/thermal_zone0/temp", "48312\n"),
+        ("/sys/class/hwmon/hwmon0/name", "cpu_thermal\n"),
+        ("/sys/class/hwmon/hwmon1/name", "rpi_volt\n"),
+        ("/sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n"),
+        (
+            "/sys/devices/platform/soc/soc:firmware/get_throttled",
+            "ffff\n",
+        ),
+        (
+            "/sys/dev/block/179:2",
+            "-> ../../devices/platform/emmc2bus/mmc_host/mmc0/mmc0:aaaa/block/mmcblk0/mmcblk0p2",
+        ),
+        (&at("mmcblk0p2/partition"), "2\n"),
+        (&at("size"), "62333952\n"),
+        (&at("ro"), "0\n"),
+        (&at("device"), "-> ../../../mmc0:aaaa"),
+        (&format!("{card}/../../type"), "SD\n"),
+        (&format!("{card}/../../name"), "SL32G\n"),
+        (&format!("{card}/../../date"), "03/2021\n"),
+        (&format!("{card}/../../serial"), "0x28e9cae8\n"),
+        ("/var/lib/picluster/owned/x.json", "{}"),
+    ];
+    let applied = |text: &str| -> String {
+        let lines = text.lines().filter(|l| !l.starts_with("applied "));
+        lines.map(|l| format!("{l}\n")).collect()
+    };
+    let disk = "filesystem ext4\ndisk mmcblk0 \ndisk.size 62333952\ndisk.ro 0\ndisk.type SD\ndisk.name SL32G\ndisk.date 03/2021\ndisk.serial 0x28e9cae8\n";
+    let seen = ask(health, &[&pi4[..], &[silent]].concat());
+    assert_eq!(
+        applied(&seen),
+        format!("up 86400\ntemp 48312 cpu-thermal\nundervoltage 0\n{disk}end\n")
+    );
+    assert!(seen.contains("\napplied 1"), "{seen}");
+    // With the firmware's own tool, and a kernel that had something to say.
+    let tool = ("/bin/vcgencmd", "#!/bin/sh\necho throttled=0x50005\n");
+    let log = (
+        "/bin/dmesg",
+        "#!/bin/sh\ncat <<E\n[1.0] hwmon hwmon1: Undervoltage detected!\n[9.0] hwmon hwmon1: Undervoltage detected!\n[9.1] I/O error, dev mmcblk0, sector 9 op 0x0\n[9.2] EXT4-fs error (device mmcblk0p2): x: y\n[9.3] EXT4-fs (mmcblk0p2): mounted\nE\n",
+    );
+    let seen = ask(health, &[&pi4[..], &[tool, log]].concat());
+    assert_eq!(
+        applied(&seen),
+        format!(
+            "up 86400\ntemp 48312 cpu-thermal\nundervoltage 0\nthrottled 0x50005\n{disk}log 1 EXT4-fs error (device mmcblk0p2\nlog 1 I/O error, dev mmcblk0\nlog 2 Undervoltage detected\nend\n"
+        )
+    );
+    // One that may not ask the firmware says nothing of it.
+    let tool = (
+        "/bin/vcgencmd",
+        "#!/bin/sh\necho 'VCHI initialization failed'\nexit 255\n",
+    );
+    let seen = ask(health, &[&pi4[..3], &[tool, silent]].concat());
+    assert_eq!(seen, "up 86400\nfilesystem ext4\nend\n");
+    // A kernel from before rpi_volt.
+    let seen = ask(health, &[&pi4[..1], &pi4[8..9], &[silent]].concat());
+    assert_eq!(seen, "throttled 0xffff\nfilesystem ext4\nend\n");
+
+    // A Compute Module's flash, under encryption.
+    let mapped = root("253:0", "ext4 /dev/mapper/root");
+    let seen = ask(
+        health,
+        &[
+            ("/proc/self/mountinfo", mapped.as_str()),
+            silent,
+            (
+                "/sys/dev/block/253:0",
+                "-> ../../devices/virtual/block/dm-0",
+            ),
+            (
+                "/sys/devices/virtual/block/dm-0/slaves/mmcblk0p2",
+                "-> ../../../../soc/mmcblk0/mmcblk0p2",
+            ),
+            ("/sys/devices/soc/mmcblk0/mmcblk0p2/partition", "2\n"),
+            ("/sys/devices/soc/mmcblk0/device/type", "MMC\n"),
+            ("/sys/devices/soc/mmcblk0/device/life_time", "0x01 0x02\n"),
+            ("/sys/devices/soc/mmcblk0/device/pre_eol_info", "0x01\n"),
+        ],
+    );
+    assert_eq!(
+        seen,
+        "filesystem ext4\ndisk mmcblk0 \ndisk.type MMC\ndisk.life_time 0x01 0x02\ndisk.pre_eol_info 0x01\nend\n"
+    );
+
+    // NVMe below btrfs, which has a device number of its own making; a stick; a root from nowhere.
+    let btrfs = root("0:27", "btrfs /dev/nvme0n1p2");
+    let nvme = "/sys/devices/pci0000:00/nvme/nvme0/nvme0n1";
+    let seen = ask(
+        health,
+        &[
+            ("/proc/self/mountinfo", btrfs.as_str()),
+            silent,
+            (
+                "/sys/class/block/nvme0n1p2",
+                "-> ../../devices/pci0000:00/nvme/nvme0/nvme0n1/nvme0n1p2",
+            ),
+            (&format!("{nvme}/nvme0n1p2/partition"), "2\n"),
+            (&format!("{nvme}/device"), "-> ../../nvme0"),
+            (&format!("{nvme}/../model"), "Samsung SSD 980 500GB   \n"),
+            (&format!("{nvme}/../state"), "live\n"),
+        ],
+    );
+    let name = "disk.model Samsung SSD 980 500GB   ";
+    assert_eq!(
+        seen,
+        format!("filesystem btrfs\ndisk nvme0n1 \n{name}\ndisk.state live\nend\n")
+    );
+    let stick = root("8:2", "ext4 /dev/sda2");
+    let seen = ask(
+        health,
+        &[
+            ("/proc/self/mountinfo", stick.as_str()),
+            silent,
+            (
+                "/sys/dev/block/8:2",
+                "-> ../../devices/platform/soc/usb1/1-1/block/sda/sda2",
+            ),
+            (
+                "/sys/devices/platform/soc/usb1/1-1/block/sda/sda2/partition",
+                "2\n",
+            ),
+        ],
+    );
+    assert_eq!(seen, "filesystem ext4\ndisk sda usb\nend\n");
+    let overlay = root("0:33", "overlay overlay");
+    let seen = ask(
+        health,
+        &[("/proc/self/mountinfo", overlay.as_str()), silent],
+    );
+    assert_eq!(seen, "filesystem overlay\nend\n");
+}

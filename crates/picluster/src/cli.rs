@@ -64,6 +64,11 @@ pub enum Verb {
         after_help = "Examples:\n  picluster facts --on 'rpi*'\n  picluster facts --json | jq '.nodes[].observed.facts.board.model'"
     )]
     Facts(FactsArgs),
+    /// Show how every node is: cluster, pending changes, temperature, supply, disk
+    #[command(
+        after_help = "Examples:\n  picluster status\n  picluster status --only 'rpi0*' --only nvme\n  picluster status --json | jq -r '.warnings[] | \"\\(.node): \\(.what)\"'\n\nIt asks what `plan` asks, and a little more, and writes nothing. Warnings do not change the exit\ncode; a node that was not reached does (4), and one that nothing can be planned for (3)."
+    )]
+    Status(StatusArgs),
     /// Run a command on all nodes at once
     #[command(
         after_help = "Examples:\n  picluster exec --on 'rpi0*' -- uptime\n  picluster exec --root -- 'systemctl is-system-running; df -h /'"
@@ -198,6 +203,24 @@ pub struct FactsArgs {
     /// Nodes or groups, globs allowed
     #[arg(long, value_name = "PATTERN", default_value = "*")]
     pub on: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: Source,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Show these nodes or groups only, globs allowed; all are asked, because what an apply would do on one depends
+    /// on the others
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

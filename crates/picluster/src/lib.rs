@@ -22,6 +22,7 @@ pub mod run;
 pub mod schema;
 pub mod secrets;
 pub mod show;
+pub mod status;
 pub mod store;
 pub mod survey;
 mod takeback;

@@ -11,7 +11,7 @@ use picluster_model::secret::SecretValues;
 use crate::cli::Meeting;
 use crate::error::Failure;
 use crate::store::Store;
-use crate::survey::{Survey, survey};
+use crate::survey::{Beside, Survey, survey};
 use crate::{secrets, verbs};
 
 /// Documents, store, secrets, key and engine: everything that can be had without a connection.
@@ -92,6 +92,10 @@ impl Opening {
     /// # Errors
     /// Templates that fail for some node: nothing has been written anywhere.
     pub(crate) async fn survey(&self) -> Result<Survey, Failure> {
+        self.survey_and(Beside::Credentials).await
+    }
+
+    async fn survey_and(&self, beside: Beside) -> Result<Survey, Failure> {
         survey(
             &self.project,
             &self.engine,
@@ -99,6 +103,7 @@ impl Opening {
             &self.store,
             &self.key,
             self.bootstrap.as_ref(),
+            beside,
         )
         .await
     }
@@ -108,7 +113,15 @@ impl Opening {
     /// # Errors
     /// As for [`Opening::survey`].
     pub(crate) async fn look(&self) -> Result<Survey, Failure> {
-        let found = self.survey().await;
+        self.look_and(Beside::Credentials).await
+    }
+
+    /// The same, with something else asked along.
+    ///
+    /// # Errors
+    /// As for [`Opening::survey`].
+    pub(crate) async fn look_and(&self, beside: Beside) -> Result<Survey, Failure> {
+        let found = self.survey_and(beside).await;
         verbs::close(&self.engine).await;
         found
     }

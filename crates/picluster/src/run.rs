@@ -42,6 +42,7 @@ pub fn run() -> ProcessExit {
         Verb::Plan(args) => verbs::plan::run(&args, out, err),
         Verb::Apply(args) => verbs::apply::run(&args, out, err),
         Verb::Facts(args) => verbs::facts::run(&args, out, err),
+        Verb::Status(args) => verbs::status::run(&args, out, err),
         Verb::Exec(args) => verbs::exec::run(&args, out, err),
         Verb::Explain(args) => verbs::explain::run(&args, out, err),
         Verb::ForgetKey(args) => verbs::forget_key::run(&args),

@@ -7,10 +7,11 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::explain::Explanation;
+use crate::status::Status;
 use crate::verbs::facts::FactsReport;
 
 /// Every schema by its name: the plan (`plan --json` and plan files are the same document), an event
-/// (a line of `apply --json` and of the journal), `facts --json` and `explain --json`.
+/// (a line of `apply --json` and of the journal), `facts --json`, `explain --json` and `status --json`.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![
@@ -18,6 +19,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("event", of::<Event>("picluster event")),
         ("facts", of::<FactsReport>("picluster facts")),
         ("explain", of::<Explanation>("picluster explain")),
+        ("status", of::<Status>("picluster status")),
     ]
 }
 

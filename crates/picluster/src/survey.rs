@@ -14,9 +14,10 @@ use picluster_plan::build::{
     Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions, stands_open,
 };
 use picluster_plan::fitness::unfit;
-use picluster_plan::{NodeState, Plan, Problem, declare};
+use picluster_plan::{Declared, NodeState, Plan, Problem, declare};
 use picluster_resource::facts::RootAccess;
-use picluster_resource::{Ctx, Facts, Query};
+use picluster_resource::kinds::cluster_node::Roll;
+use picluster_resource::{Answers, Ctx, Facts, Health, Query, Resource};
 use tokio::task::JoinSet;
 
 use crate::artifacts::{Known, Shelf};
@@ -40,6 +41,43 @@ pub struct Survey {
     pub credentials: intent::Read,
     /// Nodes on which a guarded change of an earlier run waits for its end.
     pub open_guards: Vec<NodeName>,
+    /// Where [`Beside::Readings`] were asked for: what was read on the nodes that answered, those among them that nothing
+    /// can be planned for.
+    pub readings: BTreeMap<NodeName, Readings>,
+}
+
+/// What is asked in the same program as everything else, so that it costs no session of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The administrator's credentials, where an apply will merge them.
+    Credentials,
+    /// How machine and cluster are.
+    Readings,
+}
+
+/// What was read on a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Readings {
+    /// Its facts.
+    pub facts: Facts,
+    /// How the machine is; `None`: it could not be asked.
+    pub health: Option<Health>,
+    /// What it says of all nodes of its cluster; `None`: it is no server of one.
+    pub roll: Option<Roll>,
+}
+
+impl Readings {
+    fn of(facts: &Facts, declared: &[Declared], answers: &Answers) -> Self {
+        let roll = declared.iter().find_map(|d| match &d.resource {
+            Resource::ClusterNode(node) => node.roll(answers),
+            _ => None,
+        });
+        Self {
+            facts: facts.clone(),
+            health: Health::of(answers),
+            roll,
+        }
+    }
 }
 
 /// The state of a node that could not be looked at.
@@ -69,7 +107,9 @@ pub fn closed(error: &NodeError) -> NodeState {
     }
 }
 
-fn without_node(text: &str, node: &NodeName) -> String {
+/// A sentence without the name it begins with, for where the name stands before it anyway.
+#[must_use]
+pub fn without_node(text: &str, node: &NodeName) -> String {
     text.strip_prefix(&format!("{node}: "))
         .unwrap_or(text)
         .to_owned()
@@ -159,10 +199,11 @@ pub async fn survey(
     store: &Store,
     key: &[u8],
     bootstrap: Option<&NodeName>,
+    beside: Beside,
 ) -> Result<Survey, Failure> {
     let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
-    let mut fit = Vec::new();
+    let (mut fit, mut unable) = (Vec::new(), Vec::new());
     for (name, answer) in facts(engine, project.inventory.nodes.values(), false).await {
         let Some(node) = project.inventory.nodes.get(&name) else {
             continue;
@@ -188,14 +229,24 @@ pub async fn survey(
                     fit.push((node, facts, host_key));
                 } else {
                     inputs.insert(name, NodeInput::Closed(NodeState::Blocked { problems }));
+                    unable.push((node, facts));
                 }
             }
         }
     }
     store.remember(&met)?;
-    let roots: Vec<(&Node, RootAccess)> = fit.iter().map(|(n, f, _)| (*n, f.now.root)).collect();
+    if beside == Beside::Credentials {
+        unable.clear();
+    }
+    let roots: Vec<(&Node, RootAccess)> = fit
+        .iter()
+        .map(|(n, f, _)| (*n, f.now.root))
+        .chain(unable.iter().map(|(n, f)| (*n, f.now.root)))
+        .collect();
     let access = connect::access(project, secrets, &roots);
-    let credentials = probe_all(project, engine, secrets, &access, fit, &mut inputs).await?;
+    let (credentials, mut readings) =
+        probe_all(project, engine, secrets, &access, fit, &mut inputs, beside).await?;
+    readings.extend(of_unable(engine, &access, unable).await);
     let mut secrets = SecretValues::clone(secrets);
     secrets.0.extend(harvest(&inputs).0);
     let open_guards = inputs
@@ -224,7 +275,32 @@ pub async fn survey(
         access,
         secrets,
         credentials,
+        readings,
     })
+}
+
+/// Reads what can be read of nodes that nothing can be planned for: what is wrong with them may be seen there.
+async fn of_unable(
+    engine: &Arc<Engine>,
+    access: &BTreeMap<NodeName, Access>,
+    unable: Vec<(&Node, Facts)>,
+) -> BTreeMap<NodeName, Readings> {
+    let mut tasks = JoinSet::new();
+    for (node, facts) in unable {
+        let (engine, name) = (Arc::clone(engine), node.name.clone());
+        let access = access.get(&name).cloned().unwrap_or_default();
+        tasks.spawn(async move {
+            let answers = match facts.now.root {
+                RootAccess::None => Answers::default(),
+                _ => engine
+                    .probe(&name, &access, vec![Health::query()])
+                    .await
+                    .unwrap_or_default(),
+            };
+            (name, Readings::of(&facts, &[], &answers))
+        });
+    }
+    tasks.join_all().await.into_iter().collect()
 }
 
 async fn probe_all(
@@ -234,7 +310,8 @@ async fn probe_all(
     access: &BTreeMap<NodeName, Access>,
     fit: Vec<(&Node, Facts, String)>,
     inputs: &mut BTreeMap<NodeName, NodeInput>,
-) -> Result<intent::Read, Failure> {
+    beside: Beside,
+) -> Result<(intent::Read, BTreeMap<NodeName, Readings>), Failure> {
     let mut wrong: Vec<Diagnostic> = Vec::new();
     let mut tasks = JoinSet::new();
     let artifacts = releases::of_nodes(project, fit.iter().map(|(n, f, _)| (*n, f))).await?;
@@ -243,8 +320,9 @@ async fn probe_all(
         .map(|(name, artifact)| (name.clone(), releases::described(artifact)));
     manifests::at_hand(project).await?;
     let cluster = ClusterContext::new(project).with_artifacts(artifacts.collect());
-    let kubeconfig = Intent::merged(project);
-    let mut credentials = intent::Read::new();
+    let kubeconfig = (beside == Beside::Credentials).then(|| Intent::merged(project));
+    let kubeconfig = kubeconfig.flatten();
+    let (mut credentials, mut readings) = (intent::Read::new(), BTreeMap::new());
     let (shelf, mut known) = (Shelf::of(project), Known::default());
     for (node, facts, host_key) in fit {
         let mut declared = match declare(project, &cluster, node, &facts) {
@@ -258,13 +336,16 @@ async fn probe_all(
         let (engine, name, secrets) = (Arc::clone(engine), node.name.clone(), Arc::clone(secrets));
         let access = access.get(&name).cloned().unwrap_or_default();
         // Asked with everything else: it costs no session of its own.
-        let more = kubeconfig
-            .as_ref()
-            .filter(|intent| intent.asks(&name))
-            .and_then(|_| intent::query());
+        let more = match beside {
+            Beside::Readings => Some(Health::query()),
+            Beside::Credentials => kubeconfig
+                .as_ref()
+                .filter(|intent| intent.asks(&name))
+                .and_then(|_| intent::query()),
+        };
         tasks.spawn(async move {
             let observed = observe(
-                &engine, &name, &access, &secrets, facts, host_key, declared, more,
+                &engine, &name, &access, &secrets, facts, host_key, declared, more, beside,
             )
             .await;
             (name, observed)
@@ -273,8 +354,9 @@ async fn probe_all(
     while let Some(joined) = tasks.join_next().await {
         if let Ok((name, observed)) = joined {
             let input = match observed {
-                Ok((node, found)) => {
+                Ok((node, found, read)) => {
                     credentials.extend(found.map(|text| (name.clone(), text)));
+                    readings.extend(read.map(|read| (name.clone(), read)));
                     NodeInput::Observed(Box::new(node))
                 }
                 Err(e) => NodeInput::Closed(closed(&e)),
@@ -283,7 +365,7 @@ async fn probe_all(
         }
     }
     if wrong.is_empty() {
-        Ok(credentials)
+        Ok((credentials, readings))
     } else {
         wrong.dedup();
         let mut failure = Failure::documents(wrong);
@@ -303,9 +385,10 @@ async fn observe(
     secrets: &SecretValues,
     facts: Facts,
     host_key: String,
-    declared: Vec<picluster_plan::Declared>,
+    declared: Vec<Declared>,
     more: Option<Query>,
-) -> Result<(ObservedNode, Option<Secret<String>>), NodeError> {
+    beside: Beside,
+) -> Result<(ObservedNode, Option<Secret<String>>, Option<Readings>), NodeError> {
     let ctx = Ctx {
         facts: &facts,
         secrets,
@@ -315,6 +398,7 @@ async fn observe(
     asked.extend(more.clone());
     let mut answers = engine.probe(name, access, asked).await?;
     let credentials = intent::answered(&answers);
+    let readings = (beside == Beside::Readings).then(|| Readings::of(&facts, &declared, &answers));
     // Nothing else may come across it.
     if let Some(query) = &more {
         answers.0.remove(query);
@@ -330,5 +414,5 @@ async fn observe(
         declared,
         answers,
     };
-    Ok((node, credentials))
+    Ok((node, credentials, readings))
 }

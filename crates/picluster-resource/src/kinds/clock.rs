@@ -48,8 +48,9 @@ impl Clock {
     }
 }
 
-/// A difference in words.
-fn apart(skew_s: i64) -> String {
+/// A difference in words: `3 min behind the controller`.
+#[must_use]
+pub fn apart(skew_s: i64) -> String {
     let by = skew_s.unsigned_abs();
     let amount = match by {
         0..120 => format!("{by} s"),

@@ -82,7 +82,64 @@ pub enum ClusterSays {
     },
 }
 
+/// What a server says when it is asked for the nodes of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roll {
+    /// It has no credentials, or no kubectl, yet: it was never a member.
+    Never,
+    /// Nobody answered, or not with what was asked for.
+    Silent,
+    /// The nodes.
+    Nodes(Vec<Registered>),
+}
+
+/// A node as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// `status` of its condition `Ready`: `True`, `False`, `Unknown`; empty before its first report.
+    pub ready: String,
+    /// The version of its kubelet.
+    pub version: String,
+    /// Its taints, `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
+    pub taints: Vec<String>,
+    /// The machine id it registered with.
+    pub machine_id: String,
+}
+
+impl From<kube::KubeNode> for Registered {
+    fn from(node: kube::KubeNode) -> Self {
+        let taint = |t: kube::KubeTaint| match t.value.as_str() {
+            "" => format!("{}:{}", t.key, t.effect),
+            value => format!("{}={value}:{}", t.key, t.effect),
+        };
+        Self {
+            name: node.name,
+            ready: node.ready,
+            version: node.version,
+            taints: node.taints.into_iter().map(taint).collect(),
+            machine_id: node.machine_id,
+        }
+    }
+}
+
 impl ClusterNode {
+    /// All nodes of the cluster as this server tells them, out of the answer to what it is asked anyway. `None`: this is
+    /// no server, or it was not asked.
+    #[must_use]
+    pub fn roll(&self, answers: &Answers) -> Option<Roll> {
+        if !self.server {
+            return None;
+        }
+        let (status, stdout) = answers.fragment(&self.question()).ok()?;
+        Some(match kube::answer(status, stdout) {
+            Asked::NoCredentials | Asked::NoKubectl => Roll::Never,
+            Asked::NoAnswer | Asked::NotFound => Roll::Silent,
+            Asked::Nodes(nodes) => Roll::Nodes(nodes.into_iter().map(Into::into).collect()),
+        })
+    }
+
     fn question(&self) -> String {
         // A server asks for all nodes: others ask the same, and it is asked once.
         let node = (!self.server).then(|| self.name.as_str());
@@ -267,7 +324,9 @@ impl Kind for ClusterNode {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterNode, ClusterSays, NodeSeen};
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::{ClusterNode, ClusterSays, NodeSeen, Registered, Roll};
     use crate::kind::Kind;
 
     fn ground(cluster: ClusterSays) -> NodeSeen {
@@ -275,6 +334,52 @@ mod tests {
             unit: "active".into(),
             cluster,
         })
+    }
+
+    #[test]
+    fn a_server_tells_of_all_nodes_and_an_agent_of_none() {
+        let node = |server: bool| -> ClusterNode {
+            serde_json::from_value(serde_json::json!({
+                "name": "rpi01", "unit": "k3s.service", "kubeconfig": "/etc/k3s.yaml",
+                "kubectl": ["/usr/local/bin/kubectl"], "server": server,
+            }))
+            .unwrap()
+        };
+        let answers = |node: &ClusterNode, status: u32, stdout: &str| {
+            let query = crate::Query::Fragment(node.question());
+            let stdout = stdout.to_owned();
+            crate::Answers([(query, crate::Answer::Fragment { status, stdout })].into())
+        };
+        let (server, agent) = (node(true), node(false));
+        let list = r#"{"kind":"List","items":[{"metadata":{"name":"rpi02"},
+            "spec":{"taints":[{"key":"slow","value":"yes","effect":"NoSchedule"},{"key":"node.kubernetes.io/unreachable","effect":"NoExecute"}]},
+            "status":{"conditions":[{"type":"MemoryPressure","status":"False"},{"type":"Ready","status":"Unknown"}],
+                "nodeInfo":{"machineID":"ab","kubeletVersion":"v1.33.5+k3s1"}}}]}"#;
+        let told = Registered {
+            name: "rpi02".into(),
+            ready: "Unknown".into(),
+            version: "v1.33.5+k3s1".into(),
+            taints: vec![
+                "slow=yes:NoSchedule".into(),
+                "node.kubernetes.io/unreachable:NoExecute".into(),
+            ],
+            machine_id: "ab".into(),
+        };
+        let roll = |status, stdout| server.roll(&answers(&server, status, stdout));
+        assert_eq!(roll(0, list), Some(Roll::Nodes(vec![told])));
+        assert_eq!(
+            roll(0, "{\"kind\":\"List\",\"items\":[]}"),
+            Some(Roll::Nodes(vec![]))
+        );
+        assert_eq!(roll(0, "Error"), Some(Roll::Silent));
+        assert_eq!(roll(crate::kinds::kube::FAILED, ""), Some(Roll::Silent));
+        assert_eq!(
+            roll(crate::kinds::kube::NO_CREDENTIALS, ""),
+            Some(Roll::Never)
+        );
+        assert_eq!(roll(crate::kinds::kube::NO_KUBECTL, ""), Some(Roll::Never));
+        assert_eq!(server.roll(&crate::Answers::default()), None);
+        assert_eq!(agent.roll(&answers(&agent, 0, list)), None);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use picluster_plan::{NodeState, Problem};
 
 use crate::term::{Style, count};
 
+/// What to do about a node that nobody answers at.
+pub const UNREACHABLE: &str = "look at its power and cable, then run the same command again; `expected: absent` if it is to stay off";
+
 /// What to do about a host key that is not the pinned one.
 #[must_use]
 pub fn changed_key(node: &NodeName) -> String {
@@ -33,10 +36,7 @@ pub fn closed(name: &NodeName, state: &NodeState, style: Style) -> String {
         }
         NodeState::Unreachable { reason } => {
             let _ = writeln!(out, "  {}", style.red(reason));
-            let _ = writeln!(
-                out,
-                "    {next} look at its power and cable, then run the same command again; `expected: absent` if it is to stay off"
-            );
+            let _ = writeln!(out, "    {next} {UNREACHABLE}");
         }
         NodeState::HostKeyChanged { reason } => {
             let _ = writeln!(out, "  {}", style.red(reason));

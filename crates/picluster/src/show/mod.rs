@@ -8,3 +8,4 @@ pub mod live;
 pub mod names;
 pub mod plan;
 pub mod recap;
+pub mod status;

@@ -10,6 +10,7 @@ pub mod graph;
 pub mod kubeconfig;
 pub mod lab;
 pub mod plan;
+pub mod status;
 pub mod validate;
 
 use std::future::Future;
