@@ -52,6 +52,25 @@ fn real() -> Vec<Release> {
     there
 }
 
+/// A release, one of the next minor, and, on the simulator, one that skips a minor. None where a folder of real k3s has no
+/// two that follow each other, or where a real Kubernetes has the one release it is.
+pub fn following() -> Option<(String, String, Option<String>)> {
+    if std::env::var_os("PICLUSTER_TEST_KUBERNETES").is_some() {
+        return None;
+    }
+    let there = real();
+    if there.is_empty() {
+        let far = "v1.36.3+k3s1".to_owned();
+        return Some((USUAL.into(), "v1.34.1+k3s1".into(), Some(far)));
+    }
+    let minor = |release: &Release| release.as_str().split('.').nth(1)?.parse::<u32>().ok();
+    let new = there.last()?;
+    let old = there
+        .iter()
+        .rfind(|old| minor(old).map(|m| m + 1) == minor(new))?;
+    Some((old.as_str().into(), new.as_str().into(), None))
+}
+
 /// The file that stands for a release of k3s, and its checksum.
 pub fn artifact(release: &str) -> Artifact {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

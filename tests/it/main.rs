@@ -46,6 +46,7 @@ mod unchanged;
 mod unfinished;
 mod uninstall;
 mod unreachable;
+mod upgrade;
 mod verbs;
 
 /// A file that nobody names is never compiled, and its tests look green.

@@ -293,7 +293,52 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// What it means for a control plane to go from one release to another
+/// (<https://kubernetes.io/releases/version-skew-policy/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It is that release.
+    None,
+    /// A newer one of the same minor, or of the next.
+    Allowed,
+    /// A newer one, with minors between that must not be skipped; the first of them.
+    Skips {
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+    },
+    /// An older one: what a newer release has written to the datastore an older one may not understand.
+    Downgrade,
+}
+
 impl KubernetesVersion {
+    /// Reads the tag of a release of any distribution.
+    #[must_use]
+    pub fn of_any(text: &str) -> Option<Self> {
+        [Distribution::K3s, Distribution::Kubeadm]
+            .into_iter()
+            .find_map(|distribution| Self::parse(text, distribution).ok())
+    }
+
+    /// What it means to go from this release to another.
+    #[must_use]
+    pub fn upgrade_to(&self, other: &Self) -> Upgrade {
+        match self.cmp(other) {
+            std::cmp::Ordering::Equal => Upgrade::None,
+            std::cmp::Ordering::Greater => Upgrade::Downgrade,
+            std::cmp::Ordering::Less
+                if other.major == self.major && other.minor <= self.minor.saturating_add(1) =>
+            {
+                Upgrade::Allowed
+            }
+            std::cmp::Ordering::Less => Upgrade::Skips {
+                major: self.major,
+                minor: self.minor.saturating_add(1),
+            },
+        }
+    }
+
     /// Reads the tag of a release of `distribution`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod questions;
 mod reboot;
 mod removal;
 mod servers;
+mod upgrade;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +119,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         }
     }
     gate::keep(&mut benches, &mut nodes, inputs);
+    upgrade::refuse(&mut benches);
     for bench in &mut benches {
         bench.evaluate();
     }

@@ -8,7 +8,7 @@ use picluster_model::secret::SecretRef;
 use picluster_resource::{ClusterToken, Token};
 
 use super::questions::records;
-use super::{Inputs, NodeInput, Workbench};
+use super::{Inputs, NodeInput, Workbench, upgrade};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};
@@ -68,7 +68,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     // A node's failure may take away what another node waits for, so until nothing moves.
     loop {
         let failed = refuse(benches, &offers, inputs, false);
-        if !failed {
+        if !upgrade::hold_back(benches, inputs) && !failed {
             break;
         }
     }
@@ -78,6 +78,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     }
     // What merely follows (a restart that has to be verified) also waits for other nodes.
     while refuse(benches, &offers, inputs, true) {}
+    upgrade::order(benches);
 }
 
 /// Looks at every need once. Returns whether something became a problem.
@@ -247,7 +248,7 @@ pub(super) fn found(state: &NodeState) -> &'static str {
 
 impl Workbench<'_> {
     /// Whether something in front of an item keeps it from being planned.
-    fn is_skipped(&self, i: usize) -> bool {
+    pub(super) fn is_skipped(&self, i: usize) -> bool {
         let addr = &self.items[i].addr;
         self.items
             .iter()
@@ -256,7 +257,7 @@ impl Workbench<'_> {
     }
 
     /// An item cannot be done after all, and nothing behind it.
-    fn fail(&mut self, i: usize, mut problem: Problem) {
+    pub(super) fn fail(&mut self, i: usize, mut problem: Problem) {
         self.items[i].change = None;
         for j in 0..self.items.len() {
             if j != i

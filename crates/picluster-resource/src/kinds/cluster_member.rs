@@ -42,6 +42,9 @@ pub struct Memory {
     pub serving: bool,
     /// The name it joined under, by its kubelet's certificate.
     pub joined_as: Option<String>,
+    /// The release of the program of a server that does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// What answers at the registration address; asked only by a server without a datastore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
@@ -211,6 +214,7 @@ impl Kind for ClusterMember {
             agent_ca: find("agent-ca"),
             serving: matches!(unit.active.as_str(), "active" | "activating" | "reloading"),
             joined_as: find("kubelet").and_then(|c| common_name(&c)),
+            version: find("version"),
             registration: self.heard(answers)?,
         };
         match &memory.joined_as {

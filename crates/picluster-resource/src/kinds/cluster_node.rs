@@ -50,6 +50,18 @@ pub struct ClusterNode {
     /// How long to wait, in seconds.
     #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
+    /// How many agents may go to another version at the same time. Servers go before them, one by one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub max_unavailable: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_one(n: &u32) -> bool {
+    *n == 1
 }
 
 /// What was seen of it.
@@ -153,6 +165,22 @@ impl ClusterNode {
         }
     }
 
+    /// The version it has, when that is another than is wanted: from what was seen of it.
+    #[must_use]
+    pub fn leaves(&self, seen: &NodeSeen) -> Option<String> {
+        match (&seen.cluster, &self.version) {
+            (
+                ClusterSays::Node {
+                    version,
+                    same_machine: true,
+                    ..
+                },
+                Some(wanted),
+            ) if version != wanted => Some(version.clone()),
+            _ => None,
+        }
+    }
+
     fn change(&self, action: Action, before: Shown) -> Change {
         Change::new(action).field("node", before, Shown::Text(self.wanted()))
     }
@@ -173,6 +201,9 @@ impl Kind for ClusterNode {
         }
         if self.timeout == 0 {
             wrong.push("timeout is at least 1 second".into());
+        }
+        if self.max_unavailable == 0 {
+            wrong.push("max_unavailable is at least 1".into());
         }
         wrong
     }

@@ -1,0 +1,343 @@
+//! A running cluster comes to another version: servers first, agents a few at a time, and not at all where Kubernetes does
+//! not go that way.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picluster_model::secret::SecretValues;
+use picluster_model::{ClusterName, NodeName, RoleName};
+use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions};
+use picluster_plan::{Declared, NodeState, Plan, StepAddr};
+use picluster_resource::program::sha256_hex;
+use picluster_resource::query::{Answer, ContentState, PathKind, PathState, UnitState};
+use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
+use serde_json::json;
+
+const OLD: &str = "v1.33.5+k3s1";
+const NEW: &str = "v1.34.1+k3s1";
+const PROGRAM: &str = "/usr/local/bin/k3s";
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+/// How a node is found.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    /// A member; its API (or its server's) says that it has this version.
+    Runs(&'a str),
+    /// A member whose cluster does not answer; its program has this version.
+    Mute(&'a str),
+    /// Nothing of a cluster is on it.
+    Blank,
+    /// It does not answer.
+    Away,
+}
+
+/// A cluster that is to have one version: node, whether it is a server, how it is found.
+struct Rack<'a> {
+    wanted: &'a str,
+    at_once: u32,
+    nodes: Vec<(&'a str, bool, Found<'a>)>,
+}
+
+fn declared(node: &str, server: bool, rack: &Rack<'_>) -> Vec<Declared> {
+    let unit = if server {
+        "k3s.service"
+    } else {
+        "k3s-agent.service"
+    };
+    let all = [
+        (
+            "member",
+            vec![],
+            json!({"cluster_member": {"name": node, "role": if server { "server" } else { "agent" }}}),
+        ),
+        (
+            "program",
+            vec!["member"],
+            json!({"file": {"path": PROGRAM, "content": rack.wanted, "mode": "0755"}}),
+        ),
+        (
+            "unit",
+            vec!["member"],
+            json!({"unit": {"name": unit, "active": true, "restart_on": [PROGRAM]}}),
+        ),
+        (
+            "ready",
+            vec!["member"],
+            json!({"cluster_node": {
+                "name": node, "unit": unit, "version": rack.wanted, "server": server, "program": PROGRAM,
+                "max_unavailable": rack.at_once, "kubeconfig": "/etc/k", "kubectl": [PROGRAM],
+            }}),
+        ),
+    ];
+    all.into_iter()
+        .map(|(id, needs, value)| {
+            let resource: Resource = serde_json::from_value(value).unwrap();
+            Declared {
+                addr: StepAddr {
+                    node: name(node),
+                    role: RoleName::new("k3s").unwrap(),
+                    kind: resource.kind().to_owned(),
+                    key: resource.key(),
+                },
+                resource,
+                id: Some(id.into()),
+                needs: needs.into_iter().map(str::to_owned).collect(),
+                barrier: false,
+                guarded: false,
+                span: None,
+            }
+        })
+        .collect()
+}
+
+fn answer(query: &Query, node: &str, server: bool, found: Found<'_>) -> Answer {
+    let program = match found {
+        Found::Runs(version) | Found::Mute(version) => Some(version),
+        Found::Blank | Found::Away => None,
+    };
+    let says = |stdout: String, status| Answer::Fragment { status, stdout };
+    match query {
+        Query::Path(path) if path.as_str() == PROGRAM => {
+            Answer::Path(program.map(|text| PathState {
+                kind: PathKind::File,
+                mode: 0o755,
+                owner: "root".into(),
+                group: "root".into(),
+                size: text.len() as u64,
+            }))
+        }
+        Query::Path(_) => Answer::Path(Some(PathState {
+            kind: PathKind::Directory,
+            mode: 0o755,
+            owner: "root".into(),
+            group: "root".into(),
+            size: 1,
+        })),
+        Query::Content { .. } => Answer::Content(program.map(|text| ContentState {
+            sha256: sha256_hex(text.as_bytes()),
+            text: Some(text.into()),
+        })),
+        Query::Unit(unit) => {
+            let mine = unit.contains("agent") != server;
+            let runs = mine && matches!(found, Found::Runs(_));
+            Answer::Unit(UnitState {
+                load: "loaded".into(),
+                active: if runs { "active" } else { "inactive" }.into(),
+                ..UnitState::default()
+            })
+        }
+        Query::Fragment(text) if text.starts_with("# what this node remembers") => match found {
+            Found::Runs(_) | Found::Mute(_) if !server => says("agent-ca aa\n".into(), 0),
+            Found::Runs(_) => says("server-ca aa\ndatastore sqlite\n".into(), 0),
+            Found::Mute(version) => says(
+                format!("server-ca aa\ndatastore sqlite\nversion {version}\n"),
+                0,
+            ),
+            Found::Blank | Found::Away => says(String::new(), 0),
+        },
+        Query::Fragment(text) if text.starts_with("# node") => match found {
+            Found::Runs(version) => says(
+                json!({"kind": "List", "items": [{
+                    "metadata": {"name": node},
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": version}},
+                }]})
+                .to_string(),
+                0,
+            ),
+            Found::Mute(_) => says(String::new(), 92),
+            Found::Blank | Found::Away => says(String::new(), 90),
+        },
+        Query::Fragment(_) => says(String::new(), 0),
+        other => panic!("no answer prepared for {other}"),
+    }
+}
+
+fn plan(rack: &Rack<'_>) -> Plan {
+    let secrets = SecretValues::default();
+    let mut servers = Vec::new();
+    let mut nodes = BTreeMap::new();
+    for (node, server, found) in &rack.nodes {
+        servers.extend(server.then(|| name(node)));
+        let input = if matches!(found, Found::Away) {
+            NodeInput::Closed(NodeState::Unreachable {
+                reason: format!("{node}: no route"),
+            })
+        } else {
+            let facts = Facts::default();
+            let ctx = Ctx {
+                facts: &facts,
+                secrets: &secrets,
+            };
+            let items = declared(node, *server, rack);
+            let answers = questions(&items, ctx)
+                .into_iter()
+                .map(|query| (query.clone(), answer(&query, node, *server, *found)))
+                .collect();
+            NodeInput::Observed(Box::new(ObservedNode {
+                facts,
+                host_key: "SHA256:x".into(),
+                declared: items,
+                answers: Answers(answers),
+            }))
+        };
+        nodes.insert(name(node), input);
+    }
+    build(&Inputs {
+        cluster: ClusterName::new("rack").unwrap(),
+        inventory: "inventory.yaml".into(),
+        nodes,
+        addresses: BTreeMap::new(),
+        bootstrap: None,
+        servers,
+        secrets: &secrets,
+        key: b"key",
+    })
+}
+
+/// Nodes whose Ready a step of this node's program comes behind, however far.
+fn behind(plan: &Plan, node: &str) -> BTreeSet<String> {
+    let step = |addr: &StepAddr| plan.steps.iter().find(|s| s.addr == *addr).unwrap();
+    let first = plan
+        .steps
+        .iter()
+        .find(|s| s.addr.node == name(node) && s.addr.kind == "file");
+    let mut open: Vec<&StepAddr> = first
+        .unwrap_or_else(|| panic!("{node} has no step"))
+        .needs
+        .iter()
+        .collect();
+    let mut seen = BTreeSet::new();
+    while let Some(addr) = open.pop() {
+        if seen.insert(addr.clone()) {
+            open.extend(&step(addr).needs);
+        }
+    }
+    let ready = seen.into_iter().filter(|a| a.kind == "cluster_node");
+    ready.map(|a| a.node.to_string()).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+fn rack<'a>(nodes: &[(&'a str, bool, Found<'a>)]) -> Rack<'a> {
+    Rack {
+        wanted: NEW,
+        at_once: 1,
+        nodes: nodes.to_vec(),
+    }
+}
+
+use Found::{Away, Blank, Mute, Runs};
+
+#[test]
+fn servers_go_first_and_agents_one_behind_the_other() {
+    let mut rack = rack(&[
+        ("a1", false, Runs(OLD)),
+        ("a2", false, Runs(OLD)),
+        ("a3", false, Runs(OLD)),
+        ("s1", true, Runs(OLD)),
+    ]);
+    let plan_of_one = plan(&rack);
+    assert_eq!(behind(&plan_of_one, "s1"), set(&[]));
+    assert_eq!(behind(&plan_of_one, "a1"), set(&["s1"]));
+    assert_eq!(behind(&plan_of_one, "a2"), set(&["s1", "a1"]));
+    assert_eq!(behind(&plan_of_one, "a3"), set(&["s1", "a1", "a2"]));
+
+    rack.at_once = 2;
+    let plan_of_two = plan(&rack);
+    assert_eq!(behind(&plan_of_two, "a2"), set(&["s1"]));
+    assert_eq!(behind(&plan_of_two, "a3"), set(&["s1", "a1"]));
+}
+
+#[test]
+fn who_joins_waits_for_no_turn_and_who_is_there_is_not_waited_for() {
+    let plan = plan(&rack(&[
+        ("a1", false, Runs(OLD)),
+        ("a2", false, Blank),
+        ("a3", false, Runs(NEW)),
+        ("a4", false, Runs(OLD)),
+        ("s1", true, Runs(NEW)),
+    ]));
+    assert_eq!(behind(&plan, "a1"), set(&[]));
+    assert_eq!(behind(&plan, "a2"), set(&[]));
+    assert_eq!(behind(&plan, "a4"), set(&["a1"]));
+    assert!(!plan.steps.iter().any(|s| s.addr.node == name("a3")));
+}
+
+#[test]
+fn a_cluster_from_blank_waits_for_nobody_with_its_programs() {
+    let plan = plan(&rack(&[
+        ("a1", false, Blank),
+        ("a2", false, Blank),
+        ("s1", true, Blank),
+    ]));
+    for node in ["a1", "a2", "s1"] {
+        assert_eq!(behind(&plan, node), set(&[]), "{node}");
+    }
+}
+
+/// Nothing of the cluster is written on any node; what is said, and at whom it points.
+fn refused(rack: &Rack<'_>, words: &[&str]) {
+    let plan = plan(rack);
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    for (node, of) in &plan.nodes {
+        if matches!(of.state, NodeState::Unreachable { .. }) {
+            continue;
+        }
+        let problem = of
+            .problems
+            .first()
+            .unwrap_or_else(|| panic!("{node} has no problem"));
+        for word in words {
+            assert!(problem.what.contains(word), "{node}: {}", problem.what);
+        }
+        assert!(problem.cure.is_some());
+        let points = problem.because.clone().unwrap_or(node.clone());
+        assert_eq!(points, name("s1"), "{node}");
+    }
+}
+
+#[test]
+fn a_skipped_minor_and_an_older_release_are_refused_on_all_nodes() {
+    let mut jump = rack(&[
+        ("a1", false, Runs(OLD)),
+        ("a2", false, Blank),
+        ("s1", true, Runs(OLD)),
+    ]);
+    jump.wanted = "v1.35.0+k3s1";
+    refused(&jump, &["s1 runs v1.33.5+k3s1", "skips v1.34"]);
+    jump.wanted = "v1.33.4+k3s1";
+    refused(&jump, &["s1 runs v1.33.5+k3s1", "is older"]);
+    // A server that does not run is known by its program.
+    jump.nodes[2].2 = Mute(OLD);
+    jump.wanted = "v1.36.3+k3s1";
+    refused(&jump, &["s1 runs v1.33.5+k3s1", "skips v1.34"]);
+}
+
+#[test]
+fn agents_keep_their_release_while_the_server_is_away() {
+    let plan = plan(&rack(&[("a1", false, Runs(OLD)), ("s1", true, Away)]));
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    let problem = &plan.nodes[&name("a1")].problems[0];
+    assert_eq!(problem.because, Some(name("s1")));
+    assert!(
+        problem.what.starts_with("it keeps v1.33.5+k3s1: "),
+        "{}",
+        problem.what
+    );
+}
+
+#[test]
+fn agents_wait_for_a_server_that_has_to_be_started_first() {
+    let plan = plan(&rack(&[
+        ("a1", false, Mute(OLD)),
+        ("a2", false, Mute(OLD)),
+        ("s1", true, Mute(OLD)),
+    ]));
+    assert_eq!(behind(&plan, "a1"), set(&["s1"]));
+    assert_eq!(behind(&plan, "a2"), set(&["s1", "a1"]));
+}
