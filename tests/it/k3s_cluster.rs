@@ -123,6 +123,7 @@ fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_
     let rig = rig(&[""]);
     let nodes = ["rpi01", "rpi02"];
     status::of_blank_nodes(&rig, &nodes);
+    status::without_a_release(&rig, &nodes);
     rig.run(&["apply", "--yes"]).expect(0);
     status::of_a_cluster(&rig, "rpi01", &nodes);
     status::with_one_away(&rig, "rpi02", &["rpi01"]);

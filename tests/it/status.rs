@@ -60,6 +60,30 @@ pub fn of_blank_nodes(rig: &Rig, nodes: &[&str]) {
     assert_eq!(status["kubernetes"]["told_by"], Value::Null);
 }
 
+/// A controller that cannot look up the release, and has never met the cluster: machines are shown, and why no more is.
+#[track_caller]
+pub fn without_a_release(rig: &Rig, nodes: &[&str]) {
+    let text = std::fs::read_to_string(rig.desk.inventory()).unwrap();
+    let lines = text.lines().filter(|l| !l.contains("artifact:"));
+    let text: String = lines.map(|l| format!("{l}\n")).collect();
+    rig.desk.write("unknown.yaml", &text);
+    let output = rig
+        .command(&["status", "--json", "unknown.yaml"])
+        .env("PICLUSTER_K3S_RELEASES", "https://127.0.0.1:1")
+        .env("XDG_CACHE_HOME", rig.desk.path().join("empty"))
+        .output()
+        .unwrap();
+    let ran = crate::rig::ran(&output).expect(1);
+    assert!(ran.err.contains("the checksum of"), "{}", ran.err);
+    let status = fits("status", &ran.out);
+    for name in nodes {
+        let node = &status["nodes"][name];
+        assert_eq!(node["state"], "observed", "{node}");
+        assert_eq!(node["changes"], Value::Null, "{node}");
+        assert!(node["health"]["up_s"].is_u64(), "{node}");
+    }
+}
+
 /// A cluster as its inventory wants it.
 #[track_caller]
 pub fn of_a_cluster(rig: &Rig, server: &str, nodes: &[&str]) {

@@ -44,6 +44,8 @@ pub struct Survey {
     /// Where [`Beside::Readings`] were asked for: what was read on the nodes that answered, those among them that nothing
     /// can be planned for.
     pub readings: BTreeMap<NodeName, Readings>,
+    /// Where [`Beside::Readings`] were asked for: why nothing could be planned on any node. The plan has no steps then.
+    pub unplanned: Option<Failure>,
 }
 
 /// What is asked in the same program as everything else, so that it costs no session of its own.
@@ -235,6 +237,23 @@ pub async fn survey(
         }
     }
     store.remember(&met)?;
+    let mut unplanned = None;
+    let programs = match programs(project, &fit).await {
+        Err(failure) if beside == Beside::Readings => {
+            // How the nodes are can be read without knowing what they should have.
+            for (node, facts, host_key) in fit.drain(..) {
+                let state = NodeState::Observed {
+                    facts: Box::new(facts.clone()),
+                    host_key,
+                };
+                inputs.insert(node.name.clone(), NodeInput::Closed(state));
+                unable.push((node, facts));
+            }
+            unplanned = Some(failure);
+            Programs::new()
+        }
+        programs => programs?,
+    };
     if beside == Beside::Credentials {
         unable.clear();
     }
@@ -244,8 +263,17 @@ pub async fn survey(
         .chain(unable.iter().map(|(n, f)| (*n, f.now.root)))
         .collect();
     let access = connect::access(project, secrets, &roots);
-    let (credentials, mut readings) =
-        probe_all(project, engine, secrets, &access, fit, &mut inputs, beside).await?;
+    let (credentials, mut readings) = probe_all(
+        project,
+        engine,
+        secrets,
+        &access,
+        fit,
+        programs,
+        &mut inputs,
+        beside,
+    )
+    .await?;
     readings.extend(of_unable(engine, &access, unable).await);
     let mut secrets = SecretValues::clone(secrets);
     secrets.0.extend(harvest(&inputs).0);
@@ -276,7 +304,21 @@ pub async fn survey(
         secrets,
         credentials,
         readings,
+        unplanned,
     })
+}
+
+/// What templates see of each node's program.
+type Programs = BTreeMap<NodeName, serde_json::Value>;
+
+/// Finds out which program every node gets, and has the manifests here.
+async fn programs(project: &Project, fit: &[(&Node, Facts, String)]) -> Result<Programs, Failure> {
+    let artifacts = releases::of_nodes(project, fit.iter().map(|(n, f, _)| (*n, f))).await?;
+    manifests::at_hand(project).await?;
+    let described = artifacts
+        .iter()
+        .map(|(name, artifact)| (name.clone(), releases::described(artifact)));
+    Ok(described.collect())
 }
 
 /// Reads what can be read of nodes that nothing can be planned for: what is wrong with them may be seen there.
@@ -303,23 +345,23 @@ async fn of_unable(
     tasks.join_all().await.into_iter().collect()
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "called once; a struct would only name the same things twice"
+)]
 async fn probe_all(
     project: &Project,
     engine: &Arc<Engine>,
     secrets: &Arc<SecretValues>,
     access: &BTreeMap<NodeName, Access>,
     fit: Vec<(&Node, Facts, String)>,
+    programs: Programs,
     inputs: &mut BTreeMap<NodeName, NodeInput>,
     beside: Beside,
 ) -> Result<(intent::Read, BTreeMap<NodeName, Readings>), Failure> {
     let mut wrong: Vec<Diagnostic> = Vec::new();
     let mut tasks = JoinSet::new();
-    let artifacts = releases::of_nodes(project, fit.iter().map(|(n, f, _)| (*n, f))).await?;
-    let artifacts = artifacts
-        .iter()
-        .map(|(name, artifact)| (name.clone(), releases::described(artifact)));
-    manifests::at_hand(project).await?;
-    let cluster = ClusterContext::new(project).with_artifacts(artifacts.collect());
+    let cluster = ClusterContext::new(project).with_artifacts(programs);
     let kubeconfig = (beside == Beside::Credentials).then(|| Intent::merged(project));
     let kubeconfig = kubeconfig.flatten();
     let (mut credentials, mut readings) = (intent::Read::new(), BTreeMap::new());

@@ -134,6 +134,7 @@ fn member(name: &str, ready: &str, version: &str, machine: &str) -> serde_json::
 struct Rack {
     project: Project,
     plan: Plan,
+    planned: bool,
     readings: BTreeMap<NodeName, Readings>,
     applied: BTreeMap<NodeName, Applied>,
 }
@@ -151,6 +152,7 @@ impl Rack {
                 .map(|n| &self.project.inventory.nodes[&node(n)])
                 .collect(),
             plan: &self.plan,
+            planned: self.planned,
             readings: &self.readings,
             applied: self.applied.clone(),
             at: NOW,
@@ -176,6 +178,7 @@ impl Rack {
 fn rack(kubernetes: bool) -> Rack {
     let mut rack = Rack {
         project: project(kubernetes),
+        planned: true,
         plan: Plan {
             values: Vec::new(),
             members: BTreeMap::new(),
@@ -451,6 +454,21 @@ fn the_first_server_that_tells_is_believed_and_one_that_is_silent_is_named() {
     // Before the first apply there is nobody to be silent.
     tell(&mut rack, answered(&server, 90, ""));
     assert_eq!(said(&rack.status(), "rpi01"), Vec::<String>::new());
+}
+
+/// A release that nobody can look up now keeps nothing from being read.
+#[test]
+fn where_nothing_can_be_planned_machines_are_shown_all_the_same() {
+    let mut rack = rack(true);
+    rack.planned = false;
+    let status = rack.of(&["rpi01", "rpi02"]);
+    assert!(status.nodes.values().all(|n| n.changes.is_none()));
+    let text = show::status::status(&status, Style::plain(100));
+    assert!(text.contains("51 °C") && text.contains("unknown"), "{text}");
+    assert!(
+        text.ends_with("2 nodes: 0 as desired, 2 not planned.\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -206,7 +206,10 @@ fn plan(node: &NodeStatus) -> Cell {
     if let Some((word, tone)) = word {
         return Cell::new(word, tone);
     }
-    match (node.changes.unwrap_or(0), node.problems.len()) {
+    let Some(changes) = node.changes else {
+        return Cell::new("unknown", Tone::Attention);
+    };
+    match (changes, node.problems.len()) {
         (0, 0) => Cell::new("as desired", Tone::Good),
         (n, 0) => Cell::new(count(n, "change"), Tone::Attention),
         (0, n) => Cell::new(count(n, "problem"), Tone::Bad),
@@ -424,6 +427,10 @@ fn summary(out: &mut String, status: &Status, style: Style) {
     let stuck = of(|n| n.changes == Some(0) && !n.problems.is_empty());
     if stuck > 0 {
         parts.push(format!("{stuck} with problems"));
+    }
+    let unknown = of(|n| n.state == State::Observed && n.changes.is_none());
+    if unknown > 0 {
+        parts.push(format!("{unknown} not planned"));
     }
     if away > 0 {
         parts.push(format!("{away} not looked at"));

@@ -152,6 +152,8 @@ pub struct Seen<'a> {
     pub nodes: Vec<&'a Node>,
     /// What an apply would do.
     pub plan: &'a Plan,
+    /// Whether that could be found out.
+    pub planned: bool,
     /// What was read on nodes.
     pub readings: &'a BTreeMap<NodeName, Readings>,
     /// What this controller's journals tell.
@@ -237,7 +239,7 @@ impl Seen<'_> {
             up_since: up
                 .and_then(|up| i64::try_from(up).ok())
                 .map(|up| self.at - up),
-            changes: (state == State::Observed).then(|| steps.count()),
+            changes: (state == State::Observed && self.planned).then(|| steps.count()),
             kubernetes: node
                 .kubernetes
                 .and_then(|_| Some(InCluster::of(name, facts, told?))),

@@ -15,7 +15,7 @@ use crate::{project, show, verbs};
 /// Looks at all nodes as a plan does and shows how they are.
 ///
 /// # Errors
-/// Documents, secrets, or a pattern that names nothing.
+/// Documents, secrets, or a pattern that names nothing; and, once everything else has been shown, why nothing could be planned.
 pub fn run(args: &StatusArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     let project = verbs::load(&args.source.inventory, err)?;
     let opening = Opening::of(project, &args.source.inventory, &args.meeting)?;
@@ -34,6 +34,7 @@ pub fn run(args: &StatusArgs, out: Style, err: Style) -> Result<ExitCode, Failur
         project: &opening.project,
         nodes,
         plan: &found.plan,
+        planned: found.unplanned.is_none(),
         readings: &found.readings,
         applied: last::applied(&opening.store.runs()),
         at: now.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0)),
@@ -43,6 +44,9 @@ pub fn run(args: &StatusArgs, out: Style, err: Style) -> Result<ExitCode, Failur
         verbs::print(&format!("{text}\n"));
     } else {
         verbs::print(&show::status::status(&status, out));
+    }
+    if let Some(failure) = found.unplanned {
+        return Err(failure);
     }
     let plan = &mut found.plan;
     plan.nodes.retain(|name, _| status.nodes.contains_key(name));
