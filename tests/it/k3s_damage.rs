@@ -56,6 +56,9 @@ nodes:
 
 const BESIDE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: { name: beside }\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web, namespace: beside }\nspec:\n  selector: { matchLabels: { app: web } }\n  template:\n    metadata: { labels: { app: web } }\n    spec: { containers: [{ name: web, image: web }] }\n";
 
+/// Whether it runs.
+const READY: &str = "[ \"$(k3s kubectl -n beside get deployment web -o 'jsonpath={.status.readyReplicas}' 2>/dev/null)\" = 1 ]";
+
 /// Damage: the node, what is damaged, how, and what is healed besides it.
 type Damage = (
     &'static str,
@@ -445,6 +448,9 @@ fn every_damage_to_k3s_is_seen_and_healed_and_nothing_else() {
                 healed.out, healed.err
             ));
         }
+        // Pods of a kubelet that has just started anew are not ready for a moment, and a plan says so. Nobody but the
+        // cluster mends that.
+        rig.until("rpi01", READY);
         let left = steps(&rig);
         if !left.is_empty() {
             wrong.push(format!("{node}: {damage}\n  left {left:?}"));

@@ -98,11 +98,10 @@ impl Worker {
     }
 
     async fn unchanged(&mut self, step: &Step, next: &[Step]) -> Result<StepEnd, NodeError> {
-        let script = match (&step.record, record_when_unchanged(&step.record)) {
-            (_, Some(name)) => self.drop_record(name),
-            // It may have been under way when the plan was made, and have come to its end since.
-            (RecordAction::Write { name, .. }, None) => self.drop_mark(name),
-            _ => return Ok(StepEnd::new(Outcome::Unchanged)),
+        // It may have been under way when the plan was made, and have come to its end since.
+        let script = match record_when_unchanged(&step.record) {
+            Some(name) => self.drop_record(name),
+            None => self.drop_mark_of(step),
         };
         let operation = Operation::script(script);
         let peek = self.question(next);
@@ -160,9 +159,7 @@ impl Worker {
         before.push_str(&self.before(step));
         let after = match &step.record {
             RecordAction::Drop { name } => self.drop_record(name),
-            RecordAction::Write { name, .. } => self.drop_mark(name),
-            // An earlier run may have been killed in the middle of what this step now ends.
-            RecordAction::Keep => self.drop_mark(&file_name(&step.addr.kind, &step.addr.key)),
+            RecordAction::Write { .. } | RecordAction::Keep => self.drop_mark_of(step),
         };
         let (script, timeout) = (operation.script.clone(), operation.timeout);
         let mut operation = operation;
@@ -381,8 +378,17 @@ impl Worker {
         format!("{dir}/{}", Begun::file_name(name))
     }
 
-    fn drop_mark(&self, name: &str) -> String {
-        format!("rm -f -- {}\n", quote(&self.mark_of(name)))
+    /// Where the mark of a step stands, also one that an earlier run has left, killed in the middle of what this step
+    /// now ends or finds done.
+    pub(crate) fn mark_of_step(&self, step: &Step) -> String {
+        match &step.record {
+            RecordAction::Write { name, .. } | RecordAction::Drop { name } => self.mark_of(name),
+            RecordAction::Keep => self.mark_of(&file_name(&step.addr.kind, &step.addr.key)),
+        }
+    }
+
+    fn drop_mark_of(&self, step: &Step) -> String {
+        format!("rm -f -- {}\n", quote(&self.mark_of_step(step)))
     }
 
     fn drop_record(&self, name: &str) -> String {

@@ -163,10 +163,8 @@ impl Worker {
         let mut whose = Vec::new();
         for (at, go) in steps.iter().enumerate() {
             let unchanged = |end: &StepEnd| end.outcome == Outcome::Unchanged;
-            if let RecordAction::Write { name, .. } = &go.step.record
-                && ends[at].as_ref().is_some_and(unchanged)
-            {
-                marks.push(self.mark_of(name));
+            if ends[at].as_ref().is_some_and(unchanged) {
+                marks.push(self.mark_of_step(&go.step));
                 whose.push(at);
             }
         }
@@ -338,10 +336,7 @@ impl Worker {
             parts.push(Part {
                 script: act.operation.script.clone(),
                 ready,
-                mark: match &act.step.record {
-                    RecordAction::Write { name, .. } => self.mark_of(name),
-                    RecordAction::Keep | RecordAction::Drop { .. } => String::new(),
-                },
+                mark: self.mark_of_step(act.step),
             });
             timeout += act.operation.timeout;
         }

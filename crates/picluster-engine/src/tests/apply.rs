@@ -473,6 +473,13 @@ async fn a_mark_of_what_came_to_its_end_unheard_goes_with_the_next_apply() {
     let (_, events) = rig.apply(&late).await;
     assert_eq!(outcomes(&events), [Outcome::Unchanged]);
     assert_eq!(rig.read(&mark), None);
+    // The same where the killed run had written the record already.
+    let mut late = late;
+    late.steps[0].record = RecordAction::Keep;
+    std::fs::write(rig.path(&mark), &begun).unwrap();
+    let (_, events) = rig.apply(&late).await;
+    assert_eq!(outcomes(&events), [Outcome::Unchanged]);
+    assert_eq!(rig.read(&mark), None);
 }
 
 /// Puts the step of a file first on its node; all others need it.

@@ -39,6 +39,33 @@ fn link(rig: &Rig, name: &str, target: &str) -> picluster_resource::Resource {
 }
 
 #[tokio::test]
+async fn marks_of_a_killed_run_go_whether_there_is_something_to_do_or_not() {
+    let rig = Rig::new();
+    let names = ["a", "b", "c"];
+    let resources = names.map(|name| rig.file(name, name)).to_vec();
+    let mut plan = rig.plan(&[("pi", resources)]).await;
+    rig.apply(&plan).await;
+    // The killed run has written the records already; one of the three it has not done.
+    for step in &mut plan.steps {
+        let record = std::mem::replace(&mut step.record, RecordAction::Keep);
+        let RecordAction::Write { name, .. } = record else {
+            panic!("no record")
+        };
+        let mark = format!("owned/@@@@/{}", Begun::file_name(&name));
+        std::fs::write(
+            rig.path(&mark),
+            format!("{{\"begun\":\"{name}\",\"at\":0}}\n"),
+        )
+        .unwrap();
+    }
+    std::fs::remove_file(rig.path("b")).unwrap();
+    assert_eq!(marks(&rig).len(), 3);
+    let (report, _) = rig.apply(&plan).await;
+    assert_eq!((report.counts().changed, report.counts().unchanged), (1, 2));
+    assert_eq!(marks(&rig), [""; 0]);
+}
+
+#[tokio::test]
 async fn one_that_fails_has_its_own_error_and_those_behind_it_are_run_all_the_same() {
     let rig = Rig::new();
     let resources = vec![

@@ -75,6 +75,9 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
             nothing(session, arguments, &groups);
         }
         tabulate(arguments, &groups, output == "wide", first);
+    } else if filed && !failures.is_empty() {
+        // One path counts as one item, of which nothing is printed when something of it fails (upstream
+        // staging/src/k8s.io/kubectl/pkg/cmd/get/get.go, printGeneric).
     } else if count > 0 || !by_name {
         emit(output, groups, single)?;
     }

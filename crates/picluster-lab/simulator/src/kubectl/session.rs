@@ -103,6 +103,14 @@ impl Session {
         if arguments.is_on("insecure-skip-tls-verify") {
             client.ca = None;
         }
+        if let Some(token) = arguments.flag("token") {
+            client.authorization = Some(format!("Bearer {token}"));
+        }
+        // Who says nothing of who they are is asked (kubernetes/client-go, tools/clientcmd/client_config.go,
+        // getUserIdentificationPartialConfig, and auth_loaders.go, PromptingAuthLoader); here nobody ever answers.
+        if client.authorization.is_none() && client.identity.is_none() {
+            return Err(Failure::Bare("Please enter Username: error: EOF".into()));
+        }
         if let Some(given) = arguments.flag("namespace") {
             namespace = given.to_owned();
         }

@@ -62,8 +62,11 @@ gives 1 "$word: unknown flag: --nonsense" k get nodes --nonsense
 k get node a1 -o json | sed -n 2p | grep -qx '    "apiVersion": "v1",' || die json
 k get nodes -o name | tr '\n' ' ' | grep -qx 'node/a1 node/n1 ' || die name
 # Flags may stand for a whole kubeconfig (kubernetes/client-go: tools/clientcmd/client_config.go).
-gives 0 'BEGIN CERTIFICATE' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify get --raw /cacerts
-gives 1 'context "none" does not exist' k --context none get nodes
+# Who says nothing of who they are is asked for a name, before anything is sent (kubernetes/client-go, tools/clientcmd).
+gives 1 'Please enter Username: ' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify get --raw /cacerts
+gives 0 'BEGIN CERTIFICATE' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify --token none get --raw /cacerts
+# The words are others from release to release.
+gives 1 none k --context none get nodes
 stop n1
-gives 1 'The connection to the server 127.0.0.1:6443 was refused' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify get --raw /cacerts
+gives 1 'The connection to the server 127.0.0.1:6443 was refused' k --kubeconfig /dev/null --server https://127.0.0.1:6443 --insecure-skip-tls-verify --token none get --raw /cacerts
 gives 1 'The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?' k get nodes
