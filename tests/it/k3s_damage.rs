@@ -435,7 +435,12 @@ fn every_damage_to_k3s_is_seen_and_healed_and_nothing_else() {
             })
             .collect();
         wanted.sort();
-        let found = steps(&rig);
+        let mut found = steps(&rig);
+        if found != wanted && !what.contains("beside") {
+            // Another damage's healing may still be felt by pods.
+            rig.until("rpi01", READY);
+            found = steps(&rig);
+        }
         if found != wanted {
             wrong.push(format!(
                 "{node}: {damage}\n  wanted {wanted:?}\n  found  {found:?}"
