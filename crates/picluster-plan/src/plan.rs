@@ -165,6 +165,13 @@ impl Problem {
         self
     }
 
+    /// Where something on another node keeps it from being done.
+    #[must_use]
+    pub fn because(mut self, node: Option<NodeName>) -> Self {
+        self.because = node;
+        self
+    }
+
     /// About this resource of the node.
     #[must_use]
     pub fn of(mut self, addr: StepAddr) -> Self {

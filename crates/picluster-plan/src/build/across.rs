@@ -150,10 +150,8 @@ fn answer(
         return Answer::Given;
     }
     let never = |what: String, cure: String, because: Option<NodeName>| {
-        Answer::Never(Box::new(Problem {
-            because,
-            ..Problem::new(what).cure(cure).of(item.addr.clone())
-        }))
+        let problem = Problem::new(what).cure(cure).because(because);
+        Answer::Never(Box::new(problem.of(item.addr.clone())))
     };
     let working = |p: &&At| !broken(p) && at(**p).change.is_some();
     if let Some(p) = providers.iter().find(working) {

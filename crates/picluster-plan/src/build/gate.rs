@@ -22,21 +22,30 @@ struct Found {
 }
 
 fn look(bench: &Workbench<'_>) -> Result<Option<Found>, Diagnosis> {
-    for (item, entry) in bench.items.iter().enumerate() {
-        let Resource::ClusterMember(member) = entry.resource.as_ref() else {
-            continue;
-        };
-        let seen = entry.resource.observe(&bench.observed.answers, bench.ctx)?;
-        if let Observation::ClusterMember(Seen::Now(memory)) = seen {
-            return Ok(Some(Found {
+    let Some(item) = bench.member() else {
+        return Ok(None);
+    };
+    let resource = bench.items[item].resource.as_ref();
+    let seen = resource.observe(&bench.observed.answers, bench.ctx)?;
+    Ok(match (resource, seen) {
+        (Resource::ClusterMember(member), Observation::ClusterMember(Seen::Now(memory))) => {
+            Some(Found {
                 item,
                 role: member.role,
                 address: member.registration.clone(),
                 memory,
-            }));
+            })
         }
+        _ => None,
+    })
+}
+
+impl Workbench<'_> {
+    /// The entry that says whether its node may be a member of the cluster.
+    pub(super) fn member(&self) -> Option<usize> {
+        let says = |resource: &Resource| matches!(resource, Resource::ClusterMember(_));
+        self.items.iter().position(|i| says(i.resource.as_ref()))
     }
-    Ok(None)
 }
 
 /// Transform: a node that cannot be a member is not worked on at all; where a cluster may not be
@@ -124,10 +133,8 @@ pub(super) fn keep(
             continue;
         };
         let addr = bench.items[member.item].addr.clone();
-        bench.items[member.item].problem = Some(Problem {
-            because,
-            ..Problem::new(what).cure(cure).of(addr)
-        });
+        let problem = Problem::new(what).cure(cure).because(because);
+        bench.items[member.item].problem = Some(problem.of(addr));
     }
 }
 

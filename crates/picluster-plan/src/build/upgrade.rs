@@ -10,7 +10,7 @@ use picluster_model::kubernetes::{KubernetesVersion, Upgrade};
 use picluster_resource::kinds::cluster_node::{ClusterNode, ClusterSays};
 use picluster_resource::{Action, Change, Observation, Resource, Seen, Token};
 
-use super::{Inputs, NodeInput, Workbench};
+use super::{Inputs, Workbench};
 use crate::addr::StepAddr;
 use crate::plan::Problem;
 
@@ -58,11 +58,7 @@ fn runs(bench: &Workbench<'_>) -> Option<(String, String)> {
     {
         return Some((version, wanted));
     }
-    let members = bench
-        .items
-        .iter()
-        .position(|item| matches!(item.resource.as_ref(), Resource::ClusterMember(_)));
-    match look(members?) {
+    match look(bench.member()?) {
         Some(Observation::ClusterMember(Seen::Now(memory))) => Some((memory.version?, wanted)),
         _ => None,
     }
@@ -111,19 +107,11 @@ pub(super) fn refuse(benches: &mut [Workbench<'_>]) {
     };
     for bench in benches {
         let because = (*bench.node != server).then(|| server.clone());
-        let member = bench
-            .items
-            .iter_mut()
-            .find(|item| matches!(item.resource.as_ref(), Resource::ClusterMember(_)));
-        if let Some(item) = member
+        if let Some(item) = bench.member().map(|i| &mut bench.items[i])
             && item.problem.is_none()
         {
-            item.problem = Some(Problem {
-                because,
-                ..Problem::new(what.clone())
-                    .cure(cure.clone())
-                    .of(item.addr.clone())
-            });
+            let problem = Problem::new(what.clone()).cure(cure.clone());
+            item.problem = Some(problem.because(because).of(item.addr.clone()));
         }
     }
 }
@@ -151,10 +139,9 @@ fn is_agent(bench: &Workbench<'_>) -> bool {
 
 /// Transform: agents do not go to another version while a server cannot. Returns whether something became a problem.
 pub(super) fn hold_back(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> bool {
-    let away = inputs.servers.iter().find(|server| {
-        matches!(inputs.nodes.get(*server), Some(NodeInput::Closed(_)))
-            || !benches.iter().any(|bench| bench.node == *server)
-    });
+    // Whoever was not reached, or cannot be worked on, has no workbench.
+    let here = |server: &NodeName| benches.iter().any(|bench| bench.node == server);
+    let away = inputs.servers.iter().find(|server| !here(server));
     let stuck = benches.iter().find_map(|bench| {
         let (i, node) = ready(bench)?;
         let broken = bench.items[i].problem.is_some() || bench.is_skipped(i);
@@ -172,14 +159,12 @@ pub(super) fn hold_back(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> b
             if bench.items[i].change.is_none() {
                 continue;
             }
-            let problem = Problem {
-                because: Some(server.clone()),
-                ..Problem::new(format!(
-                    "it keeps {version}: agents follow the servers, and {server} cannot go first"
-                ))
-                .cure(format!("bring {server} up, then run: picluster apply"))
-                .of(bench.items[i].addr.clone())
-            };
+            let problem = Problem::new(format!(
+                "it keeps {version}: agents follow the servers, and {server} cannot go first"
+            ))
+            .cure(format!("bring {server} up, then run: picluster apply"))
+            .because(Some(server.clone()))
+            .of(bench.items[i].addr.clone());
             bench.fail(i, problem);
             moved = true;
         }
