@@ -72,13 +72,12 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
                 "--nodes {nodes}: 1 to 200 of them fit into one network"
             ));
         }
-        let page = if peers {
-            peers::measure(nodes, runs)?
+        if peers {
+            println!("\n{}", peers::measure(nodes, runs)?);
         } else {
             let runs = if nodes < MANY { runs } else { 1 };
-            measure(nodes, runs, at == 0)?
-        };
-        println!("\n{page}");
+            measure(nodes, runs, at == 0)?;
+        }
     }
     Ok(())
 }
@@ -91,8 +90,8 @@ fn push_only() -> Outcome {
     rack.down()
 }
 
-/// `once`: also what does not depend on the number of nodes.
-fn measure(nodes: usize, runs: usize, once: bool) -> Outcome<String> {
+/// Prints what it finds as soon as that is there. `once`: also what does not depend on the number of nodes.
+fn measure(nodes: usize, runs: usize, once: bool) -> Outcome {
     let mut rack = Rack::up(nodes)?;
     let mut figures = Figures::new(nodes, runs);
     for round in 1..=runs {
@@ -116,11 +115,10 @@ fn measure(nodes: usize, runs: usize, once: bool) -> Outcome<String> {
         }
         figures.add(figures::ENTRY, rack.entry()?);
     }
-    let mut page = figures.page();
+    println!("\n{}", figures.page().trim_end());
     if once {
-        page.push_str(&start::measure(&rack)?);
-        page.push_str(&push::measure(&rack)?);
+        print!("{}", start::measure(&rack)?);
+        println!("{}", push::measure(&rack)?);
     }
-    rack.down()?;
-    Ok(page)
+    rack.down()
 }

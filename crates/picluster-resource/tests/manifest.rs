@@ -2,6 +2,8 @@
 //! that say what upstream's do, under the shells that may stand behind `/bin/sh`; and what a person reads of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod shells;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,6 +13,7 @@ use std::time::Instant;
 use picluster_model::secret::SecretValues;
 use picluster_resource::program::{PRELUDE_SH, Raw, sha256_hex};
 use picluster_resource::{Action, Answers, Change, Ctx, Diagnosis, Facts, Query, Resource, Shown};
+use shells::shells;
 
 const TEXT: &str = "kind: X\n";
 /// In kubectl's place: it answers from files, and counts the questions for the checksum.
@@ -47,24 +50,6 @@ struct Server<'a> {
     table: &'a str,
     /// Its errors.
     errors: &'a str,
-}
-
-fn shells() -> Vec<Vec<&'static str>> {
-    [
-        vec!["sh"],
-        vec!["dash"],
-        vec!["bash", "--posix"],
-        vec!["busybox", "sh"],
-    ]
-    .into_iter()
-    .filter(|argv| {
-        Command::new(argv[0])
-            .args(&argv[1..])
-            .args(["-c", ":"])
-            .status()
-            .is_ok_and(|s| s.success())
-    })
-    .collect()
 }
 
 fn program(path: &Path, text: &str) {

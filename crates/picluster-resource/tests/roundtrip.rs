@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod shells;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -25,25 +27,7 @@ use picluster_resource::{
     Resource,
 };
 use proptest::prelude::*;
-
-/// The shells of this machine that a node may have as `sh`.
-fn shells() -> Vec<Vec<&'static str>> {
-    [
-        vec!["sh"],
-        vec!["dash"],
-        vec!["bash", "--posix"],
-        vec!["busybox", "sh"],
-    ]
-    .into_iter()
-    .filter(|argv| {
-        Command::new(argv[0])
-            .args(&argv[1..])
-            .args(["-c", ":"])
-            .status()
-            .is_ok_and(|s| s.success())
-    })
-    .collect()
-}
+use shells::shells;
 
 /// Runs a script from a file, as the node-side program does, and gives stdout.
 fn sh(shell: &[&str], script: &str, stdin: &[u8]) -> (bool, Vec<u8>, String) {

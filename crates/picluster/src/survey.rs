@@ -94,12 +94,6 @@ pub fn closed(error: &NodeError) -> NodeState {
                 reason: error.to_string(),
             }
         }
-        NodeError::Connect(connect_error) => NodeState::Blocked {
-            problems: vec![Problem {
-                cure: connect_cure(connect_error),
-                ..Problem::new(without_node(&error.to_string(), error.node()))
-            }],
-        },
         other => NodeState::Blocked {
             problems: vec![Problem {
                 cure: cure(other),
@@ -119,6 +113,7 @@ pub fn without_node(text: &str, node: &NodeName) -> String {
 
 fn cure(error: &NodeError) -> Option<String> {
     match error {
+        NodeError::Connect(error) => connect_cure(error),
         NodeError::WrongPassword { .. } => Some(
             "give the right one: the value behind ssh.sudo.password, or what is typed when asked".into(),
         ),

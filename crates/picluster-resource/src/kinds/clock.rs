@@ -19,12 +19,15 @@ use crate::token::Token;
 #[serde(deny_unknown_fields)]
 pub struct Clock {
     /// How far it may be from the controller's clock when it is not synchronised, in seconds.
-    #[serde(default = "five")]
+    #[serde(default = "within")]
     pub within_s: u32,
 }
 
-fn five() -> u32 {
-    5
+/// How far a clock may be from the controller's where nothing else is said, in seconds.
+pub const WITHIN_S: u32 = 5;
+
+fn within() -> u32 {
+    WITHIN_S
 }
 
 /// What was seen of the clock.

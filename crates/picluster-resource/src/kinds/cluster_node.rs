@@ -120,6 +120,19 @@ pub struct Registered {
     pub machine_id: String,
 }
 
+/// Whether a machine is the one that is registered, by their machine ids. One that is not known speaks against nothing.
+fn same_machine(registered: &str, here: &str) -> bool {
+    registered.is_empty() || here.is_empty() || registered == here
+}
+
+impl Registered {
+    /// Whether this machine is the one that is registered.
+    #[must_use]
+    pub fn is(&self, machine_id: &str) -> bool {
+        same_machine(&self.machine_id, machine_id)
+    }
+}
+
 impl From<kube::KubeNode> for Registered {
     fn from(node: kube::KubeNode) -> Self {
         let taint = |t: kube::KubeTaint| match t.value.as_str() {
@@ -226,9 +239,8 @@ impl Kind for ClusterNode {
                 None => ClusterSays::Unknown,
                 Some(node) => {
                     let here = &ctx.facts.now.machine_id;
-                    let same = node.machine_id.is_empty() || here.is_empty();
                     ClusterSays::Node {
-                        same_machine: same || node.machine_id == *here,
+                        same_machine: same_machine(&node.machine_id, here),
                         ready: node.ready,
                         version: node.version,
                     }

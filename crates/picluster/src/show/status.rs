@@ -33,6 +33,14 @@ pub fn status(status: &Status, style: Style) -> String {
     out
 }
 
+/// As much of a text as fits.
+fn clipped(text: String, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text;
+    }
+    text.chars().take(most - 1).collect::<String>() + "…"
+}
+
 /// How a cell is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tone {
@@ -51,13 +59,11 @@ struct Cell {
 
 impl Cell {
     fn new(text: impl Into<String>, tone: Tone) -> Self {
-        let mut text: String = text.into();
+        let text: String = text.into();
         if text.is_empty() {
             return Self::new(NOTHING, Tone::Dim);
         }
-        if text.chars().count() > CELL {
-            text = text.chars().take(CELL - 1).collect::<String>() + "…";
-        }
+        let text = clipped(text, CELL);
         Self { text, tone }
     }
 
@@ -299,15 +305,12 @@ fn root(name: &NodeName, node: &NodeStatus, status: &Status) -> Cell {
     if warned(status, name, &[Kind::RootReadOnly]) {
         text = format!("read-only {text}");
     }
-    if text.chars().count() > NAME {
-        text = text.chars().take(NAME - 1).collect::<String>() + "…";
-    }
     let tone = if warned(status, name, &bad) {
         Tone::Bad
     } else {
         Tone::Plain
     };
-    Cell::new(text, tone)
+    Cell::new(clipped(text, NAME), tone)
 }
 
 fn medium(root: &Root) -> String {

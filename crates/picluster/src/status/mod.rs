@@ -258,8 +258,7 @@ impl InCluster {
             };
         };
         let here = facts.map_or("", |f| f.now.machine_id.as_str());
-        let another =
-            !here.is_empty() && !node.machine_id.is_empty() && node.machine_id.as_str() != here;
+        let another = !node.is(here);
         Self {
             standing: match node.ready.as_str() {
                 _ if another => Standing::AnotherMachine,

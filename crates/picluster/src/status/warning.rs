@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use picluster_model::NodeName;
 use picluster_resource::Health;
 use picluster_resource::health::{Medium, Root, Since};
-use picluster_resource::kinds::clock::apart;
+use picluster_resource::kinds::clock::{WITHIN_S, apart};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Kubernetes, NodeStatus, Standing, State};
 
-/// Further from the controller than this and a clock is wrong, in seconds: what kind `clock` asks for.
-const CLOCK_S: u64 = 5;
 /// From this temperature on the firmware slows the processor down (Raspberry Pi documentation, "Frequency management and
 /// thermal control"), in degrees Celsius.
 const HOT_C: f64 = 80.0;
@@ -89,7 +87,7 @@ pub(super) fn all(
         }
         cluster(node, kubernetes, &mut add);
         let skew = node.facts.as_ref().and_then(|f| f.now.skew_s).unwrap_or(0);
-        if skew.unsigned_abs() > CLOCK_S {
+        if skew.unsigned_abs() > u64::from(WITHIN_S) {
             add(
                 Kind::Clock,
                 format!("its clock is {}", apart(skew)),

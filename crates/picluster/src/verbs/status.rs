@@ -1,8 +1,7 @@
 //! `status`: how every node is, in one question.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use picluster_engine::ExitCode;
+use picluster_engine::clock::Clock as _;
 
 use crate::cli::StatusArgs;
 use crate::error::Failure;
@@ -29,7 +28,6 @@ pub fn run(args: &StatusArgs, out: Style, err: Style) -> Result<ExitCode, Failur
         nodes.retain(|node| wanted.iter().any(|w| w.name == node.name));
     }
     let mut found = verbs::block_on(verbs::until_ctrl_c(opening.look_and(Beside::Readings)))??;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let status = Status::of(&Seen {
         project: &opening.project,
         nodes,
@@ -37,7 +35,7 @@ pub fn run(args: &StatusArgs, out: Style, err: Style) -> Result<ExitCode, Failur
         planned: found.unplanned.is_none(),
         readings: &found.readings,
         applied: last::applied(&opening.store.runs()),
-        at: now.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0)),
+        at: verbs::SystemClock::new().epoch_ms().div_euclid(1000),
     });
     if args.json {
         let text = serde_json::to_string_pretty(&status).unwrap_or_default();
