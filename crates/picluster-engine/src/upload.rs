@@ -2,7 +2,7 @@
 //!
 //! A session of its own beside the agent's, which holds the lock meanwhile: the node says how much
 //! of the file it has and what that hashes to, the controller goes on from there or from the
-//! beginning, and both ends compare the digest of the whole. What a broken connection leaves on the
+//! beginning, and the node compares the digest of the whole with the one of the plan. What a broken connection leaves on the
 //! node is taken up by the next attempt.
 
 use std::time::Duration;
@@ -70,6 +70,20 @@ async fn next<'a>(source: &'a mut Source, most: u64, staged: &Staged) -> Result<
         }
         Err(e) => Err(unreadable(staged, &e)),
     }
+}
+
+/// The SHA-256 of the next `bytes` of the file, in hex.
+async fn digest(source: &mut Source, bytes: u64, staged: &Staged) -> Result<String, End> {
+    let mut hash = Sha256::new();
+    let mut left = bytes;
+    while left > 0 {
+        let chunk = next(source, left, staged).await?;
+        hash.update(chunk);
+        let n = chunk.len();
+        source.consume(n);
+        left -= n as u64;
+    }
+    Ok(hex(hash))
 }
 
 /// What the node has of a file.
@@ -150,7 +164,7 @@ impl Worker {
                 ))
             }));
         }
-        let (mut source, mut hash, from) = self.position(staged, &have).await?;
+        let (mut source, from) = self.position(staged, &have).await?;
         let mut sent = from;
         self.tell(Told::Uploading {
             addr: addr.clone(),
@@ -168,7 +182,6 @@ impl Worker {
         let mut reported = sent;
         while sent < staged.size {
             let chunk = next(&mut source, staged.size - sent, staged).await?;
-            hash.update(chunk);
             match timeout(bound, far.stdin.write_all(chunk)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(self.ended(far).await),
@@ -195,9 +208,14 @@ impl Worker {
         let card = Duration::from_secs(staged.size / SLOWEST_CARD);
         match self.hear(&mut far, bound + card).await? {
             Some(words) if words == "done" => {}
-            // Its digest is another one, and it is gone from the node.
-            Some(_) if hex(hash) != staged.sha256 => return Err(changed(staged)),
+            // Its digest is another one, and it is gone from the node. The file is hashed here only
+            // now, where it matters whose fault that is: hashing while sending costs a third of the
+            // throughput.
             Some(words) => {
+                let mut source = self.open(staged).await?;
+                if digest(&mut source, staged.size, staged).await? != staged.sha256 {
+                    return Err(changed(staged));
+                }
                 return Err(End::Failed(Failure::new(format!(
                     "what arrived is not what was sent ({words}); it was thrown away"
                 ))));
@@ -209,29 +227,16 @@ impl Worker {
     }
 
     /// Opens the file and goes to where the node's part ends, if that is the beginning of it.
-    async fn position(
-        &mut self,
-        staged: &Staged,
-        have: &Have,
-    ) -> Result<(Source, Sha256, u64), End> {
+    async fn position(&mut self, staged: &Staged, have: &Have) -> Result<(Source, u64), End> {
         let mut source = self.open(staged).await?;
-        let mut hash = Sha256::new();
         if have.bytes == 0 || have.bytes > staged.size {
-            return Ok((source, hash, 0));
+            return Ok((source, 0));
         }
-        let mut left = have.bytes;
-        while left > 0 {
-            let chunk = next(&mut source, left, staged).await?;
-            hash.update(chunk);
-            let n = chunk.len();
-            source.consume(n);
-            left -= n as u64;
-        }
-        if hex(hash.clone()) == have.sha256 {
-            return Ok((source, hash, have.bytes));
+        if digest(&mut source, have.bytes, staged).await? == have.sha256 {
+            return Ok((source, have.bytes));
         }
         // A node that lost its power may have kept the length without the bytes.
-        Ok((self.open(staged).await?, Sha256::new(), 0))
+        Ok((self.open(staged).await?, 0))
     }
 
     async fn open(&mut self, staged: &Staged) -> Result<Source, End> {

@@ -23,7 +23,7 @@ use crate::wire::Flushed;
 const OUTPUT: usize = 256 * 1024;
 
 /// Bytes of stdin that wait for the channel.
-const INPUT: usize = 128 * 1024;
+const INPUT: usize = 256 * 1024;
 
 /// SSH_EXTENDED_DATA_STDERR (RFC 4254 §5.2).
 const STDERR: u32 = 1;
@@ -83,13 +83,17 @@ pub(crate) fn session<K: Send + 'static>(
     }
 }
 
-/// Bytes of one channel handed to russh before the next flush to the socket is awaited.
+/// Bytes of one channel handed to russh between two flushes to the socket.
 const BATCH: usize = 128 * 1024;
 
 /// Sends what is written to stdin, then end of file.
 ///
 /// russh encrypts all it is given before it writes, into a buffer it keeps: a feeder on another
 /// processor would make that as large as the node's window, for every node that ever got a file.
+/// So a batch is followed by the next only after a flush that came since the batch before it ended.
+/// One must come, since `data_bytes` hands over only what the window allows to be sent; and as it is
+/// as a rule the flush of a batch's beginning, russh is never without something to encrypt, and has
+/// never more than two batches.
 pub(crate) async fn feed(
     mut from: PipeReader,
     to: Arc<ChannelWriteHalf<Msg>>,
@@ -98,9 +102,6 @@ pub(crate) async fn feed(
     let mut batch = 0;
     while let Some(chunk) = from.next().await {
         batch += chunk.len();
-        // Whatever flush comes after this line and after the chunk counts; one must come, since
-        // `data_bytes` hands over only what the window allows to be sent.
-        flushed.mark_unchanged();
         if to.data_bytes(chunk).await.is_err() {
             return;
         }

@@ -343,6 +343,11 @@ impl Rack {
         }
     }
 
+    /// The bridge's port of the first node, in the lab's network: the node's number names it.
+    pub(crate) fn first_port(&self) -> &'static str {
+        "p0"
+    }
+
     /// What every act pays for being started inside the lab.
     pub(crate) fn entry(&self) -> Outcome<Spent> {
         self.measured(&mut self.inside(Path::new("true")), false)
