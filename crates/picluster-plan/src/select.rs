@@ -2,11 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use crate::addr::{AddrPattern, StepAddr};
-use crate::plan::Plan;
+use picluster_resource::Resource;
 
-/// Keeps the steps that match one of `only` (all, when it is empty) with everything they need, and
-/// drops those that match one of `except` with everything that needs them.
+use crate::addr::{AddrPattern, StepAddr};
+use crate::plan::{Plan, Step, Work};
+
+/// What is to be taken back when its purpose is fulfilled takes that along: who drains a node lets it take pods again.
+fn taken_back_by(step: &Step, plan: &Plan) -> Option<StepAddr> {
+    let Work::Resource(resource) = &step.work else {
+        return None;
+    };
+    let Resource::NodeDrained(drain) = resource.as_ref() else {
+        return None;
+    };
+    let opens = |other: &&Step| match &other.work {
+        Work::Resource(resource) => match resource.as_ref() {
+            Resource::NodeSchedulable(entry) => entry.node == drain.node,
+            _ => false,
+        },
+        Work::Reboot { .. } => false,
+    };
+    plan.steps.iter().find(opens).map(|s| s.addr.clone())
+}
+
+/// Keeps the steps that match one of `only` (all, when it is empty) with everything they need and what takes them back
+/// again, and drops those that match one of `except` with everything that needs them.
 ///
 /// Returns the patterns that matched no step of the plan: a typing error must not look like
 /// "nothing to do".
@@ -19,12 +39,23 @@ pub fn select(plan: &mut Plan, only: &[AddrPattern], except: &[AddrPattern]) -> 
         .collect();
     let mut keep: BTreeSet<StepAddr> = BTreeSet::new();
     // Steps stand behind what they need, so one pass from the end closes over needs …
-    for step in plan.steps.iter().rev() {
-        let wanted = only.is_empty() || only.iter().any(|p| p.matches(&step.addr));
-        if wanted || keep.contains(&step.addr) {
-            keep.insert(step.addr.clone());
-            keep.extend(step.needs.iter().cloned());
+    loop {
+        for step in plan.steps.iter().rev() {
+            let wanted = only.is_empty() || only.iter().any(|p| p.matches(&step.addr));
+            if wanted || keep.contains(&step.addr) {
+                keep.insert(step.addr.clone());
+                keep.extend(step.needs.iter().cloned());
+            }
         }
+        let kept = plan.steps.iter().filter(|s| keep.contains(&s.addr));
+        let back: Vec<StepAddr> = kept
+            .filter_map(|step| taken_back_by(step, plan))
+            .filter(|addr| !keep.contains(addr))
+            .collect();
+        if back.is_empty() {
+            break;
+        }
+        keep.extend(back);
     }
     // … and one from the front over dependents.
     let mut dropped: BTreeSet<StepAddr> = BTreeSet::new();

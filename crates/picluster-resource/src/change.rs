@@ -120,6 +120,8 @@ pub enum Effect {
     BootTried,
     /// Nothing brings the node back by itself if its kernel does not start with the new boot files.
     BootUnproven,
+    /// The pods of a node go elsewhere; of which, in words.
+    Drain(String),
     /// A server of the cluster may be down meanwhile; what that means, in words.
     ServerDown(String),
 }

@@ -299,6 +299,9 @@ resources! {
     Partition(kinds::partition::Partition),
     Network(kinds::network::Network),
     NodeLabels(kinds::node_labels::NodeLabels),
+    NodeDrained(kinds::node_drained::NodeDrained),
+    DatastoreSnapshot(kinds::datastore_snapshot::DatastoreSnapshot),
+    NodeSchedulable(kinds::node_schedulable::NodeSchedulable),
     Manifest(kinds::manifest::Manifest),
 }
 

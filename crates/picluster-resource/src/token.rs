@@ -46,6 +46,8 @@ pub enum ClusterToken {
     Api,
     /// A node is registered with the cluster.
     Joined(NodeName),
+    /// The pods of a node have gone elsewhere, for as long as something is done to it.
+    Drained(NodeName),
     /// A value that comes to be on a node is known: see [`crate::kinds::cluster_value`].
     Value(String),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for ClusterToken {
         match self {
             Self::Api => f.write_str("the Kubernetes API"),
             Self::Joined(node) => write!(f, "node {node} of the cluster"),
+            Self::Drained(node) => write!(f, "node {node} without its pods"),
             Self::Value(name) => write!(f, "the value {name}"),
         }
     }

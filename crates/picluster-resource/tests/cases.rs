@@ -245,6 +245,7 @@ fn change_json(change: &Change) -> Value {
             Effect::Guarded => "guarded".into(),
             Effect::BootTried => "boot tried".into(),
             Effect::BootUnproven => "boot unproven".into(),
+            Effect::Drain(what) => what.clone(),
             Effect::ServerDown(_) => "server down".into(),
         })
         .collect();

@@ -67,8 +67,9 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     let offers = Offers::of(benches);
     // A node's failure may take away what another node waits for, so until nothing moves.
     loop {
+        let prepared = upgrade::prepare(benches);
         let failed = refuse(benches, &offers, inputs, false);
-        if !upgrade::hold_back(benches, inputs) && !failed {
+        if !upgrade::hold_back(benches, inputs) && !failed && !prepared {
             break;
         }
     }
@@ -195,6 +196,7 @@ fn answer(
             // What was found joined stays so, whether the node is up or not.
             ClusterToken::Joined(node) => *name == node && item.awaits.is_some(),
             ClusterToken::Api | ClusterToken::Value(_) => inputs.servers.contains(name),
+            ClusterToken::Drained(_) => false,
         })
         .filter_map(|(name, input)| match input {
             NodeInput::Closed(state) => Some((name, state)),

@@ -1,7 +1,9 @@
 //! How a running cluster comes to another version: whether it may at all, and who goes when.
 //!
-//! Servers first, agents behind them and a few at a time: a kubelet must not be newer than the API server it speaks to
-//! (<https://kubernetes.io/releases/version-skew-policy/>), and a release that does not start must not be on all nodes.
+//! Servers first and one by one, agents behind them and a few at a time: a kubelet must not be newer than the API server it
+//! speaks to (<https://kubernetes.io/releases/version-skew-policy/>), and a release that does not start must not be on all
+//! nodes. Each is drained before its program is replaced and takes pods again when it is Ready, by entries that stand on a
+//! server, and nothing is replaced before the datastore was kept.
 
 use std::collections::BTreeSet;
 
@@ -172,36 +174,177 @@ pub(super) fn hold_back(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> b
     moved
 }
 
-/// Transform: agents that go to another version wait for all servers, and for those before them.
-pub(super) fn order(benches: &mut [Workbench<'_>]) {
-    let addr = |bench: &Workbench<'_>| {
-        let (i, _) = ready(bench)?;
-        let item = &bench.items[i];
-        item.change.is_some().then(|| item.addr.clone())
-    };
-    let servers: BTreeSet<StepAddr> = benches
-        .iter()
-        .filter(|bench| ready(bench).is_some_and(|(_, node)| node.server))
-        .filter_map(addr)
+/// Where an entry stands: the node's place among the workbenches, and the entry's on it.
+type At = (usize, usize);
+
+/// Entries about nodes that may stand on other nodes than those they are about.
+fn entries<'a>(
+    benches: &'a [Workbench<'_>],
+    about: impl Fn(&'a Resource) -> Option<&'a NodeName> + 'a,
+) -> impl Iterator<Item = (At, &'a NodeName)> {
+    benches.iter().enumerate().flat_map(move |(b, bench)| {
+        let items = bench.items.iter().enumerate();
+        let found: Vec<(At, &NodeName)> = items
+            .filter(|(_, item)| !item.removed)
+            .filter_map(|(i, item)| Some(((b, i), about(item.resource.as_ref())?)))
+            .collect();
+        found
+    })
+}
+
+/// The node that an entry drains for another version.
+fn drains(resource: &Resource) -> Option<&NodeName> {
+    match resource {
+        Resource::NodeDrained(drain) => drain.version.as_ref().map(|_| &drain.node),
+        _ => None,
+    }
+}
+
+fn opens(resource: &Resource) -> Option<&NodeName> {
+    match resource {
+        Resource::NodeSchedulable(entry) => Some(&entry.node),
+        _ => None,
+    }
+}
+
+/// The server whose datastore an entry keeps a copy of.
+fn keeps(resource: &Resource) -> Option<&NodeName> {
+    match resource {
+        Resource::DatastoreSnapshot(entry) => Some(&entry.node),
+        _ => None,
+    }
+}
+
+fn bench_of(benches: &[Workbench<'_>], node: &NodeName) -> Option<usize> {
+    benches.iter().position(|bench| bench.node == node)
+}
+
+/// Whether a node's program is replaced by this plan.
+fn goes(bench: &Workbench<'_>) -> bool {
+    leaves(bench).is_some() && !heads(bench).is_empty()
+}
+
+/// Transform: only what goes to another version is drained, and only before that a copy of the datastore is made; what
+/// cannot be drained or kept does not go. Returns whether something moved.
+pub(super) fn prepare(benches: &mut [Workbench<'_>]) -> bool {
+    let mut moved = false;
+    let found: Vec<(At, NodeName, bool)> = entries(benches, drains)
+        .map(|(at, node)| (at, node.clone(), true))
+        .chain(entries(benches, keeps).map(|(at, node)| (at, node.clone(), false)))
         .collect();
-    let mut gone: Vec<StepAddr> = Vec::new();
-    for bench in benches {
-        if !is_agent(bench) || leaves(bench).is_none() {
-            continue;
-        }
-        let Some((at_once, mine)) = ready(bench)
-            .map(|(_, node)| node.max_unavailable)
-            .zip(addr(bench))
-        else {
+    for ((b, i), node, drain) in found {
+        let target = bench_of(benches, &node).filter(|t| goes(&benches[*t]));
+        let item = &mut benches[b].items[i];
+        let addr = item.addr.clone();
+        // A server that does not serve cannot be asked to move what runs on it; it goes on running.
+        let mute = drain && target == Some(b) && item.awaits.is_some();
+        let Some(target) = target.filter(|_| !mute) else {
+            item.awaits = None;
+            moved |= item.change.take().is_some();
             continue;
         };
-        let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).max(1);
-        let mut behind = servers.clone();
-        behind.extend(gone.len().checked_sub(at_once).map(|i| gone[i].clone()));
-        for i in heads(bench) {
-            bench.items[i].foreign.extend(behind.iter().cloned());
+        if item.problem.is_none() && !benches[b].is_skipped(i) {
+            continue;
         }
-        gone.push(mine);
+        let version = leaves(&benches[target]).unwrap_or_default();
+        let because = (b != target).then(|| addr.node.clone());
+        let what = if drain { "drained" } else { "kept" };
+        for head in heads(&benches[target]) {
+            if benches[target].items[head].change.is_none() {
+                continue;
+            }
+            let problem = Problem::new(format!(
+                "it keeps {version}: before, {what} has to be done, and {addr} cannot"
+            ))
+            .cure(format!(
+                "mend what stands in the way on {} first",
+                addr.node
+            ))
+            .because(because.clone())
+            .of(benches[target].items[head].addr.clone());
+            benches[target].fail(head, problem);
+            moved = true;
+        }
+    }
+    moved
+}
+
+/// Transform: servers go to another version one behind the other, agents behind all of them and a few at a time; each
+/// behind its drain, and everybody behind the copy of the datastore.
+pub(super) fn order(benches: &mut [Workbench<'_>]) {
+    let planned = |benches: &[Workbench<'_>], (b, i): At| {
+        let item = &benches[b].items[i];
+        item.change.is_some().then(|| item.addr.clone())
+    };
+    let all = |about: fn(&Resource) -> Option<&NodeName>| -> Vec<(At, NodeName)> {
+        let found = entries(benches, about).map(|(at, node)| (at, node.clone()));
+        found.collect()
+    };
+    let (drained, opened, kept) = (all(drains), all(opens), all(keeps));
+    let of = |list: &[(At, NodeName)], node: &NodeName| {
+        list.iter().find(|(_, n)| n == node).map(|(at, _)| *at)
+    };
+    // An agent goes when the servers have, so that they come first here, too.
+    let mut turns: Vec<usize> = (0..benches.len())
+        .filter(|b| ready(&benches[*b]).is_some())
+        .collect();
+    turns.sort_by_key(|b| is_agent(&benches[*b]));
+    let snapshots: BTreeSet<StepAddr> = kept
+        .iter()
+        .filter_map(|(at, _)| planned(benches, *at))
+        .collect();
+    let (mut servers, mut agents): (Vec<StepAddr>, Vec<StepAddr>) = (Vec::new(), Vec::new());
+    let mut last_server: Option<StepAddr> = None;
+    for b in turns {
+        let node = benches[b].node.clone();
+        let Some((ready_at, entry)) = ready(&benches[b]) else {
+            continue;
+        };
+        let at_once = usize::try_from(entry.max_unavailable).unwrap_or(usize::MAX);
+        let ready_addr = planned(benches, (b, ready_at));
+        let (drain, open) = (of(&drained, &node), of(&opened, &node));
+        if let (Some((ob, oi)), Some(addr)) = (open, &ready_addr)
+            && benches[ob].items[oi].change.is_some()
+        {
+            benches[ob].items[oi].foreign.insert(addr.clone());
+        }
+        let end = open.and_then(|at| planned(benches, at)).or(ready_addr);
+        let (agent, due) = (is_agent(&benches[b]), leaves(&benches[b]).is_some());
+        if due {
+            let mut behind: BTreeSet<StepAddr> = BTreeSet::new();
+            if agent {
+                behind.extend(servers.iter().cloned());
+                let before = agents.len().checked_sub(at_once.max(1));
+                behind.extend(before.map(|i| agents[i].clone()));
+            } else {
+                behind.extend(last_server.clone());
+            }
+            let drain = drain.filter(|at| planned(benches, *at).is_some());
+            if let Some((db, di)) = drain {
+                let item = &mut benches[db].items[di];
+                item.foreign.extend(behind.iter().cloned());
+                behind.insert(item.addr.clone());
+            }
+            for i in heads(&benches[b]) {
+                let item = &mut benches[b].items[i];
+                item.foreign.extend(behind.iter().cloned());
+                item.foreign.extend(snapshots.iter().cloned());
+            }
+        }
+        let Some(end) = end else { continue };
+        if !agent {
+            servers.push(end.clone());
+            last_server = if due { Some(end) } else { last_server };
+        } else if due {
+            agents.push(end);
+        }
+    }
+    // Its pods have gone when the server is stopped for the copy.
+    for ((b, i), node) in kept {
+        let behind = of(&drained, &node).and_then(|at| planned(benches, at));
+        if benches[b].items[i].change.is_some() {
+            benches[b].items[i].foreign.extend(behind);
+        }
     }
 }
 

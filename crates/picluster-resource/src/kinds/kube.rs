@@ -21,6 +21,8 @@ pub(crate) struct KubeNode {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub taints: Vec<KubeTaint>,
+    /// It is cordoned.
+    pub unschedulable: bool,
     /// `status` of the condition `Ready`: `True`, `False`, `Unknown`; empty before the first report.
     pub ready: String,
     pub version: String,
@@ -111,6 +113,7 @@ struct RawMeta {
 #[serde(default)]
 struct RawSpec {
     taints: Vec<KubeTaint>,
+    unschedulable: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -147,6 +150,7 @@ impl From<RawNode> for KubeNode {
             labels: raw.metadata.labels,
             annotations: raw.metadata.annotations,
             taints: raw.spec.taints,
+            unschedulable: raw.spec.unschedulable,
             ready: ready.map(|c| c.status).unwrap_or_default(),
             version: raw.status.node_info.kubelet_version,
             machine_id: raw.status.node_info.machine_id,

@@ -2,6 +2,7 @@
 
 mod controllers;
 mod discovery;
+pub(crate) mod disruption;
 pub(crate) mod kinds;
 mod patch;
 mod rest;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::kinds::Kind;
 use super::status::{Refusal, qualified};
 use super::store::{Happened, Key, Store};
-use super::{discovery, patch, select, tables};
+use super::{discovery, disruption, patch, select, tables};
 use crate::http::{Reply, Request};
 use crate::labels::{is_kubelet_label, is_kubernetes_label};
 use crate::release::Release;
@@ -443,9 +443,9 @@ fn create(
 ) -> Result<Reply, Refusal> {
     if target.kind.kind == "Pod" && target.sub == "eviction" {
         let key = Key::of(&target.kind, &target.namespace, &target.name);
-        store
-            .delete(&key)
-            .ok_or_else(|| Refusal::not_found("", "pods", &target.name))?;
+        let gone = || Refusal::not_found("", "pods", &target.name);
+        disruption::may_evict(store, &store.get(&key).ok_or_else(gone)?)?;
+        store.delete(&key).ok_or_else(gone)?;
         return Ok(Reply::json(
             201,
             &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),

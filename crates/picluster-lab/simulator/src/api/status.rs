@@ -123,6 +123,23 @@ impl Refusal {
         )
     }
 
+    /// 500 in somebody's own words.
+    pub(crate) fn internal_as_is(message: impl Into<String>) -> Self {
+        Self::new(500, "InternalError", message)
+    }
+
+    /// 429, with its cause.
+    pub(crate) fn too_many_requests(
+        message: impl Into<String>,
+        reason: &str,
+        cause: String,
+    ) -> Self {
+        Self {
+            details: json!({"causes": [{"reason": reason, "message": cause}]}),
+            ..Self::new(429, "TooManyRequests", message)
+        }
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)
     }
@@ -143,6 +160,7 @@ impl Refusal {
             404 => "NotFound",
             409 => "Conflict",
             422 => "Invalid",
+            429 => "TooManyRequests",
             503 => "ServiceUnavailable",
             _ => "InternalError",
         };

@@ -11,7 +11,7 @@ use super::Server;
 use super::addons::is_disabled;
 use crate::api::kinds::Kind;
 use crate::api::status::Refusal;
-use crate::api::{Key, Store, merge_patch};
+use crate::api::{Key, Store, disruption, merge_patch};
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};
 use crate::heart::{Heart, Kubernetes};
@@ -451,6 +451,17 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
                 d["status"] = status;
                 Ok(())
             });
+        }
+    }
+    if let Some(budgets) = find("PodDisruptionBudget") {
+        for (key, budget) in store.list("policy", "poddisruptionbudgets", "") {
+            let status = disruption::status(store, &budget);
+            if budget["status"] != status {
+                let _ = store.update(&budgets, &key, |b| {
+                    b["status"] = status;
+                    Ok(())
+                });
+            }
         }
     }
     if let Some(definitions) = find("CustomResourceDefinition") {

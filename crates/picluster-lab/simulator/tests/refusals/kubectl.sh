@@ -45,6 +45,27 @@ gives 0 'node/a1 ' k drain a1 --ignore-daemonsets --delete-emptydir-data --force
 # Before 1.23 the last pod's word is said of the node, too.
 if [ "$MINOR" -lt 23 ] && grep -q '^pod/.* evicted$' "$W/out"; then word=evicted; else word=drained; fi
 [ "$(tail -n 1 "$W/out")" = "node/a1 $word" ] || die "drain: $(cat "$W/out")"
+# A budget that lets nobody go: kubectl asks again every five seconds until its time is over (kubernetes/kubectl pkg/drain/drain.go).
+gives 0 'node/a1 uncordoned' k uncordon a1
+if [ -z "${KUBERNETES-}" ]; then policy=policy/v1; else policy=policy/v1beta1; fi
+printf 'apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 2, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: web, image: web}]}}}\n---\napiVersion: %s\nkind: PodDisruptionBudget\nmetadata: {name: web}\nspec: {minAvailable: 2, selector: {matchLabels: {app: web}}}\n' "$policy" >"$W/web.yaml"
+gives 0 'deployment.apps/web created' k apply -f "$W/web.yaml"
+i=0
+until [ "$(k get pods -l app=web -o 'jsonpath={.items[*].status.phase}')" = 'Running Running' ] && [ "$(k get pdb web -o 'jsonpath={.status.currentHealthy}')" = 2 ]; do
+    i=$((i + 1)); [ $i -lt 300 ] || die 'two pods that run'
+    sleep 0.1
+done
+here=$(k get pods -l app=web -o 'jsonpath={.items[0].spec.nodeName}')
+pod=$(k get pods -l app=web -o 'jsonpath={.items[0].metadata.name}')
+if [ "$MINOR" -ge 21 ]; then which="pods/\"$pod\" -n \"default\""; else which="pod \"$pod\""; fi
+gives 1 "error when evicting $which (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget." \
+    k drain "$here" --ignore-daemonsets --delete-emptydir-data --force --timeout=${KUBERNETES:+1}7s
+grep -q "global timeout reached: ${KUBERNETES:+1}7s" "$W/out" || die "timeout: $(cat "$W/out")"
+[ "$(k get pod "$pod" -o 'jsonpath={.spec.nodeName}')" = "$here" ] || die 'the pod has gone'
+gives 0 'poddisruptionbudget.policy "web" deleted' k delete pdb web
+gives 0 "pod/$pod evicted" k drain "$here" --ignore-daemonsets --delete-emptydir-data --force --timeout=${KUBERNETES:+1}20s
+gives 0 "node/$here uncordoned" k uncordon "$here"
+gives 0 'deployment.apps "web" deleted' k delete deployment web
 printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: "1", b: "2"}\n' >"$W/c.yaml"
 gives 0 'configmap/c created' k apply -f "$W/c.yaml"
 gives 0 'configmap/c unchanged' k apply -f "$W/c.yaml"

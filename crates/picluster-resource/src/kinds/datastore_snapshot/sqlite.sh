@@ -1,0 +1,26 @@
+to=$d/db/snapshots/$name new=$d/db/snapshots/.$name.new
+mkdir -p "$d/db/snapshots"; chmod 0700 "$d/db/snapshots"
+rm -rf "$new"; mkdir -m 0700 "$new"
+set -- "$d"/db/state.db* "$d/token" "$d/tls" "$d/cred"
+need=$(du -skc "$@" 2>/dev/null | tail -n 1 | cut -f 1)
+have=$(df -Pk "$d/db/snapshots" | awk 'NR == 2 { print $4 }')
+if [ "$have" -lt $((need + need / 4 + 51200)) ]; then
+  rm -rf "$new"
+  echo "a copy takes $((need / 1024)) MiB, and there are $((have / 1024)) MiB free at $d/db/snapshots: make room there; nothing was stopped" >&2
+  exit 1
+fi
+case $(systemctl show -p ActiveState --value -- "$unit") in active|activating|reloading) runs=yes;; *) runs=;; esac
+# A copy of a file that is written to is none. Containers go on running: only k3s itself stops.
+[ -z "$runs" ] || systemctl stop -- "$unit"
+wrong=
+for f; do [ ! -e "$f" ] || cp -a -- "$f" "$new/" || wrong=yes; done
+[ -z "$runs" ] || systemctl start --no-block -- "$unit"
+[ -z "$wrong" ] || { rm -rf "$new"; echo "$d could not be copied" >&2; exit 1; }
+sync
+rm -rf "$to"; mv "$new" "$to"; touch "$to"
+cd "$d/db/snapshots"
+n=0
+for old in $(ls -1dt picluster-*/ 2>/dev/null); do
+  n=$((n + 1))
+  [ "$n" -le "$keep" ] || rm -rf -- "$old"
+done
