@@ -24,7 +24,7 @@ pub struct Example {
 }
 
 /// All examples there are.
-pub const ALL: [Example; 5] = [
+pub const ALL: [Example; 6] = [
     Example {
         name: "quickstart",
         os: &[],
@@ -60,14 +60,27 @@ pub const ALL: [Example; 5] = [
         ],
         models: &[],
     },
+    Example {
+        name: "edge-100",
+        os: &[],
+        models: &[],
+    },
 ];
 
 /// How many are rehearsed when not all are.
 const SAMPLE: usize = 2;
 
+/// From this many nodes on an example takes minutes, and is for the full suite alone.
+const LONG: usize = 50;
+
 impl Example {
     fn folder(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{}", self.name))
+    }
+
+    fn nodes(&self) -> usize {
+        let project = picluster::project::load_as_written(&self.inventory()).unwrap();
+        project.inventory.nodes.len()
     }
 
     /// Its inventory.
@@ -176,6 +189,19 @@ impl Example {
                     "{running}"
                 );
             }
+            "edge-100" => {
+                let rows = nodes(rig, "depot");
+                assert_eq!(rows.len(), 100, "{rows:?}");
+                assert!(rows.iter().all(|row| row.contains(" Ready ")), "{rows:?}");
+                let said = rig
+                    .on(
+                        "depot",
+                        "k3s kubectl get nodes -l topology.kubernetes.io/zone=harbour,edge/camera=true --no-headers 2>/dev/null | wc -l",
+                    )
+                    .expect(0)
+                    .out;
+                assert_eq!(said.trim(), "13");
+            }
             other => panic!("nobody holds {other} to its word"),
         }
     }
@@ -262,7 +288,8 @@ fn all_of_them_are_known_here() {
     let known: BTreeSet<String> = ALL.iter().map(|e| e.name.to_owned()).collect();
     assert_eq!(there, known);
     for name in known {
-        let named = include_str!("examples.rs").contains(&format!("fn full_{name}()"));
+        let test = format!("fn full_{}()", name.replace('-', "_"));
+        let named = include_str!("examples.rs").contains(&test);
         assert!(named, "the full suite does not rehearse {name}");
     }
 }
@@ -281,6 +308,7 @@ fn they_are_the_clusters_they_are_said_to_be() {
         ("pico", 4),
         ("bantam", 2),
         ("kraken", 10),
+        ("edge-100", 99),
     ] {
         let inventory = load(name);
         assert_eq!(inventory.servers().count(), 1, "{name}");
@@ -327,6 +355,7 @@ fn some_of_them_are_rehearsed() {
         return;
     }
     let mut left = ALL.to_vec();
+    left.retain(|e| e.nodes() < LONG);
     let mut draw = seeded("examples");
     for _ in 0..SAMPLE {
         left.swap_remove(draw(left.len())).rehearse();
@@ -356,4 +385,9 @@ fn full_bantam() {
 #[test]
 fn full_kraken() {
     example("kraken").rehearse();
+}
+
+#[test]
+fn full_edge_100() {
+    example("edge-100").rehearse();
 }

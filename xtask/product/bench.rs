@@ -3,8 +3,8 @@
 //! Every act is started the same way: one program inside the lab's network. OpenSSH's clients are all started by
 //! one shell, so that they do not pay for the entry as many times as there are nodes.
 
+mod cluster;
 mod figures;
-mod kraken;
 mod load;
 mod measure;
 mod peers;
@@ -40,7 +40,7 @@ const MANY: usize = 100;
 /// Runs it: `--nodes 10,50,100`, `--runs 3`; with `--peers`, other tools beside us (10 nodes, once, unless said otherwise).
 pub(crate) fn run(words: &[&str]) -> Outcome {
     match words {
-        ["--kraken", rest @ ..] => return kraken::run(rest),
+        ["--cluster", rest @ ..] => return cluster::run(rest),
         ["--push"] => return push_only(),
         _ => {}
     }

@@ -38,8 +38,10 @@ cargo xtask CHORE
                              where that takes lab nodes; --table: only write the table in docs/ARCHITECTURE.md
   bench [--nodes 10,50,100] [--runs 3] [--yes]
                              release build, and figures from lab nodes as a table, with a line for each budget
-  bench --kraken [--runs 3]  the example kraken, eleven mixed machines that become a cluster of the k3s simulator: from blank and
-                             unchanged, with the critical path beside the wall time
+  bench --cluster EXAMPLE [--runs 3]
+                             an example, for instance kraken with eleven mixed machines or edge-100, becomes a cluster of the
+                             k3s simulator: from blank and unchanged, with the sum of all steps and the critical path
+                             beside the wall time
   bench --push               only the large file beside `ssh node 'cat > file'`
   bench --peers [--nodes 10] [--runs 1] [--yes]
                              the same work by Ansible, Ansible with Mitogen, and pyinfra beside us, on the same nodes;
@@ -47,9 +49,6 @@ cargo xtask CHORE
 
 What is to be installed is shown and asked first. --yes does not ask; nor does root without a terminal.
 ";
-
-/// The inventory of `bench --kraken`.
-const KRAKEN: &str = "examples/kraken/inventory.yaml";
 
 /// What went wrong, in words for the person at the terminal.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -119,9 +118,9 @@ fn perform(words: &[String]) -> Outcome {
                 "--package",
                 "picluster",
             ]))?;
-            if words.flag("--kraken") {
-                let k3s = simulator::for_inventory(KRAKEN)?;
-                words.left.insert(0, "--kraken".into());
+            if let Some(example) = words.value("--cluster")? {
+                let k3s = simulator::for_inventory(&format!("examples/{example}/inventory.yaml"))?;
+                words.left.splice(0..0, ["--cluster".into(), example]);
                 words
                     .left
                     .extend(["--k3s".into(), k3s.display().to_string()]);

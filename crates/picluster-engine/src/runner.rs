@@ -9,8 +9,8 @@ use picluster_resource::kind::Kind as _;
 use picluster_resource::kinds::user::User;
 use picluster_resource::shell::{quote, words};
 use picluster_resource::{
-    Answers, Change, Diff, Effect, Frame, Observation, Operation, Payload, ProbeProgram, Resource,
-    Undo,
+    Answers, Change, Diagnosis, Diff, Effect, Frame, Observation, Operation, Payload, ProbeProgram,
+    Resource, Undo,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
@@ -68,10 +68,13 @@ impl Worker {
             Some((peek, queries)) => Ok(self.link.answers(&peek.program, queries, &peek.frames)?),
             None => self.ask_about(std::slice::from_ref(resource)).await?,
         };
-        let seen = answers.and_then(|answers| {
-            self.learn(resource, &answers);
-            resource.observe(&answers, self.ctx())
-        });
+        let mut seen = self.observed(resource, answers);
+        // Everything that should bring it is done. A service with much to do may have been too slow
+        // for one question, or have come after it was asked.
+        if seen.as_ref().is_ok_and(|seen| seen.not_yet().is_some()) {
+            let answers = self.ask_about(std::slice::from_ref(resource)).await?;
+            seen = self.observed(resource, answers);
+        }
         let seen = match seen {
             Ok(seen) => seen,
             Err(diagnosis) => return Ok(StepEnd::diagnosed(diagnosis)),
@@ -95,6 +98,17 @@ impl Worker {
                     .await
             }
         }
+    }
+
+    /// What the answers say, with what other steps need of them remembered.
+    fn observed(
+        &mut self,
+        resource: &Resource,
+        answers: Result<Answers, Diagnosis>,
+    ) -> Result<Observation, Diagnosis> {
+        let answers = answers?;
+        self.learn(resource, &answers);
+        resource.observe(&answers, self.ctx())
     }
 
     async fn unchanged(&mut self, step: &Step, next: &[Step]) -> Result<StepEnd, NodeError> {
@@ -191,12 +205,18 @@ impl Worker {
         if frame.status != 0 {
             return Ok(self.went_wrong(resource, &script, &frame));
         }
-        let answers = self.link.answers(&check, &queries, &rest)?;
+        let mut answers = self.link.answers(&check, &queries, &rest)?;
         self.peek = peek.map(|p| Peek {
             program: check,
             frames: rest,
             ..p
         });
+        // The operation says it went well: before it is told otherwise, the node is asked once more.
+        if !self.holds(resource, &answers)
+            && let Ok(again) = self.ask_about(std::slice::from_ref(resource)).await?
+        {
+            answers = again;
+        }
         self.learn(resource, &answers);
         let mut end = self.judged(step, resource, &answers, script).await;
         end.change = Some(change);
@@ -216,6 +236,15 @@ impl Worker {
             Some(diagnosis) => StepEnd::diagnosed(diagnosis),
             None => StepEnd::failed(failed(script, frame)),
         }
+    }
+
+    /// Whether what is seen is what was wanted.
+    fn holds(&self, resource: &Resource, answers: &Answers) -> bool {
+        resource.observe(answers, self.ctx()).is_ok_and(|seen| {
+            seen.not_yet().is_none()
+                && (resource.unsettled().is_some()
+                    || resource.diff(&seen, self.ctx()) == Diff::NoOp)
+        })
     }
 
     /// How a step ended whose operation went well, by what is seen of it now.

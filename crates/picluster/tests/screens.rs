@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use picluster::show;
 use picluster::term::Style;
-use picluster_engine::report::SkipReason;
+use picluster_engine::report::{SkipReason, StepReport};
 use picluster_engine::{Failure, NodeEnd, NodeReport, Outcome, Report};
 use picluster_plan::{Cause, NodePlan, NodeState, Plan, Problem, Step, StepAddr, Work};
 use picluster_resource::{Action, Change, Effect, Resource, Shown};
@@ -178,7 +178,7 @@ fn colours_only_when_asked_for() {
 
 fn report() -> Report {
     let node = |n: &str| picluster_model::NodeName::new(n).unwrap();
-    let done = |at: &str, outcome, seconds| picluster_engine::report::StepReport {
+    let done = |at: &str, outcome, seconds| StepReport {
         addr: addr(at),
         outcome,
         seconds,
@@ -277,6 +277,71 @@ fn a_recap_with_failures() {
         Style::plain(100),
     );
     insta::assert_snapshot!(text);
+}
+
+/// A plan of steps `(address, needs)`, and a report in which each took so many seconds.
+fn timed(steps: &[(&str, &[&str], f64)]) -> (Plan, Report) {
+    let mut plan = sample();
+    plan.steps.clear();
+    let mut report = report();
+    report.nodes.clear();
+    report.seconds = 14.9;
+    for (at, needs, seconds) in steps {
+        plan.steps.push(Step {
+            needs: needs.iter().map(|n| addr(n)).collect(),
+            ..step(at, Change::new(Action::Run), Cause::New)
+        });
+        let end = report
+            .nodes
+            .entry(addr(at).node)
+            .or_insert_with(|| NodeReport {
+                problems: vec![],
+                end: NodeEnd::Done,
+                steps: vec![],
+            });
+        end.steps.push(StepReport {
+            addr: addr(at),
+            outcome: Outcome::Changed,
+            seconds: *seconds,
+        });
+    }
+    (plan, report)
+}
+
+#[test]
+fn the_recap_says_what_the_run_could_not_have_been_shorter_than() {
+    let (boot, serve, join) = (
+        "rpi01/picluster/reboot[rpi01]",
+        "rpi01/k3s/cluster_node[rpi01]",
+        "rpi02/k3s/cluster_node[rpi02]",
+    );
+    let (unit, labels, host) = (
+        "rpi02/k3s/unit[k3s-agent.service]",
+        "rpi01/k3s/node_labels[rpi02]",
+        "rpi01/base/hostname[hostname]",
+    );
+    let steps: [(&str, &[&str], f64); 7] = [
+        (host, &[], 0.3),
+        (boot, &[host], 2.4),
+        (serve, &[boot], 2.3),
+        // Longer than any of them, and nobody waits for it.
+        ("rpi03/base/package[a]", &[], 6.0),
+        (unit, &[serve], 0.1),
+        (join, &[unit], 3.7),
+        (labels, &[join], 0.1),
+    ];
+    let (plan, report) = timed(&steps);
+    let text = show::critical::critical(&plan, &report, Style::plain(100)).unwrap();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn of_a_short_run_the_recap_says_no_more_than_how_long_it_was() {
+    let (plan, report) = timed(&[("rpi01/base/hostname[hostname]", &[], 1.9)]);
+    assert_eq!(
+        show::critical::critical(&plan, &report, Style::plain(100)),
+        None
+    );
 }
 
 #[test]

@@ -197,6 +197,24 @@ async fn a_step_that_runs_but_does_not_help_has_not_converged() {
 }
 
 #[tokio::test]
+async fn what_answers_late_is_asked_twice() {
+    let rig = Rig::new();
+    // The first to ask after it ran is told no.
+    let (ran, seen) = (rig.path("ran"), rig.path("seen"));
+    let late: Resource = serde_json::from_value(serde_json::json!({ "command": {
+        "name": "late",
+        "run": format!(": > {}", ran.display()),
+        "probe": format!("[ -e {1} ] || {{ mv {0} {1}; exit 1; }} 2>/dev/null", ran.display(), seen.display()),
+    }}))
+    .unwrap();
+    let plan = rig.plan(&[("pi", vec![late])]).await;
+    let (report, _) = rig.apply(&plan).await;
+    let end = &report.nodes[&node("pi")].steps[0];
+    assert_eq!(end.outcome, Outcome::Changed);
+    assert!(seen.exists());
+}
+
+#[tokio::test]
 async fn payloads_of_megabytes_go_through_a_plan() {
     let rig = Rig::new();
     let text = "0123456789abcdef".repeat(300_000);

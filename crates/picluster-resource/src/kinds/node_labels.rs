@@ -19,6 +19,18 @@ use crate::token::{ClusterToken, Token};
 /// The annotation of the Node that lists which labels and taints are ours.
 pub const OWNED: &str = "picluster/owned";
 
+/// Runs kubectl. The Node is written by others at the same time, its kubelet first of all: who is told that it
+/// has changed meanwhile reads it again and tries again, as the API's conventions have it
+/// (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#concurrency-control-and-consistency>).
+const ATTEMPTS: &str = r#"do_it() {
+  for try in 1 2 3 4 5; do
+    kc "$@" && return
+    grep -q '(Conflict)' /run/picluster/kubectl.err || break
+  done
+  cat /run/picluster/kubectl.err >&2; exit 1
+}
+"#;
+
 /// Labels and taints of one node of the cluster. Declared on a server, where the administrator's
 /// credentials are. What is listed is set; what was listed once and no longer is, is removed; everything
 /// else on the node belongs to somebody else and stays. Which are ours is written on the node itself, in an
@@ -259,7 +271,7 @@ impl Kind for NodeLabels {
     ) -> Result<Operation, Diagnosis> {
         let (ours, before) = (self.ours(), seen.owned.clone().unwrap_or_default());
         let mut script = format!(
-            "# labels and taints of {0}\n{1}n={2}\ndo_it() {{ kc \"$@\" || {{ cat /run/picluster/kubectl.err >&2; exit 1; }}; }}\n",
+            "# labels and taints of {0}\n{1}n={2}\n{ATTEMPTS}",
             self.node,
             kube::function(&self.kubeconfig, &self.kubectl),
             quote(self.node.as_str())

@@ -1,6 +1,7 @@
 //! What people see. Every function here turns values into text; only the verbs write it out.
 
 pub mod closed;
+pub mod critical;
 pub mod explain;
 pub mod failure;
 pub mod kubeconfig;

@@ -95,7 +95,8 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         let mut codes = report.exit_codes();
         let recap = show::recap::recap(&report, &left_out.nodes, &again(args), out);
         if !args.json {
-            verbs::print(&format!("\n{recap}"));
+            let critical = show::critical::critical(&plan, &report, out).unwrap_or_default();
+            verbs::print(&format!("\n{recap}{critical}"));
         }
         let code = if codes.contains(&ExitCode::Interrupted) {
             None

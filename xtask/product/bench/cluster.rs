@@ -1,4 +1,4 @@
-//! `bench --kraken`: a whole cluster from blank, and unchanged; with what of it could not have been any shorter.
+//! `bench --cluster EXAMPLE`: a whole cluster from blank, and unchanged; with what of it could not have been any shorter.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,10 +12,8 @@ use super::measure::Spent;
 use super::rack::Rack;
 use crate::Outcome;
 
-const INVENTORY: &str = "examples/kraken/inventory.yaml";
-
-/// As its README rehearses it.
-const OS: [&str; 4] = [
+/// The systems of kraken's machines, as its README rehearses it. Others run what the lab gives by itself.
+const KRAKEN: [&str; 4] = [
     "kraken01=rpi-os-bookworm",
     "kraken02=rpi-os-bookworm",
     "kraken09=ubuntu-24.04",
@@ -39,8 +37,13 @@ struct Run {
     plan: Plan,
 }
 
-/// Runs it: `--runs 3`, `--k3s FILE`.
+/// Runs it: the example's name, `--runs 3`, `--k3s FILE`.
 pub(crate) fn run(words: &[&str]) -> Outcome {
+    let [example, words @ ..] = words else {
+        return Err("bench --cluster wants the name of an example".into());
+    };
+    let inventory = format!("examples/{example}/inventory.yaml");
+    let os: &[&str] = if *example == "kraken" { &KRAKEN } else { &[] };
     let (mut runs, mut k3s) = (3, None);
     for pair in words.chunks(2) {
         match pair {
@@ -53,9 +56,9 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
             _ => return Err(format!("{pair:?} is not understood; see cargo xtask help")),
         }
     }
-    let k3s = k3s.ok_or("bench --kraken wants --k3s FILE")?;
+    let k3s = k3s.ok_or("bench --cluster wants --k3s FILE")?;
     let before = load::average();
-    let mut rack = Rack::of(INVENTORY, &OS)?;
+    let mut rack = Rack::of(&inventory, os)?;
     rack.aside(&["fetch", "--from", k3s])?;
     let (mut blank, mut others) = (Vec::new(), BTreeMap::<&str, Vec<Spent>>::new());
     for round in 1..=runs.max(1) {
@@ -69,7 +72,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         for (name, words) in ACTS {
             let spent = rack.picluster(words)?;
             eprintln!(
-                "  kraken, round {round} of {runs}: {name}: {:.2} s",
+                "  {example}, round {round} of {runs}: {name}: {:.2} s",
                 spent.wall
             );
             if name == ACTS[0].0 {
@@ -85,7 +88,7 @@ pub(crate) fn run(words: &[&str]) -> Outcome {
         }
     }
     rack.down()?;
-    println!("{}", page(&mut blank, &others, &before)?);
+    println!("{}", page(example, &mut blank, &others, &before)?);
     Ok(())
 }
 
@@ -135,12 +138,17 @@ fn row(page: &mut String, name: &str, all: &[Spent]) {
 }
 
 /// The page; the critical path is that of the run in the middle.
-fn page(blank: &mut [Run], others: &BTreeMap<&str, Vec<Spent>>, load: &str) -> Outcome<String> {
+fn page(
+    example: &str,
+    blank: &mut [Run],
+    others: &BTreeMap<&str, Vec<Spent>>,
+    load: &str,
+) -> Outcome<String> {
     blank.sort_by(|a, b| a.spent.wall.total_cmp(&b.spent.wall));
     let run = blank.get(blank.len() / 2).ok_or("no run")?;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut page = format!(
-        "\n## kraken\n\n{cores} processors for controller and nodes together, median of {} rounds, load of the machine before: {load}.\n\n\
+        "\n## {example}\n\n{cores} processors for controller and nodes together, median of {} rounds, load of the machine before: {load}.\n\n\
          | act | wall s (min–max) | CPU here s | CPU nodes s | peak MB here |\n| --- | --: | --: | --: | --: |\n",
         blank.len()
     );
@@ -157,6 +165,7 @@ fn page(blank: &mut [Run], others: &BTreeMap<&str, Vec<Spent>>, load: &str) -> O
     let took = |addr: &StepAddr| run.took.get(addr).copied().unwrap_or(0.0);
     let path = critical_path(&run.plan.steps, took);
     let longest: f64 = path.iter().map(|leg| leg.seconds).sum();
+    let sum: f64 = run.took.values().sum();
     let mut nodes: BTreeMap<&str, f64> = BTreeMap::new();
     for (addr, seconds) in &run.took {
         *nodes.entry(addr.node.as_str()).or_default() += seconds;
@@ -170,6 +179,12 @@ fn page(blank: &mut [Run], others: &BTreeMap<&str, Vec<Spent>>, load: &str) -> O
         run.engine,
         path.len(),
         run.plan.steps.len(),
+    );
+    let _ = writeln!(
+        page,
+        "All steps together are {sum:.2} s, {:.1} times the engine's; the engine took {:.2} times the critical path.",
+        sum / run.engine,
+        run.engine / longest,
     );
     if let Some((node, seconds)) = busiest {
         let _ = writeln!(
