@@ -251,3 +251,34 @@ fn another_machine_under_the_pinned_key_stops_until_somebody_consents() {
     rig.run(&["apply", "--yes"]).expect(0);
     assert_eq!(rig.on("rpi01", "cat /etc/hostname").out, "rpi01\n");
 }
+
+#[test]
+fn machines_with_one_identity_are_left_alone() {
+    let rig = rig("twins", NODES);
+    let before = ["rpi01", "rpi02"].map(|n| rig.outside(n));
+    let sudo = |node: &str, script: &str| rig.on(node, &format!("sudo sh -c '{script}'")).expect(0);
+    let own = rig.on("rpi02", "cat /etc/machine-id").expect(0).out;
+    let other = rig.on("rpi01", "cat /etc/machine-id").expect(0).out;
+    sudo("rpi02", &format!("echo {} > /etc/machine-id", other.trim()));
+
+    let copied = rig.run(&["apply", "--yes"]).expect(3).out;
+    for (one, two) in [("rpi01", "rpi02"), ("rpi02", "rpi01")] {
+        let said = format!("{one} has the machine-id of {two}, as the copy of a card has");
+        assert!(copied.contains(&said), "{copied}");
+        assert!(
+            copied.contains(&format!("picluster forget-key {one}")),
+            "{copied}"
+        );
+    }
+
+    sudo("rpi02", &format!("echo {} > /etc/machine-id", own.trim()));
+    for (node, before) in ["rpi01", "rpi02"].iter().zip(&before) {
+        let after = rig.outside(node);
+        let changed: Vec<_> = differing(before, &after)
+            .into_iter()
+            .filter(|path| path.starts_with("/srv") || path.starts_with("/var/lib/picluster"))
+            .collect();
+        assert!(changed.is_empty(), "{node}: {changed:?}");
+    }
+    rig.run(&["apply", "--yes"]).expect(0);
+}

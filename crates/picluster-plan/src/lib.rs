@@ -18,6 +18,7 @@ pub mod members;
 pub mod owned;
 pub mod plan;
 pub mod select;
+pub mod twins;
 
 pub use addr::{AddrPattern, StepAddr};
 pub use declare::{Declared, declare};

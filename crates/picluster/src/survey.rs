@@ -14,6 +14,7 @@ use picluster_plan::build::{
     Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions, stands_open,
 };
 use picluster_plan::fitness::unfit;
+use picluster_plan::twins::twins;
 use picluster_plan::{Declared, NodeState, Plan, Problem, declare};
 use picluster_resource::facts::RootAccess;
 use picluster_resource::kinds::cluster_node::Roll;
@@ -201,7 +202,13 @@ pub async fn survey(
     let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
     let (mut fit, mut unable) = (Vec::new(), Vec::new());
-    for (name, answer) in facts(engine, project.inventory.nodes.values(), false).await {
+    let answers = facts(engine, project.inventory.nodes.values(), false).await;
+    let mut shared = twins(
+        answers
+            .iter()
+            .filter_map(|(name, answer)| Some((name, &answer.as_ref().ok()?.0))),
+    );
+    for (name, answer) in answers {
         let Some(node) = project.inventory.nodes.get(&name) else {
             continue;
         };
@@ -220,8 +227,12 @@ pub async fn survey(
                     );
                     continue;
                 }
-                met.insert(name.clone(), now);
-                let problems = unfit(&facts);
+                let mut problems = unfit(&facts);
+                match shared.remove(&name) {
+                    // Nobody knows whose identity it is.
+                    Some(problem) => problems.insert(0, problem),
+                    None => drop(met.insert(name.clone(), now)),
+                }
                 if problems.is_empty() {
                     fit.push((node, facts, host_key));
                 } else {
