@@ -273,6 +273,7 @@ const DAMAGES: &[Damage] = &[
             "unit[k3s.service]",
             "manifest[/var/lib/rancher/k3s/server/manifests/beside.yaml]",
             "manifest[/var/lib/rancher/k3s/server/manifests/here.yaml]",
+            "cluster_roll[rpi01]",
             "node_labels[rpi01]",
             "node_labels[rpi02]",
             "rpi02/k3s/cluster_node[rpi02]",
@@ -318,6 +319,12 @@ const DAMAGES: &[Damage] = &[
         "rpi01",
         "manifest[/var/lib/rancher/k3s/server/manifests/beside.yaml]",
         "k3s kubectl -n kube-system delete addon beside",
+        &[],
+    ),
+    (
+        "rpi01",
+        "cluster_roll[rpi01]",
+        "k3s kubectl annotate node rpi01 picluster/nodes-",
         &[],
     ),
     (

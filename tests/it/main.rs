@@ -29,6 +29,7 @@ mod interrupt;
 mod k3s_heart;
 mod k3s_ready;
 mod labs;
+mod leave;
 mod locks;
 mod prepare;
 mod quorum;

@@ -88,6 +88,9 @@ pub struct Inventory {
     pub kubernetes: Option<Kubernetes>,
     /// The nodes in the order of the file, ranges expanded.
     pub nodes: IndexMap<NodeName, Node>,
+    /// Nodes that are no longer in the file and still in the cluster, once they are to be met: they have no roles and are in
+    /// no template.
+    pub leaving: IndexMap<NodeName, Node>,
     /// The groups in the order of the file, each with its nodes.
     pub groups: IndexMap<GroupName, Vec<NodeName>>,
 }
@@ -123,6 +126,38 @@ pub struct Node {
 }
 
 impl Inventory {
+    /// Every node that can be met: those of the file and those that leave.
+    pub fn met(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().chain(self.leaving.values())
+    }
+
+    /// One of them, by its name.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name).or_else(|| self.leaving.get(name))
+    }
+
+    /// Lets a node that left the file be met at the place where it was logged in to, `[USER@]HOST[:PORT]`. Everything else
+    /// about the way to it is as for `like`. Returns whether the place could be read.
+    pub fn remember(&mut self, name: &NodeName, login: &str, like: &NodeName) -> bool {
+        let (Some(like), Some((user, address, port))) = (self.nodes.get(like), parse_login(login))
+        else {
+            return false;
+        };
+        let mut node = like.clone();
+        node.name = name.clone();
+        node.address = address;
+        node.ssh.user = user.or(node.ssh.user);
+        node.ssh.port = port;
+        node.ssh.host_key = None;
+        node.kubernetes = None;
+        node.expected = Expected::Present;
+        (node.groups, node.labels, node.taints) = Default::default();
+        (node.vars, node.given, node.roles) = Default::default();
+        self.leaving.insert(name.clone(), node);
+        true
+    }
+
     /// The declared servers: members of the control plane, whether they are there or not.
     pub fn servers(&self) -> impl Iterator<Item = NodeName> {
         self.nodes
@@ -130,6 +165,41 @@ impl Inventory {
             .filter(|node| node.kubernetes == Some(KubernetesRole::Server))
             .map(|node| node.name.clone())
     }
+}
+
+impl Node {
+    /// Where it is logged in to: `[USER@]HOST[:PORT]`, an IPv6 address with a port in brackets.
+    #[must_use]
+    pub fn login(&self) -> String {
+        let user = self
+            .ssh
+            .user
+            .as_ref()
+            .map_or(String::new(), |u| format!("{u}@"));
+        match self.ssh.port {
+            Some(port) if self.address.contains(':') => format!("{user}[{}]:{port}", self.address),
+            Some(port) => format!("{user}{}:{port}", self.address),
+            None => format!("{user}{}", self.address),
+        }
+    }
+}
+
+/// The parts of `[USER@]HOST[:PORT]`.
+fn parse_login(text: &str) -> Option<(Option<String>, String, Option<u16>)> {
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) => (Some(user.to_owned()), place),
+        None => (None, text),
+    };
+    let (host, port) = if let Some(rest) = place.strip_prefix('[') {
+        let (host, port) = rest.split_once("]:")?;
+        (host, Some(port.parse().ok()?))
+    } else if place.matches(':').count() == 1 {
+        let (host, port) = place.split_once(':')?;
+        (host, Some(port.parse().ok()?))
+    } else {
+        (place, None)
+    };
+    (!host.is_empty() && user.as_deref() != Some("")).then(|| (user, host.to_owned(), port))
 }
 
 /// Whether a node is expected to be there.
@@ -163,4 +233,26 @@ pub struct RoleUse {
     pub params: IndexMap<VarName, Var>,
     /// Where the role is named (the nearest to the node when several places name it).
     pub span: Span,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_login;
+
+    #[test]
+    fn a_login_is_read_in_its_parts() {
+        for (text, user, host, port) in [
+            ("192.168.2.4", None, "192.168.2.4", None),
+            ("pi@192.168.2.4", Some("pi"), "192.168.2.4", None),
+            ("pi@rpi04.lan:2222", Some("pi"), "rpi04.lan", Some(2222)),
+            ("fe80::1%eth0", None, "fe80::1%eth0", None),
+            ("pi@[fd00::4]:22", Some("pi"), "fd00::4", Some(22)),
+        ] {
+            let wanted = Some((user.map(str::to_owned), host.to_owned(), port));
+            assert_eq!(parse_login(text), wanted, "{text}");
+        }
+        for text in ["", "pi@", "@host", "host:port", "[fd00::4]", "host:99999"] {
+            assert_eq!(parse_login(text), None, "{text}");
+        }
+    }
 }

@@ -286,6 +286,7 @@ fn project(
         cluster: cluster?,
         kubernetes,
         nodes,
+        leaving: IndexMap::new(),
         groups: members,
     };
     variables::check(&inventory, &roles, kinds, out);

@@ -8,6 +8,7 @@ mod emit;
 mod evaluate;
 mod gate;
 mod guard;
+mod leave;
 mod order;
 mod questions;
 mod reboot;
@@ -73,6 +74,9 @@ pub struct Inputs<'a> {
     pub nodes: BTreeMap<NodeName, NodeInput>,
     /// The declared servers, whether they were reached or not.
     pub servers: Vec<NodeName>,
+    /// Nodes that are to leave their cluster, with consent: those that the inventory no longer has there, and those that are
+    /// reset. Of their cluster's role nothing is declared.
+    pub departing: BTreeSet<NodeName>,
     /// The server that has been told to found the cluster, whatever others remember.
     pub bootstrap: Option<NodeName>,
     /// Values behind placeholders, those of [`harvest`] among them.
@@ -108,16 +112,19 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
                     nodes.insert(name.clone(), waiting(&open));
                     continue;
                 }
-                let mut bench = Workbench::new(name, node, inputs);
-                match bench.prepare() {
-                    Ok(()) => benches.push(bench),
-                    Err(cycle) => {
-                        nodes.insert(name.clone(), bench.blocked_by(&cycle));
-                    }
-                }
+                benches.push(Workbench::new(name, node, inputs));
             }
         }
     }
+    let roll = leave::Roll::of(&benches, inputs);
+    leave::add(&mut benches, inputs, roll.as_ref());
+    benches.retain_mut(|bench| match bench.prepare() {
+        Ok(()) => true,
+        Err(cycle) => {
+            nodes.insert(bench.node.clone(), bench.blocked_by(&cycle));
+            false
+        }
+    });
     gate::keep(&mut benches, &mut nodes, inputs);
     upgrade::refuse(&mut benches);
     for bench in &mut benches {
@@ -146,6 +153,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         nodes,
         steps,
         values,
+        leaving: roll.map(|roll| roll.leaving(inputs)).unwrap_or_default(),
         members,
     }
 }
@@ -173,6 +181,8 @@ struct Item<'a> {
     foreign: BTreeSet<StepAddr>,
     /// It comes behind the reboot of its node.
     after_reboot: bool,
+    /// Nobody declares it: it takes another node out of the cluster.
+    departs: bool,
     /// Nobody declares it: a unit that has to take up what is removed.
     reader: bool,
 }

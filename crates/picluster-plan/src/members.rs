@@ -49,7 +49,7 @@ pub enum MemberStanding {
     Unknown(String),
 }
 
-/// Whether a step can take its node out of the control plane for a while: a reboot, a restart or the stop of what the
+/// Whether a step can take its node, or another member, out of the control plane for a while: the deletion of a member, a reboot, a restart or the stop of what the
 /// control plane stands on, and a guarded change, which may cut the node off until it is taken back.
 #[must_use]
 pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
@@ -60,6 +60,8 @@ pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
         Work::Reboot { .. } => true,
         Work::Resource(resource) => match resource.as_ref() {
             Resource::Unit(unit) => unit.active == Some(false) && counts(&unit.name),
+            // Whoever deletes a member takes a vote away from those that stay.
+            Resource::NodeAbsent(absent) => absent.server,
             _ => false,
         },
     };

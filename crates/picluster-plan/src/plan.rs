@@ -39,9 +39,24 @@ pub struct Plan {
     /// made: read again before it is carried out. Never the values themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueSource>,
+    /// Nodes of the cluster that the inventory no longer has there, by the cluster's own list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaving: BTreeMap<NodeName, LeavingNode>,
     /// The servers the inventory declares, whether steps of this plan are theirs or not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<NodeName, Member>,
+}
+
+/// A node of the cluster that the inventory no longer has there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeavingNode {
+    /// Where it was logged in to, `[USER@]HOST[:PORT]`.
+    pub login: String,
+    /// It is a member of the control plane.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub server: bool,
+    /// This plan takes it out of the cluster.
+    pub removed: bool,
 }
 
 /// Where a value that came to be on a node is read.

@@ -127,6 +127,7 @@ fn plan(nodes: Vec<(&str, NodeInput)>, servers: &[&str]) -> Plan {
         inventory: "inventory.yaml".into(),
         nodes,
         addresses: BTreeMap::new(),
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: servers.iter().map(|s| name(s)).collect(),
         secrets: &secrets,

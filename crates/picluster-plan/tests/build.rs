@@ -135,6 +135,7 @@ fn plan_with(
         })),
     );
     build(&Inputs {
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),

@@ -225,6 +225,7 @@ fn plan(
         );
     }
     build(&Inputs {
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: Vec::new(),
         cluster: "rack".parse().unwrap(),
@@ -570,6 +571,7 @@ fn blank(project: &Project, system: impl Fn(&str) -> &'static str) -> Plan {
         nodes.insert(node.name.clone(), NodeInput::Observed(Box::new(observed)));
     }
     build(&Inputs {
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: project.inventory.servers().collect(),
         cluster: "rack".parse().unwrap(),

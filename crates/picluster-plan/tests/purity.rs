@@ -202,6 +202,7 @@ fn bytes(case: &Case, key: &[u8]) -> String {
         );
     }
     let plan = build(&Inputs {
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),

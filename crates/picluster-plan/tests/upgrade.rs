@@ -237,6 +237,7 @@ fn plan_with(rack: &Rack<'_>, cordoned: &[&str]) -> Plan {
         inventory: "inventory.yaml".into(),
         nodes,
         addresses: BTreeMap::new(),
+        departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers,
         secrets: &secrets,

@@ -293,6 +293,7 @@ resources! {
     ConfigTxt(kinds::config_txt::ConfigTxt),
     ClusterMember(kinds::cluster_member::ClusterMember),
     ClusterNode(kinds::cluster_node::ClusterNode),
+    ClusterRoll(kinds::cluster_roll::ClusterRoll),
     ClusterServer(kinds::cluster_server::ClusterServer),
     ClusterValue(kinds::cluster_value::ClusterValue),
     Mount(kinds::mount::Mount),
@@ -302,6 +303,7 @@ resources! {
     NodeDrained(kinds::node_drained::NodeDrained),
     DatastoreSnapshot(kinds::datastore_snapshot::DatastoreSnapshot),
     NodeSchedulable(kinds::node_schedulable::NodeSchedulable),
+    NodeAbsent(kinds::node_absent::NodeAbsent),
     Manifest(kinds::manifest::Manifest),
 }
 

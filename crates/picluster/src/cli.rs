@@ -82,6 +82,11 @@ pub enum Verb {
     /// Forget a node's pinned host key, after its card was changed on purpose
     #[command(after_help = "Example:\n  picluster forget-key rpi04")]
     ForgetKey(ForgetKeyArgs),
+    /// Take everything of ours off nodes, and them out of the cluster
+    #[command(
+        after_help = "Examples:\n  picluster reset rpi04\n  picluster reset --yes --confirm homelab rpi04 rpi05\n  picluster reset\n\nWhat is undone is what picluster wrote down on the node itself that it made: files, settings, k3s with its data. What was\nthere before stays, and so do packages, accounts and what others have put there. Without names all nodes are reset: that is\nthe end of the cluster. The inventory is not changed; the next apply would set them up again."
+    )]
+    Reset(ResetArgs),
     /// Have here what an apply will send, while there is a network
     #[command(
         after_help = "Examples:\n  picluster fetch inventory.yaml\n  picluster fetch --arch arm64 --arch amd64"
@@ -153,6 +158,9 @@ pub struct PlanArgs {
     /// Found the cluster on this server, even if agents remember another one
     #[arg(long, value_name = "NODE")]
     pub bootstrap: Option<String>,
+    /// Take nodes that left the inventory out of the cluster: drained, deleted there, and cleaned of what is ours
+    #[arg(long)]
+    pub remove_nodes: bool,
     /// Write the plan to a file that `apply` takes
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -179,6 +187,9 @@ pub struct ApplyArgs {
     /// Found the cluster on this server, even if agents remember another one
     #[arg(long, value_name = "NODE")]
     pub bootstrap: Option<String>,
+    /// Take nodes that left the inventory out of the cluster: drained, deleted there, and cleaned of what is ours
+    #[arg(long)]
+    pub remove_nodes: bool,
     /// Do not ask before the first change
     #[arg(long, short)]
     pub yes: bool,
@@ -292,6 +303,34 @@ pub struct ForgetKeyArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// `reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// The nodes; all when left out
+    #[arg(value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// The inventory
+    #[arg(
+        long,
+        short,
+        value_name = "INVENTORY",
+        default_value = "inventory.yaml"
+    )]
+    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Do not ask; needs --confirm
+    #[arg(long, short, requires = "confirm")]
+    pub yes: bool,
+    /// The name of the cluster, as consent
+    #[arg(long, value_name = "CLUSTER")]
+    pub confirm: Option<String>,
+    /// Print events as JSON lines on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `fetch`.

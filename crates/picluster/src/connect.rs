@@ -35,8 +35,7 @@ pub fn connector(
     })?);
     let targets: BTreeMap<NodeName, Target> = project
         .inventory
-        .nodes
-        .values()
+        .met()
         .map(|node| (node.name.clone(), target(node)))
         .collect();
     for node in project.inventory.nodes.values() {

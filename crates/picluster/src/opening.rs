@@ -11,7 +11,7 @@ use picluster_model::secret::SecretValues;
 use crate::cli::Meeting;
 use crate::error::Failure;
 use crate::store::Store;
-use crate::survey::{Beside, Survey, survey};
+use crate::survey::{Beside, Departures, Survey, survey};
 use crate::{secrets, verbs};
 
 /// Documents, store, secrets, key and engine: everything that can be had without a connection.
@@ -26,8 +26,12 @@ pub(crate) struct Opening {
     pub key: Vec<u8>,
     /// The server that has been told to found the cluster.
     pub bootstrap: Option<NodeName>,
+    /// Which nodes are to leave.
+    pub departures: Departures,
     /// Connected to nobody yet.
     pub engine: Arc<Engine>,
+    meeting: Meeting,
+    settings: Settings,
 }
 
 impl Opening {
@@ -56,14 +60,19 @@ impl Opening {
         let store = Store::of(inventory, &project.inventory.cluster);
         let secrets = Arc::new(secrets::resolve(&project, &project.secrets())?);
         let key = store.key()?;
-        let engine = verbs::engine_with(&project, &store, meeting, tune)?;
+        let mut settings = verbs::settings(meeting);
+        tune(&mut settings);
+        let engine = verbs::engine_with(&project, &store, meeting, settings.clone())?;
         Ok(Self {
             project,
             store,
             secrets,
             key,
             bootstrap: None,
+            departures: Departures::default(),
             engine,
+            meeting: meeting.clone(),
+            settings,
         })
     }
 
@@ -87,6 +96,45 @@ impl Opening {
         )
     }
 
+    /// Lets nodes be met that left the inventory: each with where it was logged in to, and the server that tells of it,
+    /// which is reached in the same way.
+    ///
+    /// # Errors
+    /// When the pins cannot be read.
+    pub(crate) fn remember<'a>(
+        &mut self,
+        nodes: impl IntoIterator<Item = (&'a NodeName, &'a str, &'a NodeName)>,
+    ) -> Result<(), Failure> {
+        let mut more = false;
+        for (name, login, teller) in nodes {
+            more |= self.project.inventory.remember(name, login, teller);
+        }
+        if more {
+            self.engine = verbs::engine_with(
+                &self.project,
+                &self.store,
+                &self.meeting,
+                self.settings.clone(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Finds out which nodes have left the inventory and are still in the cluster, so that they can be met.
+    ///
+    /// # Errors
+    /// As for [`Opening::survey`].
+    pub(crate) async fn meet_leaving(&mut self) -> Result<(), Failure> {
+        if !self.departures.remove {
+            return Ok(());
+        }
+        let unmet = self.survey().await?.unmet;
+        if !unmet.is_empty() {
+            verbs::close(&self.engine).await;
+        }
+        self.remember(unmet.iter().map(|(n, login, t)| (n, login.as_str(), t)))
+    }
+
     /// Looks at every node and makes the plan.
     ///
     /// # Errors
@@ -103,6 +151,7 @@ impl Opening {
             &self.store,
             &self.key,
             self.bootstrap.as_ref(),
+            &self.departures,
             beside,
         )
         .await

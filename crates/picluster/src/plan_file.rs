@@ -74,6 +74,14 @@ impl PlanFile {
         PathBuf::from(&self.plan.inventory)
     }
 
+    /// The nodes that left the inventory and that it takes out of the cluster: each with where it is logged in to, and a
+    /// server that is reached in the same way.
+    pub fn leaving(&self) -> impl Iterator<Item = (&NodeName, &str, &NodeName)> {
+        let like = self.plan.members.keys().next();
+        let removed = self.plan.leaving.iter().filter(|(_, n)| n.removed);
+        removed.filter_map(move |(name, node)| Some((name, node.login.as_str(), like?)))
+    }
+
     /// Whether it is a plan for this rack, as far as documents can say.
     ///
     /// # Errors

@@ -188,7 +188,7 @@ pub async fn stock<P: FnMut(Progress) + Send + 'static>(
         let NodeState::Observed { facts, .. } = &node.state else {
             return None;
         };
-        Some((project.inventory.nodes.get(name)?, &**facts))
+        Some((project.inventory.node(name)?, &**facts))
     });
     let releases = Releases::of_user()?;
     for (arch, nodes) in machines(project, nodes) {

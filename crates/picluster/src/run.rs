@@ -46,6 +46,7 @@ pub fn run() -> ProcessExit {
         Verb::Exec(args) => verbs::exec::run(&args, out, err),
         Verb::Explain(args) => verbs::explain::run(&args, out, err),
         Verb::ForgetKey(args) => verbs::forget_key::run(&args),
+        Verb::Reset(args) => verbs::reset::run(&args, out, err),
         Verb::Fetch(args) => verbs::fetch::run(&args, out),
         Verb::Kubeconfig(args) => verbs::kubeconfig::run(&args, out),
         Verb::Graph(args) => verbs::graph::run(&args),

@@ -1,6 +1,6 @@
 //! Looks at every node: facts, then one probe of everything, then the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use picluster_engine::host::ConnectError;
@@ -18,6 +18,7 @@ use picluster_plan::twins::twins;
 use picluster_plan::{Declared, NodeState, Plan, Problem, declare};
 use picluster_resource::facts::RootAccess;
 use picluster_resource::kinds::cluster_node::Roll;
+use picluster_resource::kinds::cluster_roll::Registered;
 use picluster_resource::{Answers, Ctx, Facts, Health, Query, Resource};
 use tokio::task::JoinSet;
 
@@ -42,6 +43,8 @@ pub struct Survey {
     pub credentials: intent::Read,
     /// Nodes on which a guarded change of an earlier run waits for its end.
     pub open_guards: Vec<NodeName>,
+    /// Nodes that left the inventory and were not met: each with where it was logged in to, and the server that tells of it.
+    pub unmet: Vec<(NodeName, String, NodeName)>,
     /// Where [`Beside::Readings`] were asked for: what was read on the nodes that answered, those among them that nothing
     /// can be planned for.
     pub readings: BTreeMap<NodeName, Readings>,
@@ -186,10 +189,52 @@ pub async fn facts(
     found
 }
 
+/// Which nodes a run takes out of their cluster, or off picluster altogether.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// Those that the inventory no longer has in its cluster.
+    pub remove: bool,
+    /// These, of which nothing is declared for this run: everything of ours is taken off them.
+    pub reset: BTreeSet<NodeName>,
+}
+
+impl Departures {
+    /// All of them, by name.
+    fn of(&self, inputs: &BTreeMap<NodeName, NodeInput>) -> BTreeSet<NodeName> {
+        let mut all = self.reset.clone();
+        if self.remove {
+            let gone = registered(inputs).into_iter().filter(|(_, n)| !n.declared);
+            all.extend(gone.map(|(_, node)| node.name));
+        }
+        all
+    }
+}
+
+/// The nodes that are ours by the word of a cluster, each with the server that says so.
+fn registered(inputs: &BTreeMap<NodeName, NodeInput>) -> Vec<(NodeName, Registered)> {
+    let mut found: Vec<(NodeName, Registered)> = Vec::new();
+    for (teller, input) in inputs {
+        let NodeInput::Observed(node) = input else {
+            continue;
+        };
+        for declared in &node.declared {
+            if let Resource::ClusterRoll(roll) = &declared.resource {
+                let said = roll.registered(&node.answers).unwrap_or_default();
+                found.extend(said.into_iter().map(|n| (teller.clone(), n)));
+            }
+        }
+    }
+    found
+}
+
 /// Looks at every node and makes the plan.
 ///
 /// # Errors
 /// Templates that fail for some node, missing passwords: nothing has been written anywhere.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "called once; a struct would only name the same things twice"
+)]
 pub async fn survey(
     project: &Project,
     engine: &Arc<Engine>,
@@ -197,19 +242,20 @@ pub async fn survey(
     store: &Store,
     key: &[u8],
     bootstrap: Option<&NodeName>,
+    departures: &Departures,
     beside: Beside,
 ) -> Result<Survey, Failure> {
     let mut met = store.identities();
     let mut inputs: BTreeMap<NodeName, NodeInput> = BTreeMap::new();
     let (mut fit, mut unable) = (Vec::new(), Vec::new());
-    let answers = facts(engine, project.inventory.nodes.values(), false).await;
+    let answers = facts(engine, project.inventory.met(), false).await;
     let mut shared = twins(
         answers
             .iter()
             .filter_map(|(name, answer)| Some((name, &answer.as_ref().ok()?.0))),
     );
     for (name, answer) in answers {
-        let Some(node) = project.inventory.nodes.get(&name) else {
+        let Some(node) = project.inventory.node(&name) else {
             continue;
         };
         match answer {
@@ -277,6 +323,7 @@ pub async fn survey(
         fit,
         programs,
         &mut inputs,
+        departures,
         beside,
     )
     .await?;
@@ -290,11 +337,18 @@ pub async fn survey(
             _ => None,
         })
         .collect();
+    let unmet = registered(&inputs)
+        .into_iter()
+        .filter(|(_, n)| !n.declared && project.inventory.node(&n.name).is_none())
+        .map(|(teller, n)| (n.name, n.login, teller))
+        .collect();
     Ok(Survey {
+        unmet,
         open_guards,
         plan: build(&Inputs {
             servers: project.inventory.servers().collect(),
             bootstrap: bootstrap.cloned(),
+            departing: departures.of(&inputs),
             cluster: project.inventory.cluster.clone(),
             // Absolute: a plan file is applied from any directory.
             inventory: std::path::absolute(&project.inventory.path)
@@ -363,6 +417,7 @@ async fn probe_all(
     fit: Vec<(&Node, Facts, String)>,
     programs: Programs,
     inputs: &mut BTreeMap<NodeName, NodeInput>,
+    departures: &Departures,
     beside: Beside,
 ) -> Result<(intent::Read, BTreeMap<NodeName, Readings>), Failure> {
     let mut wrong: Vec<Diagnostic> = Vec::new();
@@ -373,7 +428,12 @@ async fn probe_all(
     let (mut credentials, mut readings) = (intent::Read::new(), BTreeMap::new());
     let (shelf, mut known) = (Shelf::of(project), Known::default());
     for (node, facts, host_key) in fit {
-        let mut declared = match declare(project, &cluster, node, &facts) {
+        let reset = departures.reset.contains(&node.name);
+        let declared = match reset {
+            true => Ok(Vec::new()),
+            false => declare(project, &cluster, node, &facts),
+        };
+        let mut declared = match declared {
             Ok(declared) => declared,
             Err(diagnostics) => {
                 wrong.extend(diagnostics);

@@ -167,6 +167,7 @@ fn every_error_of_a_node_names_it_in_words_and_in_the_plan() {
             nodes,
             steps: vec![],
             values: Vec::new(),
+            leaving: std::collections::BTreeMap::new(),
             members: BTreeMap::new(),
         };
         let shown = show::plan::plan(&plan, 0, plain());

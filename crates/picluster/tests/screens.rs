@@ -142,6 +142,7 @@ fn sample() -> Plan {
     nodes.insert(node("rpi05"), NodePlan::new(NodeState::Absent));
     Plan {
         values: Vec::new(),
+        leaving: BTreeMap::new(),
         members: BTreeMap::new(),
         format: 1,
         cluster: picluster_model::ClusterName::new("homelab").unwrap(),
@@ -151,6 +152,39 @@ fn sample() -> Plan {
         nodes,
         steps,
     }
+}
+
+#[test]
+fn nodes_that_left_the_inventory() {
+    let mut plan = sample();
+    plan.steps.clear();
+    let leaving = |login: &str, removed| picluster_plan::plan::LeavingNode {
+        login: login.into(),
+        server: false,
+        removed,
+    };
+    let name = |n: &str| picluster_model::NodeName::new(n).unwrap();
+    plan.leaving
+        .insert(name("rpi08"), leaving("pi@192.168.2.8", false));
+    insta::assert_snapshot!(
+        "plan_with_a_node_that_left",
+        show::plan::plan(&plan, 0, Style::plain(100))
+    );
+    plan.leaving.clear();
+    plan.leaving
+        .insert(name("rpi08"), leaving("pi@192.168.2.8", true));
+    plan.leaving
+        .insert(name("rpi09"), leaving("192.168.2.9", true));
+    plan.nodes.insert(name("rpi08"), observed(0, Vec::new()));
+    let reason = "rpi09: no route to host".into();
+    plan.nodes.insert(
+        name("rpi09"),
+        NodePlan::new(NodeState::Unreachable { reason }),
+    );
+    insta::assert_snapshot!(
+        "plan_that_removes_nodes",
+        show::plan::plan(&plan, 0, Style::plain(100))
+    );
 }
 
 #[test]

@@ -181,6 +181,7 @@ fn rack(kubernetes: bool) -> Rack {
         planned: true,
         plan: Plan {
             values: Vec::new(),
+            leaving: BTreeMap::new(),
             members: BTreeMap::new(),
             format: 1,
             cluster: picluster_model::ClusterName::new("rack").unwrap(),

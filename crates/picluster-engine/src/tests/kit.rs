@@ -127,6 +127,7 @@ impl Rig {
             );
         }
         build(&Inputs {
+            departing: std::collections::BTreeSet::new(),
             bootstrap: None,
             servers: Vec::new(),
             cluster: ClusterName::new("test").unwrap(),

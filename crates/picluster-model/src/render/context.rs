@@ -47,6 +47,8 @@ impl ClusterContext {
                     "expected": expected(node),
                     "labels": node.labels,
                     "taints": taints(node),
+                    "user": node.ssh.user,
+                    "login": node.login(),
                 })
             })
             .collect();
@@ -229,6 +231,7 @@ impl ClusterContext {
                 "kubernetes": node.kubernetes.map(|role| role.as_str()),
                 "expected": expected(node),
                 "user": node.ssh.user,
+                "login": node.login(),
             })),
         );
         names.all.insert("facts", facts);

@@ -24,7 +24,7 @@ pub struct Names<'a> {
 }
 
 /// What can be asked of a node.
-const NODE: [&str; 8] = [
+const NODE: [&str; 9] = [
     "name",
     "address",
     "groups",
@@ -33,6 +33,7 @@ const NODE: [&str; 8] = [
     "kubernetes",
     "expected",
     "user",
+    "login",
 ];
 /// What can be asked of the cluster.
 const CLUSTER: [&str; 1] = ["name"];

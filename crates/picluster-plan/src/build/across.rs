@@ -8,7 +8,7 @@ use picluster_model::secret::SecretRef;
 use picluster_resource::{ClusterToken, Token};
 
 use super::questions::records;
-use super::{Inputs, NodeInput, Workbench, upgrade};
+use super::{Inputs, NodeInput, Workbench, leave, upgrade};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};
@@ -80,6 +80,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     // What merely follows (a restart that has to be verified) also waits for other nodes.
     while refuse(benches, &offers, inputs, true) {}
     upgrade::order(benches);
+    leave::order(benches, inputs);
 }
 
 /// Looks at every need once. Returns whether something became a problem.

@@ -34,6 +34,7 @@ impl<'a> Item<'a> {
             awaits: None,
             foreign: BTreeSet::new(),
             after_reboot: false,
+            departs: false,
             reader: false,
         }
     }
@@ -75,11 +76,17 @@ impl<'a> Workbench<'a> {
         }
     }
 
+    /// Forgets the order, after entries were added.
+    pub(super) fn reorder(&mut self) {
+        self.order = Order::new(self.items.len());
+    }
+
     /// Puts the resources in order.
     pub(super) fn prepare(&mut self) -> Result<(), Cycle> {
         self.add_needs();
         self.add_token_edges();
         self.add_barriers();
+        self.add_departure_edges();
         self.sorted = self.order.sorted()?;
         Ok(())
     }

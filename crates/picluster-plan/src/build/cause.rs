@@ -31,7 +31,7 @@ impl Workbench<'_> {
                     .iter()
                     .all(|f| matches!(f.field.as_str(), "restart" | "reload"))
             });
-            if item.removed {
+            if item.removed || item.departs {
                 item.cause = Cause::Removed;
             } else if owed {
                 item.cause = Cause::Follows;

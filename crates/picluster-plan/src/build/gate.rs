@@ -117,7 +117,10 @@ pub(super) fn keep(
             (Some(mine), Some(theirs), KubernetesRole::Agent) => mine != theirs,
             _ => false,
         };
-        let (what, cure, because) = if let Some(stop) = kept_out {
+        let change_over = changes_over(bench.node, member, stop.is_none());
+        let (what, cure, because) = if let Some((what, cure)) = change_over {
+            (what, cure, None)
+        } else if let Some(stop) = kept_out {
             let because = (stop.server != *bench.node).then(|| stop.server.clone());
             (stop.what.clone(), stop.cure.clone(), because)
         } else if foreign {
@@ -136,6 +139,32 @@ pub(super) fn keep(
         let problem = Problem::new(what).cure(cure).because(because);
         bench.items[member.item].problem = Some(problem.of(addr));
     }
+}
+
+/// A member that is to become something else: an agent a server, or a server an agent. It leaves first, because what it was
+/// does not leave it by itself, and would go on beside what it is to be.
+fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String, String)> {
+    let memory = &found.memory;
+    let (is, wanted) = match found.role {
+        KubernetesRole::Agent if memory.datastore => ("a server", "an agent"),
+        KubernetesRole::Server
+            if serves
+                && !memory.datastore
+                && memory.agent_ca.is_some()
+                && memory.server_ca.is_none() =>
+        {
+            ("an agent", "a server")
+        }
+        KubernetesRole::Agent | KubernetesRole::Server => return None,
+    };
+    Some((
+        format!(
+            "it is {is} of its cluster and is to be {wanted}: it has to leave the cluster before it comes back as that"
+        ),
+        format!(
+            "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
+        ),
+    ))
 }
 
 /// What the servers without a datastore heard at the registration address: one that heard a cluster is believed.

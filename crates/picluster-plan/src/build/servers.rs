@@ -20,6 +20,13 @@ pub(super) fn members(
         server: None,
     };
     let of = |name: &NodeName| {
+        if inputs.departing.contains(name) {
+            // Nobody has to wait for one that goes: the others have to do without it.
+            return Member {
+                standing: MemberStanding::Blank,
+                server: None,
+            };
+        }
         let Some(bench) = benches.iter().find(|bench| bench.node == name) else {
             let why = nodes.get(name).map(|node| across::found(&node.state));
             return unknown(why.unwrap_or("was not looked at"));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::file::Presence;
 use crate::kinds::kube::{self, Asked};
 use crate::operation::Operation;
 use crate::path::NodePath;
@@ -53,6 +54,18 @@ pub struct ClusterNode {
     /// How many agents may go to another version at the same time. Servers go before them, one by one.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub max_unavailable: u32,
+    /// The script that takes the machine out of its cluster, data and all, when this entry leaves the documents. Left out:
+    /// the machine stays what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uninstall: Option<NodePath>,
+    /// `present`; or `absent`: the machine is a member of no cluster.
+    #[serde(default, skip_serializing_if = "is_present")]
+    pub state: Presence,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_present(state: &Presence) -> bool {
+    *state == Presence::Present
 }
 
 fn one() -> u32 {
@@ -71,6 +84,9 @@ pub struct NodeSeen {
     pub unit: String,
     /// What the cluster says.
     pub cluster: ClusterSays,
+    /// What takes the machine out of its cluster is there; looked at where it is to leave only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub installed: bool,
 }
 
 /// What a cluster says of a node.
@@ -194,6 +210,15 @@ impl ClusterNode {
         }
     }
 
+    /// What becomes of a machine that leaves.
+    fn leave(&self) -> Change {
+        Change::new(Action::Delete).field(
+            "member",
+            Shown::text("of the cluster, with its data"),
+            Shown::Absent,
+        )
+    }
+
     fn change(&self, action: Action, before: Shown) -> Change {
         Change::new(action).field("node", before, Shown::Text(self.wanted()))
     }
@@ -218,10 +243,22 @@ impl Kind for ClusterNode {
         if self.max_unavailable == 0 {
             wrong.push("max_unavailable is at least 1".into());
         }
+        if self.state == Presence::Absent && self.uninstall.is_none() {
+            wrong.push(
+                "uninstall names no script: nothing else takes a machine out of its cluster".into(),
+            );
+        }
         wrong
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        if self.state == Presence::Absent {
+            let script = self.uninstall.clone().map(Query::Path);
+            return Ok([Query::Unit(self.unit.clone())]
+                .into_iter()
+                .chain(script)
+                .collect());
+        }
         Ok(vec![
             Query::Unit(self.unit.clone()),
             Query::Fragment(self.question()),
@@ -230,6 +267,17 @@ impl Kind for ClusterNode {
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<NodeSeen>, Diagnosis> {
         let unit = answers.unit(&self.unit)?.active.clone();
+        if self.state == Presence::Absent {
+            let script = match &self.uninstall {
+                Some(script) => answers.path(script)?.is_some(),
+                None => false,
+            };
+            return Ok(Seen::Now(NodeSeen {
+                unit,
+                cluster: ClusterSays::Never,
+                installed: script,
+            }));
+        }
         let (status, stdout) = answers.fragment(&self.question())?;
         let cluster = match kube::answer(status, stdout) {
             Asked::NoCredentials | Asked::NoKubectl => ClusterSays::Never,
@@ -247,7 +295,11 @@ impl Kind for ClusterNode {
                 }
             },
         };
-        Ok(Seen::Now(NodeSeen { unit, cluster }))
+        Ok(Seen::Now(NodeSeen {
+            unit,
+            cluster,
+            installed: false,
+        }))
     }
 
     /// All the step does is wait, so a node that came, went or reported in the meantime is no other ground. Another
@@ -261,10 +313,19 @@ impl Kind for ClusterNode {
             } else {
                 ClusterSays::Nothing
             },
+            installed: seen.installed,
         }
     }
 
     fn diff(&self, seen: &NodeSeen, _ctx: Ctx<'_>) -> Diff {
+        if self.state == Presence::Absent {
+            let gone = !seen.installed && seen.unit != "active" && seen.unit != "activating";
+            return if gone {
+                Diff::NoOp
+            } else {
+                Diff::Change(self.leave())
+            };
+        }
         let says = match &seen.cluster {
             ClusterSays::Never => {
                 return Diff::Change(self.change(Action::Create, Shown::text("never joined")));
@@ -299,7 +360,10 @@ impl Kind for ClusterNode {
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        self.change(Action::Create, Shown::Absent)
+        match self.state {
+            Presence::Present => self.change(Action::Create, Shown::Absent),
+            Presence::Absent => self.leave(),
+        }
     }
 
     fn operation(
@@ -308,6 +372,20 @@ impl Kind for ClusterNode {
         _change: &Change,
         _ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
+        if self.state == Presence::Absent {
+            let script = self.uninstall.as_ref().map_or("", NodePath::as_str);
+            // The node password goes, too: the cluster has forgotten it with the node.
+            let script = format!(
+                "# {0} leaves its cluster\n[ -x {1} ] || {{ echo {2} >&2; exit 1; }}\n{1}\nrm -rf /etc/rancher/node\nrmdir /etc/rancher 2>/dev/null || :",
+                self.name,
+                quote(script),
+                quote(&format!(
+                    "{} runs, and there is no {script} that takes it off this machine: write it anew (give the node back its `kubernetes` and apply), or take k3s off by hand",
+                    self.unit
+                )),
+            );
+            return Ok(Operation::script(script).within(Duration::from_secs(300)));
+        }
         let text = |path: &Option<NodePath>| path.as_ref().map_or("", NodePath::as_str).to_owned();
         let script = format!(
             "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
@@ -326,6 +404,9 @@ impl Kind for ClusterNode {
     }
 
     fn provides(&self) -> Vec<Token> {
+        if self.state == Presence::Absent {
+            return Vec::new();
+        }
         let mut tokens = vec![Token::Cluster(ClusterToken::Joined(self.name.clone()))];
         if self.server {
             tokens.push(Token::Cluster(ClusterToken::Api));
@@ -334,6 +415,9 @@ impl Kind for ClusterNode {
     }
 
     fn requires(&self) -> Vec<Token> {
+        if self.state == Presence::Absent {
+            return Vec::new();
+        }
         let mut tokens = vec![Token::Unit(self.unit.clone())];
         if !self.server {
             tokens.push(Token::Cluster(ClusterToken::Api));
@@ -342,6 +426,9 @@ impl Kind for ClusterNode {
     }
 
     fn reactions(&self) -> Vec<Reaction> {
+        if self.state == Presence::Absent {
+            return Vec::new();
+        }
         vec![Reaction {
             on: Token::Unit(self.unit.clone()),
             unit: None,
@@ -360,6 +447,16 @@ impl Kind for ClusterNode {
         Some(self.change(Action::Run, before))
     }
 
+    fn removal(&self) -> Option<Self> {
+        (self.state == Presence::Present && self.uninstall.is_some()).then(|| Self {
+            state: Presence::Absent,
+            version: None,
+            join: None,
+            token_file: None,
+            ..self.clone()
+        })
+    }
+
     fn explain(&self, status: u32, output: &str, ctx: Ctx<'_>) -> Option<Diagnosis> {
         (status == diagnosis::NOT_READY).then(|| diagnosis::of(self, output, ctx.facts))
     }
@@ -376,6 +473,7 @@ mod tests {
         ClusterNode::ground(NodeSeen {
             unit: "active".into(),
             cluster,
+            installed: false,
         })
     }
 

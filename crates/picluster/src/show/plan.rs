@@ -32,6 +32,7 @@ pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
     }
     effects(&mut out, plan, style);
     rollbacks(&mut out, plan, style);
+    leaving(&mut out, plan, style);
     obstacles(&mut out, plan, style);
     summary(&mut out, plan, left_out, style);
     out
@@ -282,6 +283,40 @@ fn rollbacks(out: &mut String, plan: &Plan, style: Style) {
             );
         }
     }
+}
+
+/// Nodes of the cluster that the inventory no longer has there.
+fn leaving(out: &mut String, plan: &Plan, style: Style) {
+    if plan.leaving.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{}", style.bold("Left the inventory"));
+    for (name, node) in &plan.leaving {
+        let met = |n: &picluster_plan::NodePlan| matches!(n.state, NodeState::Observed { .. });
+        let what = match (node.removed, plan.nodes.get(name)) {
+            (false, _) => "still a node of the cluster; it stays one until you take it out",
+            (true, Some(n)) if met(n) => {
+                "drained, deleted in the cluster, and cleaned of what is ours"
+            }
+            (true, _) => {
+                "deleted in the cluster; it was not reached, so all that is on its card stays, and with that it joins again when it is switched on: wipe the card first"
+            }
+        };
+        let _ = writeln!(
+            out,
+            "  {} ({}): {what}",
+            style.red(name.as_str()),
+            node.login
+        );
+    }
+    if plan.leaving.values().any(|n| !n.removed) {
+        let _ = writeln!(
+            out,
+            "    {} picluster apply --remove-nodes; or put them back into the inventory",
+            style.cyan("next:")
+        );
+    }
+    out.push('\n');
 }
 
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {

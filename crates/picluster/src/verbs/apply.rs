@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picluster_engine::guard::Quorum;
+use picluster_engine::report::NodeEnd;
 use picluster_engine::run::Access;
 use picluster_engine::{
     Cancel, Clock as _, ControllerLock, Event, ExitCode, Journal, Owner, Report, Run,
@@ -14,6 +15,7 @@ use picluster_model::NodeName;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_plan::{NodeState, Plan};
 use picluster_resource::shell;
+use picluster_ssh::{PinName, PinStore};
 use tokio::sync::{mpsc, watch};
 
 use crate::artifacts::{Files, Shelf};
@@ -48,9 +50,11 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         // A Pi with a full card takes minutes until sshd answers.
         settings.guard_boot_window = window * 10 / 3;
     })?;
-    let opening = opening.bootstrap(args.bootstrap.as_deref())?;
+    let mut opening = opening.bootstrap(args.bootstrap.as_deref())?;
+    opening.departures.remove = args.remove_nodes;
     if let Some(file) = &from_file {
         file.sealed_with(&opening.key)?;
+        opening.remember(file.leaving())?;
     }
     let owner = owner(&opening.store);
     let _lock = ControllerLock::acquire(opening.store.root(), &owner).map_err(|e| {
@@ -58,6 +62,9 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             .hint("nothing was changed; wait for that run to end, then run the same command again")
     })?;
     verbs::block_on(async {
+        if from_file.is_none() {
+            verbs::until_ctrl_c(opening.meet_leaving()).await?;
+        }
         let Ready {
             plan,
             access,
@@ -106,9 +113,30 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
                 .await
         };
         verbs::close(&opening.engine).await;
+        forget(&opening, &plan, &report)?;
         codes.extend(before);
         Ok(with_kubeconfig(codes, code))
     })?
+}
+
+/// Forgets who the nodes were that have left the inventory, the cluster and picluster.
+fn forget(opening: &Opening, plan: &Plan, report: &Report) -> Result<(), Failure> {
+    let gone = |name: &NodeName| {
+        let cleaned = matches!(report.nodes.get(name), Some(end) if end.end == NodeEnd::Done);
+        cleaned && !opening.project.inventory.nodes.contains_key(name)
+    };
+    let names: Vec<&NodeName> = plan.leaving.keys().filter(|name| gone(name)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let pins = PinStore::open(opening.store.root()).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut met = opening.store.identities();
+    for name in names {
+        met.remove(name);
+        pins.remove(&PinName::node(name))
+            .map_err(|e| Failure::usage(e.to_string()))?;
+    }
+    opening.store.remember(&met)
 }
 
 /// What happened on nodes says more than a kubeconfig that could not be written.
@@ -184,6 +212,9 @@ fn again(args: &ApplyArgs) -> String {
             words.extend([flag.to_owned(), pattern.clone()]);
         }
     }
+    if args.remove_nodes {
+        words.push("--remove-nodes".to_owned());
+    }
     words.push(args.source.display().to_string());
     shell::words(&words)
 }
@@ -201,7 +232,7 @@ async fn consent(args: &ApplyArgs) -> Result<(), Failure> {
     }
 }
 
-async fn carry_out(
+pub(crate) async fn carry_out(
     opening: &Opening,
     plan: &Plan,
     access: BTreeMap<NodeName, Access>,
@@ -263,7 +294,7 @@ async fn carry_out(
 }
 
 /// Who this run is.
-fn owner(store: &Store) -> Owner {
+pub(crate) fn owner(store: &Store) -> Owner {
     let clock = verbs::SystemClock::new();
     let now = clock.epoch_ms();
     let pid = std::process::id();
@@ -286,7 +317,7 @@ async fn access_for(opening: &Opening, plan: &Plan) -> BTreeMap<NodeName, Access
         .nodes
         .iter()
         .filter(|(_, n)| matches!(n.state, NodeState::Observed { .. }))
-        .filter_map(|(name, _)| opening.project.inventory.nodes.get(name))
+        .filter_map(|(name, _)| opening.project.inventory.node(name))
         .collect();
     let found = look::facts(&opening.engine, nodes.iter().copied(), false).await;
     let roots: Vec<_> = nodes

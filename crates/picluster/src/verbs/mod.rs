@@ -10,6 +10,7 @@ pub mod graph;
 pub mod kubeconfig;
 pub mod lab;
 pub mod plan;
+pub mod reset;
 pub mod status;
 pub mod validate;
 
@@ -119,21 +120,25 @@ pub(crate) fn engine(
     store: &Store,
     meeting: &Meeting,
 ) -> Result<Arc<Engine>, Failure> {
-    engine_with(project, store, meeting, |_| {})
+    engine_with(project, store, meeting, settings(meeting))
 }
 
-/// The same with a say in its bounds.
+/// The same with bounds of one's own.
 pub(crate) fn engine_with(
     project: &Project,
     store: &Store,
     meeting: &Meeting,
-    tune: impl FnOnce(&mut Settings),
+    settings: Settings,
 ) -> Result<Arc<Engine>, Failure> {
     let connector = connect::connector(project, store, meeting)?;
+    Ok(Arc::new(Engine::new(Arc::new(connector), settings)))
+}
+
+/// The usual bounds.
+pub(crate) fn settings(meeting: &Meeting) -> Settings {
     let mut settings = Settings::new(Arc::new(SystemClock::new()));
     settings.max_nodes = meeting.nodes_at_once.max(1);
-    tune(&mut settings);
-    Ok(Arc::new(Engine::new(Arc::new(connector), settings)))
+    settings
 }
 
 /// Closes all connections. `PICLUSTER_COUNTERS=FILE` asks for what was spent on the wire: budgets

@@ -20,9 +20,13 @@ use crate::{plan_file, show, verbs};
 /// Documents, secrets, or a pattern that matches nothing.
 pub fn run(args: &PlanArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
     let project = verbs::load(&args.source.inventory, err)?;
-    let opening = Opening::of(project, &args.source.inventory, &args.meeting)?
+    let mut opening = Opening::of(project, &args.source.inventory, &args.meeting)?
         .bootstrap(args.bootstrap.as_deref())?;
-    let found = verbs::block_on(verbs::until_ctrl_c(opening.look()))??;
+    opening.departures.remove = args.remove_nodes;
+    let found = verbs::block_on(verbs::until_ctrl_c(async {
+        opening.meet_leaving().await?;
+        opening.look().await
+    }))??;
     let mut plan = found.plan;
     let kubeconfig = Merge::foresee(&opening.project, Some(found.credentials), &args.part);
     let left_out = cut(&mut plan, &args.part)?;

@@ -1,0 +1,227 @@
+//! Nodes that leave the cluster: drained and deleted there by a server that stays, then cleaned of what is ours.
+//!
+//! Nothing of it is done that was not asked for: a node that the inventory no longer has in its cluster stays one of its
+//! nodes, and says so, until somebody consents.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use picluster_model::{NodeName, RoleName};
+use picluster_resource::Resource;
+use picluster_resource::kinds::cluster_roll::Registered;
+use picluster_resource::kinds::node_absent::NodeAbsent;
+use picluster_resource::kinds::node_drained::NodeDrained;
+
+use super::{Inputs, Item, PLANNER, Workbench};
+use crate::addr::StepAddr;
+use crate::plan::{LeavingNode, Problem};
+
+/// What the cluster says of its nodes, and the server that says it.
+pub(super) struct Roll {
+    /// The server's place among the workbenches.
+    teller: usize,
+    /// The nodes that are ours.
+    ours: Vec<Registered>,
+}
+
+impl Roll {
+    /// Asks the first declared server that stays and whose cluster answers.
+    pub(super) fn of(benches: &[Workbench<'_>], inputs: &Inputs<'_>) -> Option<Self> {
+        let stays = |bench: &Workbench<'_>| {
+            inputs.servers.contains(bench.node) && !inputs.departing.contains(bench.node)
+        };
+        benches
+            .iter()
+            .enumerate()
+            .filter(|(_, bench)| stays(bench))
+            .find_map(|(teller, bench)| {
+                let ours = bench.items.iter().find_map(|i| match i.resource.as_ref() {
+                    Resource::ClusterRoll(roll) if !i.removed => {
+                        roll.registered(&bench.observed.answers)
+                    }
+                    _ => None,
+                })?;
+                Some(Self { teller, ours })
+            })
+    }
+
+    /// The nodes that the inventory no longer has in its cluster.
+    pub(super) fn leaving(&self, inputs: &Inputs<'_>) -> BTreeMap<NodeName, LeavingNode> {
+        let gone = self.ours.iter().filter(|node| !node.declared);
+        gone.map(|node| {
+            let leaving = LeavingNode {
+                login: node.login.clone(),
+                server: node.server,
+                removed: inputs.departing.contains(&node.name),
+            };
+            (node.name.clone(), leaving)
+        })
+        .collect()
+    }
+}
+
+/// The entry that takes a machine out of its cluster: the removal of what made it a member.
+fn uninstall(bench: &Workbench<'_>) -> Option<usize> {
+    bench
+        .items
+        .iter()
+        .position(|i| i.removed && matches!(i.resource.as_ref(), Resource::ClusterNode(_)))
+}
+
+/// Transform: on the server that tells of them, each node that leaves is drained and deleted; a machine that would leave
+/// without consent, or without a cluster that lets it go, does not.
+pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Option<&Roll>) {
+    for node in &inputs.departing {
+        let Some(roll) = roll else { continue };
+        let Some(known) = roll.ours.iter().find(|n| n.name == *node) else {
+            continue;
+        };
+        let teller = &mut benches[roll.teller];
+        let resources = parting(teller, known);
+        for resource in resources {
+            let Ok(role) = RoleName::new(PLANNER) else {
+                continue;
+            };
+            let addr = StepAddr {
+                node: teller.node.clone(),
+                role,
+                kind: resource.kind().to_owned(),
+                key: resource.key(),
+            };
+            teller.items.push(Item {
+                departs: true,
+                ..Item::new(addr, Cow::Owned(resource))
+            });
+        }
+    }
+    let stays = inputs
+        .servers
+        .iter()
+        .find(|server| !inputs.departing.contains(*server));
+    for bench in benches {
+        bench.silence();
+        bench.reorder();
+        let Some(i) = uninstall(bench) else { continue };
+        let problem = match (inputs.departing.contains(bench.node), roll, stays) {
+            (false, ..) => Problem::new(
+                "it is a node of the cluster that the inventory no longer has there: it stays one until it is taken out",
+            )
+            .cure("picluster apply --remove-nodes takes it out; to keep it, give it back its `kubernetes`"),
+            (true, None, Some(server)) => Problem::new(format!(
+                "the cluster does not answer on {server}, so it cannot be drained and deleted there"
+            ))
+            .cure(format!("bring {server} up, then run the same command again"))
+            .because(Some(server.clone())),
+            _ => continue,
+        };
+        let addr = bench.items[i].addr.clone();
+        bench.items[i].problem = Some(problem.of(addr));
+    }
+}
+
+/// What the cluster does about a node that leaves.
+fn parting(teller: &Workbench<'_>, node: &Registered) -> Vec<Resource> {
+    let mut found = Vec::new();
+    let find = |pick: fn(&Resource) -> bool| {
+        let mut items = teller.items.iter().filter(|i| !i.removed);
+        items.find(|i| pick(i.resource.as_ref()))
+    };
+    // As its role drains others; where pods cannot be stopped, because nobody is there who could, they are not waited for.
+    if let Some(Resource::NodeDrained(how)) =
+        find(|r| matches!(r, Resource::NodeDrained(_))).map(|i| i.resource.as_ref())
+        && node.ready
+    {
+        found.push(Resource::NodeDrained(NodeDrained {
+            node: node.name.clone(),
+            version: None,
+            ..how.clone()
+        }));
+    }
+    if let Some(Resource::ClusterRoll(roll)) =
+        find(|r| matches!(r, Resource::ClusterRoll(_))).map(|i| i.resource.as_ref())
+    {
+        found.push(Resource::NodeAbsent(NodeAbsent {
+            node: node.name.clone(),
+            server: node.server,
+            timeout: 300,
+            kubeconfig: roll.kubeconfig.clone(),
+            kubectl: roll.kubectl.clone(),
+        }));
+    }
+    found
+}
+
+impl Workbench<'_> {
+    /// Nobody has to take anything up on whose unit goes itself.
+    fn silence(&mut self) {
+        let unit = uninstall(self).and_then(|i| match self.items[i].resource.as_ref() {
+            Resource::ClusterNode(node) => Some(node.unit.clone()),
+            _ => None,
+        });
+        if let Some(unit) = unit {
+            let takes_up = |item: &Item<'_>| matches!(item.resource.as_ref(), Resource::Unit(u) if u.name == unit);
+            self.items.retain(|item| !(item.reader && takes_up(item)));
+        }
+    }
+
+    /// Transform: a node is drained before it is deleted, and a machine leaves its cluster before anything of the
+    /// cluster's role is taken off it.
+    pub(super) fn add_departure_edges(&mut self) {
+        for (i, item) in self.items.iter().enumerate() {
+            let Resource::NodeDrained(drain) = item.resource.as_ref() else {
+                continue;
+            };
+            let after = self.items.iter().position(|other| {
+                other.departs
+                    && matches!(other.resource.as_ref(), Resource::NodeAbsent(a) if a.node == drain.node)
+            });
+            if let (true, Some(j)) = (item.departs, after) {
+                self.order.edge(i, j);
+            }
+        }
+        let Some(first) = uninstall(self) else { return };
+        for j in 0..self.items.len() {
+            let other = &self.items[j];
+            if j != first && other.removed && other.addr.role == self.items[first].addr.role {
+                self.order.edge(first, j);
+            }
+        }
+    }
+}
+
+/// Transform: what is taken off a machine that leaves comes behind its deletion in the cluster, and servers that all go
+/// come behind the agents.
+pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
+    let mut deleted: BTreeMap<NodeName, StepAddr> = BTreeMap::new();
+    for item in benches.iter().flat_map(|bench| &bench.items) {
+        if let Resource::NodeAbsent(absent) = item.resource.as_ref()
+            && item.departs
+            && item.change.is_some()
+        {
+            deleted.insert(absent.node.clone(), item.addr.clone());
+        }
+    }
+    let is_server = |bench: &Workbench<'_>| inputs.servers.contains(bench.node);
+    let agents: Vec<StepAddr> = benches
+        .iter()
+        .filter(|bench| inputs.departing.contains(bench.node) && !is_server(bench))
+        .filter_map(|bench| {
+            let item = &bench.items[uninstall(bench)?];
+            item.change.is_some().then(|| item.addr.clone())
+        })
+        .collect();
+    for bench in benches {
+        if !inputs.departing.contains(bench.node) {
+            continue;
+        }
+        let mut behind: Vec<StepAddr> = deleted.get(bench.node).cloned().into_iter().collect();
+        if is_server(bench) {
+            behind.extend(agents.iter().cloned());
+        }
+        for item in &mut bench.items {
+            if item.removed {
+                item.foreign.extend(behind.iter().cloned());
+            }
+        }
+    }
+}

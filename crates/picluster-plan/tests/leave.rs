@@ -1,0 +1,385 @@
+//! Nodes leave their cluster: who is drained and deleted where, in which order, and who may not leave at all.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picluster_model::secret::SecretValues;
+use picluster_model::{ClusterName, NodeName, RoleName};
+use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
+use picluster_plan::members::takes_down;
+use picluster_plan::owned::{PROBE, Record};
+use picluster_plan::{Declared, NodeState, Plan, StepAddr};
+use picluster_resource::query::{Answer, PathKind, PathState, UnitState};
+use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
+use serde_json::json;
+
+const KC: [&str; 1] = ["/usr/local/bin/kubectl"];
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+/// A rack: servers `s…` and agents `a…`.
+struct Rack<'a> {
+    /// Nodes of the inventory that are in the cluster.
+    declared: &'a [&'a str],
+    /// Nodes that are met, and what they once were is written on them, without being declared in the cluster.
+    met: &'a [&'a str],
+    /// Nodes of the cluster, by its own word, and whether they are Ready.
+    registered: &'a [(&'a str, bool)],
+    /// Whether the cluster answers.
+    answers: bool,
+    /// Who is to leave.
+    departing: &'a [&'a str],
+    /// Nodes that cannot be reached.
+    away: &'a [&'a str],
+    /// Servers of the inventory of which nothing is declared, because they are reset.
+    reset: &'a [&'a str],
+}
+
+fn is_server(node: &str) -> bool {
+    node.starts_with('s')
+}
+
+fn unit(node: &str) -> &'static str {
+    if is_server(node) {
+        "k3s.service"
+    } else {
+        "k3s-agent.service"
+    }
+}
+
+fn member(node: &str) -> serde_json::Value {
+    json!({"cluster_node": {
+        "name": node, "unit": unit(node), "server": is_server(node), "uninstall": "/uninstall.sh", "kubeconfig": "/etc/k", "kubectl": KC,
+    }})
+}
+
+fn entry(node: &str, role: &str, value: serde_json::Value) -> Declared {
+    let resource: Resource = serde_json::from_value(value).unwrap();
+    Declared {
+        addr: StepAddr {
+            node: name(node),
+            role: RoleName::new(role).unwrap(),
+            kind: resource.kind().to_owned(),
+            key: resource.key(),
+        },
+        resource,
+        id: None,
+        needs: Vec::new(),
+        barrier: false,
+        guarded: false,
+        span: None,
+    }
+}
+
+fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
+    if !rack.declared.contains(&node) {
+        return Vec::new();
+    }
+    let role = if is_server(node) { "server" } else { "agent" };
+    let mut all = vec![
+        json!({"cluster_member": {"name": node, "role": role}}),
+        member(node),
+    ];
+    if node == "s1" {
+        let nodes: Vec<_> = rack
+            .declared
+            .iter()
+            .map(|n| json!({"name": n, "login": format!("pi@{n}")}))
+            .collect();
+        all.push(json!({"cluster_roll": {"server": node, "nodes": nodes, "kubeconfig": "/etc/k", "kubectl": KC}}));
+        all.push(json!({"node_drained": {"node": node, "version": "v1", "timeout": 77, "kubeconfig": "/etc/k", "kubectl": KC}}));
+    }
+    all.into_iter().map(|v| entry(node, "k3s", v)).collect()
+}
+
+/// What an apply has written down on a node.
+fn records(node: &str) -> String {
+    let role = |role: &str, value| {
+        let entry = entry(node, role, value);
+        let record = Record::of(&entry.addr.local(), &entry.resource);
+        format!("{}\n", serde_json::to_string(&record).unwrap())
+    };
+    role("k3s", member(node))
+        + &role(
+            "k3s",
+            json!({"file": {"path": "/etc/rancher/k3s/config.yaml", "content": "x"}}),
+        )
+        + &role(
+            "base",
+            json!({"file": {"path": "/etc/motd", "content": "x"}}),
+        )
+}
+
+fn nodes_of(rack: &Rack<'_>) -> String {
+    let mut list: BTreeMap<&str, String> = BTreeMap::new();
+    for (node, _) in rack.registered {
+        // Who is called otherwise is somebody else's.
+        if node.starts_with(['s', 'a']) {
+            list.insert(node, format!("pi@{node}"));
+        }
+    }
+    let roll = serde_json::to_string(&list).unwrap();
+    let items: Vec<_> = rack
+        .registered
+        .iter()
+        .map(|(node, ready)| {
+            let notes = if *node == "s1" { json!({"picluster/nodes": roll}) } else { json!({}) };
+            let labels = if is_server(node) { json!({"node-role.kubernetes.io/control-plane": "true"}) } else { json!({}) };
+            json!({
+                "metadata": {"name": node, "annotations": notes, "labels": labels},
+                "status": {"conditions": [{"type": "Ready", "status": if *ready { "True" } else { "Unknown" }}], "nodeInfo": {"kubeletVersion": "v1"}},
+            })
+        })
+        .collect();
+    json!({"kind": "List", "items": items}).to_string()
+}
+
+fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
+    let says = |stdout: String, status| Answer::Fragment { status, stdout };
+    match query {
+        Query::Fragment(text) if text == PROBE => says(
+            if rack.declared.contains(&node) && !rack.met.contains(&node) {
+                String::new()
+            } else {
+                records(node)
+            },
+            0,
+        ),
+        Query::Fragment(text) if text.starts_with("# what this node") => says(
+            if is_server(node) {
+                "server-ca aa\ndatastore etcd\n".into()
+            } else {
+                "agent-ca aa\n".into()
+            },
+            0,
+        ),
+        Query::Fragment(text) if text.starts_with("# node") => {
+            if rack.answers {
+                says(nodes_of(rack), 0)
+            } else {
+                says(String::new(), 92)
+            }
+        }
+        Query::Unit(of) => Answer::Unit(UnitState {
+            load: "loaded".into(),
+            active: if of == unit(node) {
+                "active"
+            } else {
+                "inactive"
+            }
+            .into(),
+            ..UnitState::default()
+        }),
+        Query::Path(path) => Answer::Path(Some(PathState {
+            kind: if path.as_str().contains(['.', 'm']) {
+                PathKind::File
+            } else {
+                PathKind::Directory
+            },
+            mode: 0o755,
+            owner: "root".into(),
+            group: "root".into(),
+            size: 1,
+        })),
+        Query::Content { .. } => Answer::Content(None),
+        other => panic!("no answer prepared for {other}"),
+    }
+}
+
+fn plan(rack: &Rack<'_>) -> Plan {
+    let secrets = SecretValues::default();
+    let mut nodes = BTreeMap::new();
+    for node in rack.declared.iter().chain(rack.met) {
+        let facts = Facts::default();
+        let ctx = Ctx {
+            facts: &facts,
+            secrets: &secrets,
+        };
+        if rack.away.contains(node) {
+            let reason = format!("{node}: no route");
+            let state = NodeState::Unreachable { reason };
+            nodes.insert(name(node), NodeInput::Closed(state));
+            continue;
+        }
+        let items = declared(node, rack);
+        let ask = |queries: Vec<Query>| -> BTreeMap<Query, Answer> {
+            let all = queries.into_iter();
+            all.map(|q| (q.clone(), answer(&q, node, rack))).collect()
+        };
+        let mut answers = Answers(ask(questions(&items, ctx)).into_iter().collect());
+        let more = removal_questions(&items, &answers, ctx);
+        answers.0.extend(ask(more));
+        nodes.insert(
+            name(node),
+            NodeInput::Observed(Box::new(ObservedNode {
+                facts,
+                host_key: "SHA256:x".into(),
+                declared: items,
+                answers,
+            })),
+        );
+    }
+    let servers = rack
+        .declared
+        .iter()
+        .chain(rack.reset)
+        .filter(|n| is_server(n));
+    build(&Inputs {
+        cluster: ClusterName::new("rack").unwrap(),
+        inventory: "inventory.yaml".into(),
+        nodes,
+        addresses: BTreeMap::new(),
+        departing: rack.departing.iter().map(|n| name(n)).collect(),
+        bootstrap: None,
+        servers: servers.map(|n| name(n)).collect(),
+        secrets: &secrets,
+        key: b"key",
+    })
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps
+        .iter()
+        .map(|s| format!("{}/{}[{}]", s.addr.node, s.addr.kind, s.addr.key))
+        .collect()
+}
+
+/// Everything that a step comes behind.
+fn before(plan: &Plan, step: &str) -> BTreeSet<String> {
+    let called = |a: &StepAddr| format!("{}/{}[{}]", a.node, a.kind, a.key);
+    let at = |wanted: &str| plan.steps.iter().find(|s| called(&s.addr) == wanted);
+    let mut open: Vec<String> = at(step)
+        .unwrap_or_else(|| panic!("no {step} among {:?}", steps(plan)))
+        .needs
+        .iter()
+        .map(called)
+        .collect();
+    let mut seen = BTreeSet::new();
+    while let Some(wanted) = open.pop() {
+        open.extend(at(&wanted).unwrap().needs.iter().map(called));
+        seen.insert(wanted);
+    }
+    seen
+}
+
+const USUAL: Rack<'static> = Rack {
+    declared: &["s1", "a1"],
+    met: &[],
+    registered: &[("s1", true), ("a1", true), ("a2", true), ("theirs", true)],
+    answers: true,
+    departing: &[],
+    away: &[],
+    reset: &[],
+};
+
+#[test]
+fn who_left_the_inventory_is_named_and_stays_until_somebody_consents() {
+    let plan = plan(&USUAL);
+    assert_eq!(steps(&plan), Vec::<String>::new());
+    let leaving: Vec<_> = plan.leaving.iter().collect();
+    assert_eq!(leaving.len(), 1, "{leaving:?}");
+    let (node, how) = leaving[0];
+    assert_eq!((node.as_str(), how.login.as_str()), ("a2", "pi@a2"));
+    assert!(!how.removed && !how.server);
+}
+
+#[test]
+fn it_is_drained_then_deleted_and_only_then_cleaned() {
+    let rack = Rack {
+        met: &["a2"],
+        departing: &["a2"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    assert!(plan.leaving[&name("a2")].removed);
+    let deleted = before(&plan, "s1/node_absent[a2]");
+    assert_eq!(deleted, ["s1/node_drained[a2]".to_owned()].into());
+    let left = before(&plan, "a2/cluster_node[a2]");
+    assert!(left.contains("s1/node_absent[a2]"), "{left:?}");
+    // Its files go when it has left, and what else is ours when it is out of the cluster.
+    let config = before(&plan, "a2/file[/etc/rancher/k3s/config.yaml]");
+    assert!(config.contains("a2/cluster_node[a2]"), "{config:?}");
+    let other = before(&plan, "a2/file[/etc/motd]");
+    assert!(other.contains("s1/node_absent[a2]") && !other.contains("a2/cluster_node[a2]"));
+    // As the role drains others.
+    let drain = plan.steps.iter().find(|s| s.addr.kind == "node_drained");
+    let shown = format!("{:?}", drain.unwrap().change.effects);
+    assert!(shown.contains("77 s"), "{shown}");
+}
+
+#[test]
+fn one_that_is_away_is_deleted_without_waiting_for_its_pods() {
+    let rack = Rack {
+        met: &["a2"],
+        away: &["a2"],
+        departing: &["a2"],
+        registered: &[("s1", true), ("a1", true), ("a2", false)],
+        ..USUAL
+    };
+    assert_eq!(steps(&plan(&rack)), ["s1/node_absent[a2]"]);
+}
+
+#[test]
+fn a_machine_that_stays_in_the_inventory_does_not_leave_its_cluster_without_consent() {
+    let mut rack = Rack {
+        met: &["a2"],
+        ..USUAL
+    };
+    let held = plan(&rack);
+    // What is not the cluster's goes as ever.
+    assert_eq!(steps(&held), ["a2/file[/etc/motd]"]);
+    let problem = &held.nodes[&name("a2")].problems[0];
+    assert!(problem.cure.as_ref().unwrap().contains("--remove-nodes"));
+    assert_eq!(problem.skipped.len(), 1);
+    // Nor with consent, while nobody can delete it in the cluster.
+    rack.departing = &["a2"];
+    rack.answers = false;
+    let stuck = plan(&rack);
+    let problem = &stuck.nodes[&name("a2")].problems[0];
+    assert!(
+        problem.what.contains("the cluster does not answer on s1"),
+        "{}",
+        problem.what
+    );
+    assert!(!steps(&stuck).contains(&"a2/cluster_node[a2]".to_owned()));
+}
+
+#[test]
+fn a_server_leaves_only_while_the_others_serve() {
+    let rack = Rack {
+        declared: &["s1"],
+        met: &["s2"],
+        registered: &[("s1", true), ("s2", true)],
+        departing: &["s2"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    let deleted = plan.steps.iter().find(|s| s.addr.kind == "node_absent");
+    assert!(takes_down(deleted.unwrap(), None));
+    let agent = Rack {
+        met: &["a2"],
+        departing: &["a2"],
+        ..USUAL
+    };
+    let plan = self::plan(&agent);
+    let deleted = plan.steps.iter().find(|s| s.addr.kind == "node_absent");
+    assert!(!takes_down(deleted.unwrap(), None));
+}
+
+#[test]
+fn when_all_go_nobody_is_drained_and_servers_go_last() {
+    let rack = Rack {
+        declared: &[],
+        met: &["s1", "a1"],
+        departing: &["s1", "a1"],
+        reset: &["s1"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    let all = steps(&plan);
+    assert!(!all.iter().any(|s| s.contains("node_absent")), "{all:?}");
+    let server = before(&plan, "s1/cluster_node[s1]");
+    assert!(server.contains("a1/cluster_node[a1]"), "{server:?}");
+}

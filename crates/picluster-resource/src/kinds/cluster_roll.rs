@@ -1,0 +1,253 @@
+//! `cluster_roll`: which nodes of the cluster are ours, and where they are, written down in the cluster itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use picluster_model::NodeName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kube::{self, Asked};
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::query::{Answers, Query};
+use crate::shell::quote;
+use crate::token::{ClusterToken, Token};
+
+/// The annotation of a server's Node that lists our nodes and where to log in.
+pub const ROLL: &str = "picluster/nodes";
+
+/// The nodes of the cluster that picluster set up, and where it logs in to them: an annotation of a server's Node. A node
+/// that leaves the inventory stays on the list, so that it is known as ours for as long as the cluster has it: `plan` names
+/// it, and `apply --remove-nodes` takes it out of the cluster. Nodes of others are on no list. No name is taken off it:
+/// a node that was removed while it was away and joins again is noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterRoll {
+    /// The server whose Node has the list.
+    #[schemars(with = "String")]
+    pub server: NodeName,
+    /// Every node of the cluster. Of each only `name` and `login` count, so that the inventory's `nodes` fit here.
+    pub nodes: Vec<RollNode>,
+    /// The administrator's credentials.
+    pub kubeconfig: NodePath,
+    /// Where kubectl is; the first that exists is used.
+    pub kubectl: Vec<NodePath>,
+}
+
+/// A node of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RollNode {
+    /// Its name in the cluster.
+    #[schemars(with = "String")]
+    pub name: NodeName,
+    /// Where to log in to it, `[USER@]HOST[:PORT]`.
+    pub login: String,
+}
+
+/// What was seen of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollSeen {
+    /// The list.
+    pub listed: BTreeMap<NodeName, String>,
+}
+
+/// What a list says.
+fn read(text: Option<&String>) -> BTreeMap<NodeName, String> {
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// A node of the cluster that is ours, by the inventory or by the cluster's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name.
+    pub name: NodeName,
+    /// Where to log in to it, `[USER@]HOST[:PORT]`.
+    pub login: String,
+    /// The inventory has it in its cluster.
+    pub declared: bool,
+    /// Its kubelet reports to the cluster.
+    pub ready: bool,
+    /// It is a member of the control plane.
+    pub server: bool,
+}
+
+impl ClusterRoll {
+    fn declared(&self) -> BTreeMap<NodeName, String> {
+        let nodes = self.nodes.iter();
+        nodes.map(|n| (n.name.clone(), n.login.clone())).collect()
+    }
+
+    fn question(&self) -> String {
+        kube::question(&self.kubeconfig, &self.kubectl, None)
+    }
+
+    /// The nodes of the cluster that are ours, out of the answer to what is asked anyway. `None`: the cluster does not say.
+    #[must_use]
+    pub fn registered(&self, answers: &Answers) -> Option<Vec<Registered>> {
+        let (status, stdout) = answers.fragment(&self.question()).ok()?;
+        let Asked::Nodes(nodes) = kube::answer(status, stdout) else {
+            return None;
+        };
+        let mut ours = BTreeMap::new();
+        for node in &nodes {
+            ours.extend(read(node.annotations.get(ROLL)));
+        }
+        let declared = self.declared();
+        ours.extend(declared.clone());
+        let known = ours.into_iter().filter_map(|(name, login)| {
+            let node = nodes.iter().find(|n| n.name == name.as_str())?;
+            Some(Registered {
+                login,
+                declared: declared.contains_key(&name),
+                ready: node.ready == "True",
+                // Set by k3s and kubeadm alike (Kubernetes' well-known labels).
+                server: node
+                    .labels
+                    .contains_key("node-role.kubernetes.io/control-plane"),
+                name,
+            })
+        });
+        Some(known.collect())
+    }
+}
+
+impl Kind for ClusterRoll {
+    const NAME: &'static str = "cluster_roll";
+    type Observation = RollSeen;
+
+    fn key(&self) -> String {
+        self.server.to_string()
+    }
+
+    fn check(&self) -> Vec<String> {
+        if self.kubectl.is_empty() {
+            return vec!["kubectl names no program".into()];
+        }
+        Vec::new()
+    }
+
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        Ok(vec![Query::Fragment(self.question())])
+    }
+
+    fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<RollSeen>, Diagnosis> {
+        let (status, stdout) = answers.fragment(&self.question())?;
+        let Asked::Nodes(nodes) = kube::answer(status, stdout) else {
+            return Ok(Seen::NotYet(Token::Cluster(ClusterToken::Api)));
+        };
+        let found = nodes.into_iter().find(|n| n.name == self.server.as_str());
+        Ok(match found {
+            Some(node) => Seen::Now(RollSeen {
+                listed: read(node.annotations.get(ROLL)),
+            }),
+            None => Seen::NotYet(Token::Cluster(ClusterToken::Joined(self.server.clone()))),
+        })
+    }
+
+    fn diff(&self, seen: &RollSeen, _ctx: Ctx<'_>) -> Diff {
+        let mut change = Change::new(if seen.listed.is_empty() {
+            Action::Create
+        } else {
+            Action::Update
+        });
+        for (name, login) in &self.declared() {
+            let before = match seen.listed.get(name) {
+                Some(same) if same == login => continue,
+                Some(other) => Shown::text(other.as_str()),
+                None => Shown::Absent,
+            };
+            change = change.field(name.as_str(), before, Shown::text(login.as_str()));
+        }
+        change.into_diff()
+    }
+
+    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+        let mut change = Change::new(Action::Create);
+        for (name, login) in &self.declared() {
+            change = change.field(name.as_str(), Shown::Absent, Shown::text(login.as_str()));
+        }
+        change
+    }
+
+    fn operation(
+        &self,
+        seen: &RollSeen,
+        _change: &Change,
+        _ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        let mut all = seen.listed.clone();
+        all.extend(self.declared());
+        let json = serde_json::to_string(&all).unwrap_or_default();
+        let script = format!(
+            "# the list of our nodes\n{}kc annotate node {} --overwrite {} >/dev/null || {{ cat /run/picluster/kubectl.err >&2; exit 1; }}",
+            kube::function(&self.kubeconfig, &self.kubectl),
+            quote(self.server.as_str()),
+            quote(&format!("{ROLL}={json}")),
+        );
+        Ok(Operation::script(script).within(Duration::from_secs(60)))
+    }
+
+    fn requires(&self) -> Vec<Token> {
+        vec![
+            Token::Cluster(ClusterToken::Api),
+            Token::Cluster(ClusterToken::Joined(self.server.clone())),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::Answer;
+
+    #[test]
+    fn who_is_listed_and_registered_is_known_also_when_the_inventory_has_him_no_longer() {
+        let roll: ClusterRoll = serde_json::from_value(serde_json::json!({
+            "server": "rpi01", "nodes": [{"name": "rpi01", "login": "192.168.2.1", "kubernetes": "server"}],
+            "kubeconfig": "/etc/k3s.yaml", "kubectl": ["/usr/local/bin/kubectl"],
+        }))
+        .unwrap();
+        let said = |status: u32, stdout: String| {
+            let query = Query::Fragment(roll.question());
+            Answers([(query, Answer::Fragment { status, stdout })].into())
+        };
+        let listed = r#"{"rpi01":"192.168.2.1","rpi02":"pi@192.168.2.2:22","rpi03":"192.168.2.3","rpi04":"192.168.2.4"}"#;
+        let node = |name: &str, ready: &str, role: &str| {
+            serde_json::json!({
+                "metadata": {"name": name, "labels": {(role): "true"}, "annotations": if name == "rpi01" { serde_json::json!({(ROLL): listed}) } else { serde_json::json!({}) }},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            })
+        };
+        let items = [
+            node("rpi01", "True", "a"),
+            node("rpi02", "True", "a"),
+            node("rpi03", "Unknown", "node-role.kubernetes.io/control-plane"),
+            // Somebody else's.
+            node("theirs", "True", "a"),
+        ];
+        let text = serde_json::json!({"kind": "List", "items": items}).to_string();
+        let known = |name: &str, login: &str, declared, ready, server| Registered {
+            name: NodeName::new(name).unwrap(),
+            login: login.into(),
+            declared,
+            ready,
+            server,
+        };
+        // rpi04 is listed, and the cluster does not have it any more.
+        assert_eq!(
+            roll.registered(&said(0, text)),
+            Some(vec![
+                known("rpi01", "192.168.2.1", true, true, false),
+                known("rpi02", "pi@192.168.2.2:22", false, true, false),
+                known("rpi03", "192.168.2.3", false, false, true),
+            ])
+        );
+        assert_eq!(roll.registered(&said(92, String::new())), None);
+    }
+}

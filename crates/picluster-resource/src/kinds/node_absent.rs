@@ -1,0 +1,123 @@
+//! `node_absent`: the cluster has no such node.
+
+use std::time::Duration;
+
+use picluster_model::NodeName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Action, Change, Diff, Shown};
+use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kube::{self, Asked};
+use crate::operation::Operation;
+use crate::path::NodePath;
+use crate::query::{Answers, Query};
+use crate::shell::quote;
+use crate::token::{ClusterToken, Token};
+
+/// A node that the cluster does not have: its Node is deleted, and with it go, by the cluster's own controllers, the pods
+/// that are bound to it, its node password, and for a server of embedded etcd its membership there. Declared on a server
+/// that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeAbsent {
+    /// The node's name in the cluster.
+    #[schemars(with = "String")]
+    pub node: NodeName,
+    /// It is a member of the control plane: others have to be seen serving before it goes.
+    #[serde(default)]
+    pub server: bool,
+    /// How long to wait until it is gone, in seconds: etcd has to let a member go first.
+    #[serde(default = "kube::five_minutes")]
+    pub timeout: u32,
+    /// The administrator's credentials.
+    pub kubeconfig: NodePath,
+    /// Where kubectl is; the first that exists is used.
+    pub kubectl: Vec<NodePath>,
+}
+
+/// What was seen of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbsentSeen {
+    /// The version of its kubelet; `None`: the cluster has no such node.
+    pub there: Option<String>,
+}
+
+impl NodeAbsent {
+    fn question(&self) -> String {
+        kube::question(&self.kubeconfig, &self.kubectl, None)
+    }
+}
+
+impl Kind for NodeAbsent {
+    const NAME: &'static str = "node_absent";
+    type Observation = AbsentSeen;
+
+    fn key(&self) -> String {
+        self.node.to_string()
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.timeout == 0 {
+            wrong.push("timeout is at least 1 second".into());
+        }
+        if self.kubectl.is_empty() {
+            wrong.push("kubectl names no program".into());
+        }
+        wrong
+    }
+
+    fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
+        Ok(vec![Query::Fragment(self.question())])
+    }
+
+    fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<AbsentSeen>, Diagnosis> {
+        let (status, stdout) = answers.fragment(&self.question())?;
+        match kube::answer(status, stdout) {
+            Asked::Nodes(nodes) => Ok(Seen::Now(AbsentSeen {
+                there: nodes
+                    .into_iter()
+                    .find(|n| n.name == self.node.as_str())
+                    .map(|n| n.version),
+            })),
+            // Where there is no cluster there is no node of it.
+            Asked::NoCredentials | Asked::NoKubectl => Ok(Seen::Now(AbsentSeen { there: None })),
+            Asked::NoAnswer | Asked::NotFound => {
+                Ok(Seen::NotYet(Token::Cluster(ClusterToken::Api)))
+            }
+        }
+    }
+
+    fn diff(&self, seen: &AbsentSeen, _ctx: Ctx<'_>) -> Diff {
+        match &seen.there {
+            None => Diff::NoOp,
+            Some(version) => Diff::Change(Change::new(Action::Delete).field(
+                "node",
+                Shown::text(version.as_str()),
+                Shown::Absent,
+            )),
+        }
+    }
+
+    fn expected(&self, _ctx: Ctx<'_>) -> Change {
+        Change::new(Action::Delete).field("node", Shown::Later, Shown::Absent)
+    }
+
+    fn operation(
+        &self,
+        _seen: &AbsentSeen,
+        _change: &Change,
+        _ctx: Ctx<'_>,
+    ) -> Result<Operation, Diagnosis> {
+        // Deleted without waiting, and then looked for: `kc` ends what takes longer than 20 seconds.
+        let script = format!(
+            "# node {0} leaves the cluster\n{1}n={0} within={2}\n{3}",
+            quote(self.node.as_str()),
+            kube::function(&self.kubeconfig, &self.kubectl),
+            self.timeout,
+            include_str!("node_absent/delete.sh"),
+        );
+        Ok(Operation::script(script).within(Duration::from_secs(u64::from(self.timeout) + 60)))
+    }
+}
