@@ -97,6 +97,24 @@ impl Owned {
     }
 }
 
+/// The line that sets and removes labels, and notes which are ours, at once. Each start of kubectl takes a Pi a good part of a
+/// second, and a server does this for every node of its cluster.
+fn patch(owned: Option<&Owned>, labels: &BTreeMap<&str, Option<&str>>) -> String {
+    let mut metadata = serde_json::json!({});
+    if let Some(owned) = owned {
+        let note = (!owned.is_empty()).then(|| serde_json::to_string(owned).unwrap_or_default());
+        metadata["annotations"] = serde_json::json!({ OWNED: note });
+    }
+    if !labels.is_empty() {
+        metadata["labels"] = serde_json::json!(labels);
+    }
+    let patch = serde_json::json!({ "metadata": metadata });
+    format!(
+        "do_it patch node \"$n\" --type merge -p {}\n",
+        quote(&patch.to_string())
+    )
+}
+
 /// A taint's identity (`KEY:EFFECT`) and value.
 fn taint(text: &str) -> Option<(String, String)> {
     let (left, effect) = text.rsplit_once(':')?;
@@ -276,40 +294,20 @@ impl Kind for NodeLabels {
             kube::function(&self.kubeconfig, &self.kubectl),
             quote(self.node.as_str())
         );
-        let note = |owned: &Owned| {
-            let json = serde_json::to_string(owned).unwrap_or_default();
-            match owned.is_empty() {
-                true => format!(
-                    "do_it annotate node \"$n\" {}\n",
-                    quote(&format!("{OWNED}-"))
-                ),
-                false => format!(
-                    "do_it annotate node \"$n\" --overwrite {}\n",
-                    quote(&format!("{OWNED}={json}"))
-                ),
-            }
-        };
-        // Written before anything is set and shortened after everything is removed: whoever is killed
-        // in between leaves nothing behind that nobody owns.
+        // Written before any taint is set and shortened after all that go are removed: whoever is killed in
+        // between leaves nothing behind that nobody owns. Labels go in one patch with it.
         let both = ours.with(&before);
-        if both != before {
-            script.push_str(&note(&both));
-        }
-        let mut labels: Vec<String> = Vec::new();
+        let mut labels: BTreeMap<&str, Option<&str>> = BTreeMap::new();
         for key in &both.labels {
             match self.labels.get(key) {
                 Some(value) if seen.labels.get(key) != Some(value) => {
-                    labels.push(quote(&format!("{key}={value}")));
+                    labels.insert(key, Some(value));
                 }
-                None if seen.labels.contains_key(key) => labels.push(quote(&format!("{key}-"))),
+                None if seen.labels.contains_key(key) => {
+                    labels.insert(key, None);
+                }
                 _ => {}
             }
-        }
-        if !labels.is_empty() {
-            script.push_str(&format!(
-                "do_it label node \"$n\" --overwrite {}\n",
-                labels.join(" ")
-            ));
         }
         let wanted = self.wanted_taints();
         let mut taints: Vec<String> = Vec::new();
@@ -326,14 +324,19 @@ impl Kind for NodeLabels {
                 _ => {}
             }
         }
+        let first = if taints.is_empty() { &ours } else { &both };
+        let note = Some(first).filter(|first| **first != before || seen.owned.is_none());
+        if note.is_some() || !labels.is_empty() {
+            script.push_str(&patch(note, &labels));
+        }
         if !taints.is_empty() {
             script.push_str(&format!(
                 "do_it taint node \"$n\" --overwrite {}\n",
                 taints.join(" ")
             ));
         }
-        if both != ours {
-            script.push_str(&note(&ours));
+        if *first != ours {
+            script.push_str(&patch(Some(&ours), &BTreeMap::new()));
         }
         Ok(Operation::script(script).within(Duration::from_secs(100)))
     }
