@@ -24,6 +24,7 @@ mod explain;
 mod fetch;
 mod first_apply;
 mod guarded;
+mod ha;
 mod identity;
 mod interrupt;
 mod k3s_heart;

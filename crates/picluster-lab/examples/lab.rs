@@ -63,6 +63,7 @@ fn perform(words: &[&str]) -> Result<(), LabError> {
                 authorized_keys: vec![key],
                 dns: vec![],
                 kubernetes: false,
+                etcd: false,
             };
             let mut show = |p: Progress| println!("{p:?}");
             if words.first() == Some(&"foreground") {

@@ -23,6 +23,14 @@ pub(crate) const PROGRAMS: [(&str, &str); 5] = [
     ("/usr/bin/etcd", "etcd"),
 ];
 
+/// Debian's package of etcd, and its program, which is linked with the C library alone.
+pub(crate) const ETCD: (&str, &str) = ("etcd-server", "usr/bin/etcd");
+
+/// What of the above says what a tree with etcd alone is.
+pub(crate) fn etcd_fingerprint() -> String {
+    format!("{SUITE} {DIRECTORY} {ETCD:?}")
+}
+
 /// What the build needs beyond `minbase`, and the package of etcd.
 pub(crate) const PACKAGES: [&str; 10] = [
     "bash",

@@ -26,6 +26,22 @@ pub struct LabSpec {
     /// Whether nodes (but for virtual machines) carry the programs of a real Kubernetes (see [`crate::kubernetes`]).
     #[serde(default)]
     pub kubernetes: bool,
+    /// Whether nodes (but for virtual machines) carry Debian's `etcd`, beside where those programs would be: for a stand-in of
+    /// k3s with several servers.
+    #[serde(default)]
+    pub etcd: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl LabSpec {
+    /// The programs that are laid over every node's own.
+    pub(crate) fn programs(&self) -> Option<crate::image::Tree> {
+        use crate::image::Tree;
+        if self.kubernetes {
+            return Some(Tree::Kubernetes);
+        }
+        self.etcd.then_some(Tree::Etcd)
+    }
 }
 
 /// One node.
@@ -430,6 +446,7 @@ mod tests {
             authorized_keys: vec![],
             dns: vec![],
             kubernetes: false,
+            etcd: false,
         }
     }
 

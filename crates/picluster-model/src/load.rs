@@ -1,5 +1,6 @@
 //! From files to a [`Project`], or to everything that is wrong with them.
 
+mod agreement;
 mod bodies;
 mod groups;
 mod jumps;
@@ -302,6 +303,7 @@ fn project(
     // Whatever is wrong already would only be said again, of every value made from it.
     if out.is_empty() {
         bodies::check(&project, kinds, out);
+        agreement::check(&project, out);
     }
     Some(project)
 }

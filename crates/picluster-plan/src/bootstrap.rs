@@ -12,6 +12,8 @@ pub enum Server {
     Serving(Option<String>),
     /// It has a datastore, and its unit is stopped. With the digest of its CA.
     Stopped(Option<String>),
+    /// It has a datastore, and its cluster has removed it. With the digest of its CA.
+    Removed(Option<String>),
     /// It was an agent of a cluster, and never a server. With the digest of that CA.
     WasAgent(String),
     /// It was not looked at, in words: "was not reached".
@@ -100,7 +102,8 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
 
     let mut clusters: Vec<(&str, &NodeName)> = Vec::new();
     for (name, server) in servers {
-        if let Server::Serving(Some(ca)) | Server::Stopped(Some(ca)) = server
+        if let Server::Serving(Some(ca)) | Server::Stopped(Some(ca)) | Server::Removed(Some(ca)) =
+            server
             && !clusters.iter().any(|(known, _)| known == ca)
         {
             clusters.push((ca, name));
@@ -153,6 +156,18 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
     }
     if let Some(member) = stopped {
         return Some(Choice::Resume(member.clone()));
+    }
+    if let Some(removed) = found(|s| matches!(s, Server::Removed(_))) {
+        return stop(
+            removed,
+            false,
+            format!(
+                "{removed} was removed from its cluster, and none of the other declared servers serves that cluster"
+            ),
+            format!(
+                "bring a server of that cluster up, then run: picluster apply; to give it up: delete /var/lib/rancher/k3s on {removed} first"
+            ),
+        );
     }
     let blank = found(|s| matches!(s, Server::Blank));
     if let (Endpoint::Answers(ca), Some(blank)) = (&situation.endpoint, blank) {
@@ -239,6 +254,7 @@ mod tests {
             "serving" => Server::Serving(Some("ca-1".into())),
             "stopped" => Server::Stopped(Some("ca-1".into())),
             "other" => Server::Stopped(Some("ca-2".into())),
+            "removed" => Server::Removed(Some("ca-1".into())),
             "agent" => Server::WasAgent("ca-1".into()),
             "away" => Server::Unreachable("was not reached".into()),
             _ => panic!("{word}"),
@@ -401,11 +417,73 @@ mod tests {
         }
     }
 
+    /// What the rule says of three servers, said anew: who has which of five states, and whether an agent remembers a
+    /// cluster. Names are `s1`, `s2`, `s3`.
+    fn rule(states: [&str; 3], agents_remember: bool) -> String {
+        let first = |state: &str| {
+            let at = states.iter().position(|s| *s == state)?;
+            Some(format!("s{}", at + 1))
+        };
+        let has = |state: &str| first(state).is_some();
+        if has("other") && (has("serving") || has("stopped")) {
+            return "stop".into();
+        }
+        if let Some(server) = first("serving") {
+            return format!("join {server}");
+        }
+        if let Some(member) = first("stopped").or_else(|| first("other")) {
+            return format!("resume {member}");
+        }
+        if has("removed") {
+            return "stop".into();
+        }
+        if let Some(away) = first("away") {
+            return format!("pause {away}");
+        }
+        if agents_remember {
+            return "stop".into();
+        }
+        "s1 founds".into()
+    }
+
+    /// All situations of three declared servers, with and without an agent that remembers: 250 where the odd one is a member of
+    /// another cluster, and 250 where it was removed from this one.
+    #[test]
+    fn three_servers_in_every_situation() {
+        let mut rows = 0;
+        for odd in ["other", "removed"] {
+            let states = ["blank", "serving", "stopped", odd, "away"];
+            for a in states {
+                for b in states {
+                    for c in states {
+                        for agents in ["", "a1"] {
+                            let row = format!("{a} {b} {c}");
+                            let said = said(&row, agents, &Endpoint::NotAsked, "");
+                            let expected = rule([a, b, c], !agents.is_empty());
+                            assert!(
+                                said.starts_with(&expected),
+                                "{row} | {agents}: {said}, and the rule says {expected}"
+                            );
+                            // Who may not found is told which server is in the way.
+                            if expected == "stop" {
+                                assert!(said.contains(": s"), "{row}: {said}");
+                            }
+                            rows += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(rows, 500);
+    }
+
     /// Whatever is found: nobody founds a cluster while a declared server serves, nor, unasked, while
     /// anybody remembers one or anything was not looked at.
     #[test]
     fn no_second_cluster_in_any_situation() {
-        let words = ["blank", "serving", "stopped", "other", "agent", "away"];
+        let words = [
+            "blank", "serving", "stopped", "other", "removed", "agent", "away",
+        ];
         for a in words {
             for b in words {
                 for c in words {

@@ -197,4 +197,17 @@ struct Workbench<'a> {
     order: Order,
     sorted: Vec<usize>,
     steps: Vec<Step>,
+    /// What it does for the control plane in this plan, where it is a server.
+    part: Option<Part>,
+}
+
+/// What a declared server does in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It founds the cluster.
+    Founds,
+    /// It has no datastore, or was removed from the cluster: it joins.
+    Joins,
+    /// It is a member.
+    Member,
 }

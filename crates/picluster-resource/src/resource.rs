@@ -291,6 +291,8 @@ resources! {
     Sysctl(kinds::sysctl::Sysctl),
     KernelModule(kinds::kernel_module::KernelModule),
     ConfigTxt(kinds::config_txt::ConfigTxt),
+    ClusterFounding(kinds::cluster_founding::ClusterFounding),
+    ClusterJoin(kinds::cluster_join::ClusterJoin),
     ClusterMember(kinds::cluster_member::ClusterMember),
     ClusterNode(kinds::cluster_node::ClusterNode),
     ClusterRoll(kinds::cluster_roll::ClusterRoll),

@@ -16,6 +16,7 @@ pub mod artifact;
 mod cargo;
 mod cli;
 mod clock;
+mod etcd;
 mod fault;
 mod files;
 mod heart;

@@ -48,6 +48,11 @@ pub(crate) fn error(message: impl Display) {
     line("error", &message.to_string());
 }
 
+/// A line of a child, as it wrote it.
+pub(crate) fn raw(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Says why, and ends the process with code 1, as `logrus.Fatal` does.
 pub(crate) fn fatal(message: impl Display) -> ! {
     line("fatal", &message.to_string());

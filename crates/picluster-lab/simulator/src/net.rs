@@ -130,13 +130,18 @@ pub(crate) fn authority(url: &str) -> Outcome<(String, u16)> {
 
 /// Connects; the error is Go's, from `dial tcp` on.
 pub(crate) fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
+    dial_within(host, port, PATIENCE)
+}
+
+/// The same with another patience.
+pub(crate) fn dial_within(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
     let named = host.parse::<std::net::IpAddr>().is_err();
     let found = (host, port)
         .to_socket_addrs()
         .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
     let mut last = format!("dial tcp: lookup {host}: no such host");
     for address in found {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, patience) {
             Ok(stream) => return Ok(stream),
             Err(e) => {
                 let what = errno(&e);

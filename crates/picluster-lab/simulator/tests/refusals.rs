@@ -137,4 +137,6 @@ scripts! {
     kubectl "kubectl",
     manifests "manifests",
     restart "restart",
+    embedded_etcd "embedded-etcd",
+    embedded_etcd_refused "embedded-etcd-refused",
 }

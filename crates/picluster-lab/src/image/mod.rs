@@ -38,6 +38,8 @@ pub(crate) enum Tree {
     Vm(ImageName),
     /// No whole tree: the programs of [`crate::kubernetes`], laid over every node's own.
     Kubernetes,
+    /// Debian's `etcd` alone, in the same place.
+    Etcd,
 }
 
 impl Tree {
@@ -53,7 +55,7 @@ impl Tree {
     pub(crate) fn suite(self) -> &'static str {
         match self {
             Tree::Shared(image) | Tree::Vm(image) => image.suite(),
-            Tree::Kubernetes => crate::kubernetes::SUITE,
+            Tree::Kubernetes | Tree::Etcd => crate::kubernetes::SUITE,
         }
     }
 }
@@ -65,6 +67,7 @@ impl fmt::Display for Tree {
             Tree::Shared(image) => write!(f, "{image}"),
             Tree::Vm(image) => write!(f, "vm-{image}"),
             Tree::Kubernetes => f.write_str("kubernetes"),
+            Tree::Etcd => f.write_str("etcd"),
         }
     }
 }

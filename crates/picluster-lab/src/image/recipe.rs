@@ -191,7 +191,7 @@ const CLOUD_INIT: Package = Package {
 pub(crate) fn layers(tree: Tree) -> &'static [Layer] {
     match tree {
         Tree::Vm(image) => crate::vm::recipe::layers(image),
-        Tree::Kubernetes => &[],
+        Tree::Kubernetes | Tree::Etcd => &[],
         Tree::Shared(ImageName::Bookworm) => &[
             Layer {
                 name: "dphys",
@@ -253,6 +253,7 @@ pub(crate) fn digest(tree: Tree, mapping: &str) -> String {
         Tree::Shared(_) => of_trees(),
         Tree::Vm(_) => format!("{}{}", of_trees(), crate::vm::recipe::fingerprint()),
         Tree::Kubernetes => format!("{mapping} {}", crate::kubernetes::fingerprint()),
+        Tree::Etcd => format!("{mapping} {}", crate::kubernetes::etcd_fingerprint()),
     };
     Sha256::digest(text.as_bytes())
         .iter()

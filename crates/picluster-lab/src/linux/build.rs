@@ -44,6 +44,10 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), Trouble> {
         build_kubernetes(&order, out, &root)?;
         return finish(&order, out, &root);
     }
+    if order.image == Tree::Etcd {
+        build_etcd(&order, out, &root)?;
+        return finish(&order, out, &root);
+    }
     let is_vm = matches!(order.image, Tree::Vm(_));
     if is_vm {
         vm::kernel::emulate()?;
@@ -146,6 +150,27 @@ fn build_kubernetes(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), T
             .attempt(|| format!("make {} a program", program.display()))?;
     }
     Ok(())
+}
+
+/// Unpacks the package, which is not installed, and keeps its program.
+fn build_etcd(order: &BuildOrder, out: &Path, root: &Path) -> Result<(), Trouble> {
+    let tmp = temporary(out)?;
+    let (package, program) = kubernetes::ETCD;
+    let unpacked = tmp.join("unpacked");
+    let mut command = tool("mmdebstrap");
+    command
+        .args(["--mode=root", "--variant=extract", "--format=directory"])
+        .arg(format!("--aptopt=Acquire::http::Proxy \"{}\"", order.proxy))
+        .arg(format!("--include={package}"))
+        .arg(order.image.suite())
+        .arg(&unpacked);
+    mmdebstrap(command, &tmp)?;
+    let programs = root.join(kubernetes::DIRECTORY);
+    fs::create_dir_all(&programs).attempt(|| format!("create {}", programs.display()))?;
+    let (from, to) = (unpacked.join(program), programs.join("etcd"));
+    fs::copy(&from, &to).attempt(|| format!("copy {}", from.display()))?;
+    fs::set_permissions(&to, fs::Permissions::from_mode(0o755))
+        .attempt(|| format!("make {} a program", to.display()))
 }
 
 /// A word of a hook, which mmdebstrap hands to a shell. Its words are ours: paths and program names.

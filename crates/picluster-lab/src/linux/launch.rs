@@ -44,9 +44,7 @@ pub(crate) fn start(
         return Err(LabError::Missing(missing));
     }
     let mut wanted: BTreeSet<Tree> = present.map(Tree::of).collect();
-    if spec.kubernetes {
-        wanted.insert(Tree::Kubernetes);
-    }
+    wanted.extend(spec.programs());
     let mut images = Vec::new();
     for tree in wanted {
         images.push((tree, image::ensure(tree, options, progress)?.directory));

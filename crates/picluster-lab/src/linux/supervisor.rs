@@ -129,8 +129,8 @@ fn prepare(order: &SupervisorOrder, nodes_dir: &Path) -> Result<Supervisor, Trou
         if let Some(layer) = layer {
             lower.insert(0, image.join("layers").join(layer));
         }
-        if spec.kubernetes && !node.is_vm() {
-            let programs = format!("image-{}", Tree::Kubernetes);
+        if let Some(programs) = spec.programs().filter(|_| !node.is_vm()) {
+            let programs = format!("image-{programs}");
             lower.insert(0, Path::new(stage::DIR).join(programs).join("root"));
         }
         nodes.push(Arc::new(Node::new(

@@ -63,6 +63,7 @@ pub fn spec(dir: &Path, name: &str, nodes: Vec<NodeSpec>) -> LabSpec {
         authorized_keys: vec![key(dir)],
         dns: vec![],
         kubernetes: false,
+        etcd: false,
     }
 }
 

@@ -165,6 +165,21 @@ impl ClusterContext {
         Some(describe(&rendered))
     }
 
+    /// A key of `kubernetes.config` as a node sees it before it was met. `None`: it is not there, or not known yet.
+    pub(crate) fn config_of(&self, node: &Node, key: &str) -> Option<Yaml> {
+        let written = self.templated.as_ref()?.config.get(key)?;
+        let context = self.unmet_node(node).ok()?;
+        let renderer = Renderer {
+            engine: Engine::plain(),
+            node: node.name.as_str(),
+            files: None,
+            watch: context.names.watch.as_ref(),
+            curious: false,
+        };
+        let scope = context.names.value();
+        renderer.known(renderer.value(written, &scope))?.ok()
+    }
+
     /// Resolves the variables of `node` (which may refer to each other) against its facts.
     ///
     /// `facts` holds only what no apply changes; it is what `facts.` may be followed by.

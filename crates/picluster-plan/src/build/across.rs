@@ -8,7 +8,7 @@ use picluster_model::secret::SecretRef;
 use picluster_resource::{ClusterToken, Token};
 
 use super::questions::records;
-use super::{Inputs, NodeInput, Workbench, leave, upgrade};
+use super::{Inputs, NodeInput, Part, Workbench, leave, servers, upgrade};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};
@@ -30,6 +30,14 @@ impl Offers {
                     continue;
                 }
                 for token in item.resource.provides() {
+                    // What a cluster has for a server that joins it does not come from that server.
+                    let own = matches!(
+                        token,
+                        Token::Cluster(ClusterToken::Api | ClusterToken::Value(_))
+                    );
+                    if own && bench.part == Some(Part::Joins) {
+                        continue;
+                    }
                     if let Token::Cluster(token) = token {
                         offers.entry(token).or_default().push((b, i));
                     }
@@ -69,7 +77,8 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     loop {
         let prepared = upgrade::prepare(benches);
         let failed = refuse(benches, &offers, inputs, false);
-        if !upgrade::hold_back(benches, inputs) && !failed && !prepared {
+        let held = upgrade::hold_back(benches, inputs);
+        if !servers::hold_back(benches) && !held && !failed && !prepared {
             break;
         }
     }
@@ -81,6 +90,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     while refuse(benches, &offers, inputs, true) {}
     upgrade::order(benches);
     leave::order(benches, inputs);
+    servers::in_turn(benches, inputs);
 }
 
 /// Looks at every need once. Returns whether something became a problem.

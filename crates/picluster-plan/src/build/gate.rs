@@ -1,6 +1,7 @@
 //! Who may be a member of the cluster, and who may found it: decided from what all nodes remember,
 //! before anything is compared.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use picluster_model::NodeName;
@@ -8,7 +9,7 @@ use picluster_model::kubernetes::KubernetesRole;
 use picluster_resource::kinds::cluster_member::{Memory, Registration};
 use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
-use super::{Inputs, NodeInput, Workbench, across};
+use super::{Inputs, NodeInput, Part, Workbench, across};
 use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
 use crate::plan::{NodePlan, Problem};
 
@@ -85,31 +86,26 @@ pub(super) fn keep(
         endpoint: endpoint(&found),
         forced: inputs.bootstrap.as_ref(),
     });
-    let stop = match choice {
-        Some(Choice::Stop(stop)) => Some(stop),
-        Some(Choice::Register(server)) => Some(registers(server, &found)),
-        // Several servers share a datastore, which has to be set up in a certain order.
-        Some(_) if inputs.servers.len() > 1 => inputs.servers.get(1).map(|second| Stop {
-            server: second.clone(),
-            what: format!(
-                "{} servers are declared, and this version sets up one",
-                inputs.servers.len()
-            ),
-            cure: "declare one server, and the others as agents or not at all".into(),
-            members_go_on: false,
-        }),
-        _ => None,
+    let stop = match &choice {
+        Some(Choice::Stop(stop)) => Some(stop.clone()),
+        Some(Choice::Register(server)) => Some(registers(server.clone(), &found)),
+        _ => alone(inputs, &found, benches),
     };
+    if stop.is_none()
+        && let Some(choice) = &choice
+    {
+        give_parts(benches, &found, choice);
+    }
     let the_ca = servers.iter().find_map(|(_, s)| match s {
         Server::Serving(ca) | Server::Stopped(ca) => ca.clone(),
         _ => None,
     });
-    for bench in benches {
+    for bench in benches.iter_mut() {
         let Some(member) = found.get(bench.node) else {
             continue;
         };
         let memory = &member.memory;
-        let blank = !memory.datastore && memory.agent_ca.is_none();
+        let blank = memory.removed || !memory.datastore && memory.agent_ca.is_none();
         let kept_out = stop
             .as_ref()
             .filter(|s| !s.members_go_on || blank && member.role == KubernetesRole::Server);
@@ -165,6 +161,83 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
             "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
         ),
     ))
+}
+
+/// A server that has its datastore for itself while others are declared, which is nothing they can join.
+fn alone(
+    inputs: &Inputs<'_>,
+    found: &BTreeMap<NodeName, Found>,
+    benches: &[Workbench<'_>],
+) -> Option<Stop> {
+    if inputs.servers.len() < 2 || !benches.iter().any(shares) {
+        return None;
+    }
+    let single = |name: &&NodeName| found.get(*name).is_some_and(|f| f.memory.sqlite);
+    let server = inputs.servers.iter().find(single)?;
+    Some(Stop {
+        what: format!("{server} keeps its cluster in SQLite, which other servers cannot join"),
+        cure: format!(
+            "turn it into etcd, which cannot be undone: on {server}, save /var/lib/rancher/k3s/server, write `cluster-init: true` into /etc/rancher/k3s/config.yaml.d/50-cluster-init.yaml and run systemctl restart k3s; then: picluster apply"
+        ),
+        server: server.clone(),
+        members_go_on: true,
+    })
+}
+
+/// Whether a node is a server that shares its datastore with others.
+fn shares(bench: &Workbench<'_>) -> bool {
+    let one = |resource: &Resource| matches!(resource, Resource::ClusterFounding(_));
+    bench.items.iter().any(|i| one(i.resource.as_ref()))
+}
+
+/// Says on every server what it does: who founds, who joins and where, who is a member.
+fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, choice: &Choice) {
+    // Who has said that it is up is a better address than who is about to be.
+    let up = |name: &NodeName| {
+        found
+            .get(name)
+            .is_some_and(|f| f.memory.up && !f.memory.removed)
+    };
+    let names: Vec<NodeName> = benches.iter().map(|b| b.node.clone()).collect();
+    for bench in benches {
+        let Some(member) = found.get(bench.node) else {
+            continue;
+        };
+        if member.role != KubernetesRole::Server {
+            continue;
+        }
+        let memory = &member.memory;
+        let part = match choice {
+            Choice::Found(name) if name == bench.node => Part::Founds,
+            _ if memory.datastore && !memory.removed => Part::Member,
+            _ => Part::Joins,
+        };
+        bench.part = Some(part);
+        let named = match choice {
+            Choice::Found(name) | Choice::Join(name) | Choice::Resume(name) => Some(name),
+            Choice::Register(_) | Choice::Stop(_) => None,
+        };
+        let other = |name: &&NodeName| *name != bench.node;
+        let via = named
+            .filter(|name| other(name) && (up(name) || matches!(choice, Choice::Found(_))))
+            .or_else(|| names.iter().find(|name| other(name) && up(name)))
+            .or_else(|| named.filter(other));
+        for item in &mut bench.items {
+            match item.resource.as_ref() {
+                Resource::ClusterFounding(founding) => {
+                    let mut founding = founding.clone();
+                    founding.founds = part == Part::Founds;
+                    item.resource = Cow::Owned(Resource::ClusterFounding(founding));
+                }
+                Resource::ClusterJoin(join) => {
+                    let mut join = join.clone();
+                    join.via = via.cloned();
+                    item.resource = Cow::Owned(Resource::ClusterJoin(join));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What the servers without a datastore heard at the registration address: one that heard a cluster is believed.
@@ -231,6 +304,7 @@ fn server(
     };
     let memory = &found.memory;
     match (memory.datastore, &memory.agent_ca) {
+        (true, _) if memory.removed => Server::Removed(memory.server_ca.clone()),
         (true, _) if memory.serving => Server::Serving(memory.server_ca.clone()),
         (true, _) => Server::Stopped(memory.server_ca.clone()),
         (false, Some(ca)) if memory.server_ca.is_none() => Server::WasAgent(ca.clone()),

@@ -27,6 +27,12 @@ pub struct ClusterMember {
     /// founds a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<String>,
+    /// The servers' datastore is outside of the cluster: of a server that has run, certificates alone remain.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub external_datastore: bool,
+    /// Several servers share a datastore outside of the cluster and have no token in common: it is refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_common_token: bool,
 }
 
 /// What a node remembers of a cluster.
@@ -36,10 +42,19 @@ pub struct Memory {
     pub server_ca: Option<String>,
     /// There is a datastore of a server.
     pub datastore: bool,
+    /// That datastore is SQLite, which no other server can share.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sqlite: bool,
+    /// Its etcd has been removed from its cluster, by that cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub removed: bool,
     /// SHA-256 of the cluster's CA as an agent keeps it.
     pub agent_ca: Option<String>,
     /// The server's unit is running, or about to.
     pub serving: bool,
+    /// The server's unit has said that it is up.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub up: bool,
     /// The name it joined under, by its kubelet's certificate.
     pub joined_as: Option<String>,
     /// The release of the program of a server that does not run.
@@ -48,6 +63,11 @@ pub struct Memory {
     /// What answers at the registration address; asked only by a server without a datastore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What a registration address said.
@@ -136,6 +156,11 @@ impl ClusterMember {
         })
     }
 
+    /// A server whose datastore is elsewhere has run before when it has the cluster's CA.
+    fn is_external(&self, has_ca: bool) -> bool {
+        self.external_datastore && has_ca
+    }
+
     /// Why this machine can never be what is wanted, whatever it remembers.
     fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
         let arch = &ctx.facts.arch;
@@ -179,12 +204,17 @@ impl Kind for ClusterMember {
                 !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
             })
         };
-        match &self.registration {
-            Some(address) if !good(address) => {
-                vec![format!("registration {address:?} is not HOST:PORT")]
-            }
-            _ => Vec::new(),
+        let mut wrong = Vec::new();
+        if let Some(address) = self.registration.as_ref().filter(|a| !good(a)) {
+            wrong.push(format!("registration {address:?} is not HOST:PORT"));
         }
+        if self.no_common_token {
+            wrong.push(
+                "several servers on a datastore outside of the cluster need one token: write `token: { secret: NAME }` under `kubernetes`"
+                    .into(),
+            );
+        }
+        wrong
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
@@ -210,9 +240,13 @@ impl Kind for ClusterMember {
         let unit = answers.unit("k3s.service")?;
         let memory = Memory {
             server_ca: find("server-ca"),
-            datastore: find("datastore").is_some(),
+            datastore: find("datastore").is_some() || self.is_external(find("server-ca").is_some()),
+            sqlite: find("datastore").as_deref() == Some("sqlite")
+                && !text.lines().any(|l| l == "datastore etcd"),
+            removed: find("removed").is_some(),
             agent_ca: find("agent-ca"),
             serving: matches!(unit.active.as_str(), "active" | "activating" | "reloading"),
+            up: unit.active == "active",
             joined_as: find("kubelet").and_then(|c| common_name(&c)),
             version: find("version"),
             registration: self.heard(answers)?,

@@ -39,6 +39,10 @@ pub struct ClusterNode {
     /// Whether the API itself is served here.
     #[serde(default)]
     pub server: bool,
+    /// It is one of several servers on embedded etcd: it also has to be a voter, by the condition `EtcdIsVoter` that k3s
+    /// sets on its node. Servers join one at a time, each once the one before it is a voter.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub voter: bool,
     /// The program the unit runs, for the diagnosis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<NodePath>,
@@ -70,6 +74,11 @@ fn is_present(state: &Presence) -> bool {
 
 fn one() -> u32 {
     1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -107,6 +116,9 @@ pub enum ClusterSays {
         version: String,
         /// It is this very machine (by its machine id) that is registered.
         same_machine: bool,
+        /// Its etcd votes.
+        #[serde(default)]
+        voter: bool,
     },
 }
 
@@ -289,6 +301,7 @@ impl Kind for ClusterNode {
                     let here = &ctx.facts.now.machine_id;
                     ClusterSays::Node {
                         same_machine: same_machine(&node.machine_id, here),
+                        voter: node.voter == "True",
                         ready: node.ready,
                         version: node.version,
                     }
@@ -336,8 +349,14 @@ impl Kind for ClusterNode {
                 same_machine: false,
                 ..
             } => "another machine is registered under this name".to_owned(),
-            ClusterSays::Node { ready, version, .. } => {
+            ClusterSays::Node {
+                ready,
+                version,
+                voter,
+                ..
+            } => {
                 let state = match ready.as_str() {
+                    "True" if self.voter && !voter => "Ready, no voter of etcd",
                     "True" => "Ready",
                     "False" => "NotReady",
                     _ => "Ready unknown",
@@ -388,11 +407,12 @@ impl Kind for ClusterNode {
         }
         let text = |path: &Option<NodePath>| path.as_ref().map_or("", NodePath::as_str).to_owned();
         let script = format!(
-            "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
+            "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want}{voter} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
             name = quote(self.name.as_str()),
             timeout = self.timeout,
             function = kube::function(&self.kubeconfig, &self.kubectl),
             unit = quote(&self.unit),
+            voter = if self.voter { " voter=yes" } else { "" },
             want = quote(self.version.as_deref().unwrap_or_default()),
             program = quote(&text(&self.program)),
             join = quote(self.join.as_deref().unwrap_or_default()),
@@ -529,6 +549,7 @@ mod tests {
             ready: ready.into(),
             version: "v1.33.5+k3s1".into(),
             same_machine,
+            voter: false,
         };
         let unknown = ground(ClusterSays::Unknown);
         assert_eq!(unknown, ground(node("Unknown", true)));

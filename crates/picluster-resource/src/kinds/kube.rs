@@ -25,6 +25,8 @@ pub(crate) struct KubeNode {
     pub unschedulable: bool,
     /// `status` of the condition `Ready`: `True`, `False`, `Unknown`; empty before the first report.
     pub ready: String,
+    /// `status` of the condition `EtcdIsVoter`, which k3s sets on servers of embedded etcd; empty without one.
+    pub voter: String,
     pub version: String,
     pub machine_id: String,
 }
@@ -140,18 +142,18 @@ struct RawInfo {
 
 impl From<RawNode> for KubeNode {
     fn from(raw: RawNode) -> Self {
-        let ready = raw
-            .status
-            .conditions
-            .into_iter()
-            .find(|c| c.kind == "Ready");
+        let condition = |kind: &str| {
+            let found = raw.status.conditions.iter().find(|c| c.kind == kind);
+            found.map(|c| c.status.clone()).unwrap_or_default()
+        };
         Self {
+            ready: condition("Ready"),
+            voter: condition("EtcdIsVoter"),
             name: raw.metadata.name,
             labels: raw.metadata.labels,
             annotations: raw.metadata.annotations,
             taints: raw.spec.taints,
             unschedulable: raw.spec.unschedulable,
-            ready: ready.map(|c| c.status).unwrap_or_default(),
             version: raw.status.node_info.kubelet_version,
             machine_id: raw.status.node_info.machine_id,
         }

@@ -4,6 +4,8 @@ pub mod artifact;
 pub mod authorized_keys;
 pub mod block;
 pub mod clock;
+pub mod cluster_founding;
+pub mod cluster_join;
 pub mod cluster_member;
 pub mod cluster_node;
 pub mod cluster_roll;

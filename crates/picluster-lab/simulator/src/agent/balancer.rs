@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::Joined;
 use crate::fault::{Fault, Outcome, errno};
-use crate::{files, log, net};
+use crate::net::{self, Client};
+use crate::{files, log};
 
 /// Passes connections on to the first server that takes them.
 pub(super) struct Balancer {
@@ -68,21 +69,33 @@ impl Balancer {
     }
 
     fn remember(&self) -> Outcome {
-        let servers = self
+        let mut servers = self
             .servers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        // The order says who answers at the moment; the file does not change for that.
+        servers.sort();
         let text =
             serde_json::to_string(&json!({"ServerURL": self.url, "ServerAddresses": servers}))
                 .unwrap_or_default();
         files::write_changed(&self.file, text.as_bytes(), 0o600)
     }
 
-    /// Adds the servers that the cluster names.
-    pub(super) fn learn(&self, joined: &Joined) {
-        let named: Vec<String> = joined
-            .api
+    /// Adds the servers that the cluster names, now and whenever it names others.
+    pub(super) fn keep_learning(self: &Arc<Self>, joined: &Joined) {
+        self.learn(&joined.api);
+        let (balancer, api) = (self.clone(), joined.api.clone());
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(5));
+                balancer.learn(&api);
+            }
+        });
+    }
+
+    fn learn(&self, api: &Client) {
+        let named: Vec<String> = api
             .send("GET", "/v1-k3s/apiservers", &[], &[])
             .ok()
             .and_then(|a| serde_json::from_slice(&a.body).ok())
@@ -111,9 +124,15 @@ fn pass_on(client: TcpStream, servers: &Mutex<Vec<String>>) {
             continue;
         };
         let Ok(port) = port.parse() else { continue };
-        if let Ok(upstream) = net::dial(host, port) {
+        if let Ok(upstream) = net::dial_within(host, port, Duration::from_secs(2)) {
             both_ways(client, upstream);
             return;
+        }
+        // Whoever does not answer is asked last from now on.
+        let mut all = servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = all.iter().position(|s| *s == server) {
+            let failed = all.remove(at);
+            all.push(failed);
         }
     }
     // Nobody is there: the client sees an end of file, as with the real one.

@@ -25,6 +25,12 @@ fn body(path: &str, url: &str, answer: Answer) -> Outcome<Vec<u8>> {
     })
 }
 
+/// What a server answers at a path.
+pub(crate) fn fetched(client: &Client, path: &str) -> Outcome<Vec<u8>> {
+    let answer = client.send("GET", path, &[], &[])?;
+    body(path, &client.base, answer)
+}
+
 /// Fetches the authority of a server, checks that it signs for the server, and that the token names it.
 pub(crate) fn validated(url: &str, token: &str) -> Outcome<Client> {
     let token = Token::parse(token)?;

@@ -15,7 +15,7 @@ use crate::net::Client;
 use crate::release::Release;
 use crate::{files, log, machine, notify};
 
-pub(crate) use join::validated;
+pub(crate) use join::{fetched, validated};
 
 /// The node's name before `with-node-id`.
 pub(crate) fn node_name(settings: &Settings) -> String {
@@ -83,7 +83,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     )?);
     let local_url = format!("https://127.0.0.1:{local}");
     let joined = join::join(settings, &local_url, url, &token)?;
-    balancer.learn(&joined);
+    balancer.keep_learning(&joined);
     kubelet::run(settings, joined, programs.as_ref(), || {
         log::info("k3s agent is up and running");
         notify::ready();

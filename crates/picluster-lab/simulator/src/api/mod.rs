@@ -7,6 +7,7 @@ pub(crate) mod kinds;
 mod patch;
 mod rest;
 pub(crate) mod select;
+mod shared;
 pub(crate) mod status;
 mod store;
 pub(crate) mod tables;

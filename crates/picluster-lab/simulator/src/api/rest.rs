@@ -12,7 +12,7 @@ use super::{discovery, disruption, patch, select, tables};
 use crate::http::{Reply, Request};
 use crate::labels::{is_kubelet_label, is_kubernetes_label};
 use crate::release::Release;
-use crate::text;
+use crate::{log, text};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -51,7 +51,16 @@ pub(crate) fn answer(store: &Arc<Store>, caller: &Caller, request: &Request) -> 
 
 fn route(store: &Arc<Store>, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
     match request.path.trim_end_matches('/') {
-        "/readyz" | "/livez" | "/healthz" => {
+        "/readyz" | "/livez" | "/healthz" | "/readyz/etcd" => {
+            // etcd's check has two seconds (apiserver/pkg/storage/storagebackend/factory/etcd3.go).
+            if let Err(why) = store.sound(Duration::from_secs(2)) {
+                log::error(format!("etcd check failed: {}", why.message));
+                let name = request.path.trim_matches('/');
+                let body = format!(
+                    "[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\n{name} check failed\n"
+                );
+                return Ok(Reply::text(500, body));
+            }
             let body = if request.asked("verbose").is_some() {
                 let name = request.path.trim_matches('/');
                 format!(
@@ -89,6 +98,8 @@ fn route(store: &Arc<Store>, caller: &Caller, request: &Request) -> Result<Reply
         "POST" | "PUT" | "PATCH" => parsed(request)?,
         _ => Value::Null,
     };
+    // What a server remembers may be old when it has lost the others.
+    store.sound(crate::etcd::PATIENCE)?;
     authorize(store, caller, verb, &target, &body)?;
     let key = Key::of(&target.kind, &target.namespace, &target.name);
     match verb {
@@ -110,7 +121,7 @@ fn route(store: &Arc<Store>, caller: &Caller, request: &Request) -> Result<Reply
         )),
         "patch" => patched(store, caller, request, &target, &key, &body),
         "delete" => {
-            let gone = store.delete(&key).ok_or_else(|| {
+            let gone = store.delete(&key)?.ok_or_else(|| {
                 Refusal::not_found(&target.kind.group, &target.kind.plural, &target.name)
             })?;
             Ok(Reply::json(
@@ -127,7 +138,7 @@ fn route(store: &Arc<Store>, caller: &Caller, request: &Request) -> Result<Reply
                         .unwrap_or_default()
                         .to_owned()
                 };
-                store.delete(&Key::of(&target.kind, &meta("namespace"), &meta("name")));
+                store.delete(&Key::of(&target.kind, &meta("namespace"), &meta("name")))?;
             }
             Ok(Reply::json(
                 200,
@@ -445,7 +456,7 @@ fn create(
         let key = Key::of(&target.kind, &target.namespace, &target.name);
         let gone = || Refusal::not_found("", "pods", &target.name);
         disruption::may_evict(store, &store.get(&key).ok_or_else(gone)?)?;
-        store.delete(&key).ok_or_else(gone)?;
+        store.delete(&key)?.ok_or_else(gone)?;
         return Ok(Reply::json(
             201,
             &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
@@ -525,7 +536,7 @@ fn update(
         )));
     }
     store.update(&target.kind, key, |object| {
-        *object = overlay(target, object, body);
+        *object = overlay(target, object, body.clone());
         Ok(())
     })
 }

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::kinds::{self, Kind};
+use super::shared::{self, Shared};
 use super::status::Refusal;
 use super::{controllers, validate};
+use crate::etcd::Gateway;
 use crate::fault::{Fault, Outcome};
 use crate::{clock, files, log, text};
 
@@ -66,13 +68,25 @@ struct Inner {
     dirty: bool,
 }
 
-/// The store. `server/db/state.db` holds it between runs; heartbeats alone are not written.
+/// Where the objects are kept.
+#[derive(Debug)]
+enum Base {
+    /// In a file; heartbeats alone are not written.
+    File(PathBuf),
+    /// In etcd, with other servers. What is held here follows what etcd says, in etcd's order.
+    Etcd(Shared),
+}
+
+/// The store. `server/db/state.db` holds it between runs, or etcd.
 #[derive(Debug)]
 pub(crate) struct Store {
-    path: PathBuf,
+    base: Base,
     inner: Mutex<Inner>,
     bell: Condvar,
 }
+
+/// How long a change that etcd has taken may need to come back.
+const SETTLES: Duration = Duration::from_secs(10);
 
 /// How many happenings watches can go back.
 const REMEMBERED: usize = 512;
@@ -103,10 +117,112 @@ impl Store {
             }
         }
         Ok(Self {
-            path,
+            base: Base::File(path),
             inner: Mutex::new(inner),
             bell: Condvar::new(),
         })
+    }
+
+    /// Opens what is in etcd, and follows it in a thread of its own. `objects`: they are this store's; otherwise it keeps
+    /// the founding token alone.
+    pub(crate) fn on_etcd(gateway: &Arc<Gateway>, objects: bool) -> Outcome<Arc<Self>> {
+        let mut inner = Inner::default();
+        if objects {
+            let (version, found) = shared::load(gateway)?;
+            inner.version = version;
+            inner.forgotten = version;
+            inner.objects.extend(found);
+        }
+        let store = Arc::new(Self {
+            base: Base::Etcd(Shared::new(gateway.clone())),
+            inner: Mutex::new(inner),
+            bell: Condvar::new(),
+        });
+        if objects {
+            let (follower, gateway) = (store.clone(), gateway.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let from = follower.version() + 1;
+                    let ended = shared::follow(&gateway, from, |version, key, object| {
+                        follower.happens(version, key, object);
+                    });
+                    if let Err(why) = ended {
+                        log::error(format!("watch of the datastore ended: {why}"));
+                    }
+                    std::thread::sleep(Duration::from_millis(500));
+                }
+            });
+        }
+        Ok(store)
+    }
+
+    /// Something happened in etcd.
+    fn happens(&self, version: u64, key: Key, object: Option<Value>) {
+        let mut inner = self.lock();
+        if version < inner.version {
+            return;
+        }
+        inner.version = version;
+        match object {
+            Some(object) => {
+                let verb = if inner.objects.contains_key(&key) {
+                    "MODIFIED"
+                } else {
+                    "ADDED"
+                };
+                inner.objects.insert(key.clone(), object.clone());
+                self.ring(&mut inner, verb, key, object);
+            }
+            None => {
+                if let Some(mut gone) = inner.objects.remove(&key) {
+                    gone["metadata"]["resourceVersion"] = version.to_string().into();
+                    self.ring(&mut inner, "DELETED", key, gone);
+                }
+            }
+        }
+        self.bell.notify_all();
+    }
+
+    /// Whether what is held here can be believed: a majority of the servers' datastores answers.
+    pub(crate) fn sound(&self, patience: Duration) -> Result<(), Refusal> {
+        match &self.base {
+            Base::File(_) => Ok(()),
+            Base::Etcd(shared) => shared.sound(patience),
+        }
+    }
+
+    /// Hands a change to etcd and waits until it has come back. None when somebody else was faster.
+    fn commit(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        object: Option<&Value>,
+        expected: u64,
+        others: &[Key],
+    ) -> Result<Option<()>, Refusal> {
+        let done = shared.commit(key, object, expected, others)?;
+        let end = Instant::now() + SETTLES;
+        let mut inner = self.lock();
+        let Some(version) = done else {
+            // The other's change is about to be heard of.
+            let _ = self
+                .bell
+                .wait_timeout(inner, Duration::from_millis(50))
+                .unwrap_or_else(PoisonError::into_inner);
+            return Ok(None);
+        };
+        while inner.version < version {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Refusal::internal("etcdserver: request timed out"));
+            }
+            inner = self
+                .bell
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        Ok(Some(()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -114,6 +230,9 @@ impl Store {
     }
 
     fn save(&self, inner: &mut Inner) {
+        let Base::File(path) = &self.base else {
+            return;
+        };
         if !std::mem::take(&mut inner.dirty) {
             return;
         }
@@ -124,21 +243,46 @@ impl Store {
             .collect();
         let file =
             json!({"version": inner.version, "bootstrap": inner.bootstrap, "objects": objects});
-        if let Err(fault) = files::replace(&self.path, file.to_string().as_bytes(), 0o600) {
+        if let Err(fault) = files::replace(path, file.to_string().as_bytes(), 0o600) {
             log::error(format!("error in txn: {fault}"));
         }
     }
 
     /// Digest of the founding token; empty in a new store.
-    pub(crate) fn bootstrap(&self) -> String {
-        self.lock().bootstrap.clone()
+    pub(crate) fn bootstrap(&self) -> Outcome<String> {
+        match &self.base {
+            Base::File(_) => Ok(self.lock().bootstrap.clone()),
+            Base::Etcd(shared) => shared.bootstrap(),
+        }
     }
 
-    pub(crate) fn set_bootstrap(&self, digest: &str) {
+    pub(crate) fn set_bootstrap(&self, digest: &str) -> Outcome {
+        if let Base::Etcd(shared) = &self.base {
+            return shared.set_bootstrap(digest);
+        }
         let mut inner = self.lock();
         inner.bootstrap = digest.to_owned();
         inner.dirty = true;
         self.save(&mut inner);
+        Ok(())
+    }
+
+    /// Everything, to be kept in another store.
+    pub(crate) fn objects(&self) -> Vec<(Key, Value)> {
+        let inner = self.lock();
+        inner
+            .objects
+            .iter()
+            .map(|(k, o)| (k.clone(), o.clone()))
+            .collect()
+    }
+
+    /// Keeps an object as it was in another store.
+    pub(crate) fn take(&self, key: &Key, object: &Value) -> Result<(), Refusal> {
+        let Base::Etcd(shared) = &self.base else {
+            return Ok(());
+        };
+        self.commit(shared, key, Some(object), 0, &[]).map(|_| ())
     }
 
     /// The version of the newest object.
@@ -182,12 +326,20 @@ impl Store {
     }
 
     /// Keeps a new object.
-    pub(crate) fn create(
+    pub(crate) fn create(&self, kind: &Kind, key: &Key, object: Value) -> Result<Value, Refusal> {
+        loop {
+            if let Some(made) = self.try_create(kind, key, object.clone())? {
+                return Ok(made);
+            }
+        }
+    }
+
+    fn try_create(
         &self,
         kind: &Kind,
         key: &Key,
         mut object: Value,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Option<Value>, Refusal> {
         let mut inner = self.lock();
         if inner.objects.contains_key(key) {
             return Err(Refusal::exists(&kind.group, &kind.plural, &key.name));
@@ -213,7 +365,13 @@ impl Store {
         }
         validate::object(kind, &object)?;
         controllers::settle(kind, &mut object);
-        Ok(self.put(&mut inner, "ADDED", key.clone(), object))
+        let Base::Etcd(shared) = &self.base else {
+            return Ok(Some(self.put(&mut inner, "ADDED", key.clone(), object)));
+        };
+        drop(inner);
+        let object = ordered(object);
+        let done = self.commit(shared, key, Some(&object), 0, &[])?;
+        Ok(done.map(|()| self.get(key).unwrap_or(object)))
     }
 
     /// Changes an object by a function; what it returns unchanged stays as it is, version and all.
@@ -221,8 +379,21 @@ impl Store {
         &self,
         kind: &Kind,
         key: &Key,
-        change: impl FnOnce(&mut Value) -> Result<(), Refusal>,
+        mut change: impl FnMut(&mut Value) -> Result<(), Refusal>,
     ) -> Result<Value, Refusal> {
+        loop {
+            if let Some(changed) = self.try_update(kind, key, &mut change)? {
+                return Ok(changed);
+            }
+        }
+    }
+
+    fn try_update(
+        &self,
+        kind: &Kind,
+        key: &Key,
+        change: &mut dyn FnMut(&mut Value) -> Result<(), Refusal>,
+    ) -> Result<Option<Value>, Refusal> {
         let mut inner = self.lock();
         let Some(old) = inner.objects.get(key).cloned() else {
             return Err(Refusal::not_found(&kind.group, &kind.plural, &key.name));
@@ -269,31 +440,25 @@ impl Store {
         validate::object(kind, &new)?;
         controllers::settle(kind, &mut new);
         if new == old {
-            return Ok(old);
+            return Ok(Some(old));
         }
         if old["metadata"]["generation"].is_u64() && new["spec"] != old["spec"] {
             new["metadata"]["generation"] =
                 (old["metadata"]["generation"].as_u64().unwrap_or(1) + 1).into();
         }
-        Ok(self.put(&mut inner, "MODIFIED", key.clone(), new))
+        let Base::Etcd(shared) = &self.base else {
+            return Ok(Some(self.put(&mut inner, "MODIFIED", key.clone(), new)));
+        };
+        drop(inner);
+        let new = ordered(new);
+        let done = self.commit(shared, key, Some(&new), version_of(&old), &[])?;
+        Ok(done.map(|()| self.get(key).unwrap_or(new)))
     }
 
     fn put(&self, inner: &mut Inner, verb: &'static str, key: Key, mut object: Value) -> Value {
         inner.version += 1;
         object["metadata"]["resourceVersion"] = inner.version.to_string().into();
-        // The order in which the API server writes an object.
-        let mut ordered = serde_json::Map::new();
-        if let Value::Object(fields) = object {
-            for first in ["kind", "apiVersion", "metadata"] {
-                if let Some(value) = fields.get(first) {
-                    ordered.insert(first.into(), value.clone());
-                }
-            }
-            for (name, value) in fields {
-                ordered.entry(name).or_insert(value);
-            }
-        }
-        let object = Value::Object(ordered);
+        let object = ordered(object);
         let heartbeat = inner
             .objects
             .get(&key)
@@ -321,26 +486,34 @@ impl Store {
     }
 
     /// Takes an object away, and what cannot be without it.
-    pub(crate) fn delete(&self, key: &Key) -> Option<Value> {
+    pub(crate) fn delete(&self, key: &Key) -> Result<Option<Value>, Refusal> {
         let mut inner = self.lock();
-        let gone = inner.objects.remove(key)?;
-        inner.version += 1;
-        inner.dirty = true;
-        self.ring(&mut inner, "DELETED", key.clone(), gone.clone());
+        let Some(gone) = inner.objects.get(key).cloned() else {
+            return Ok(None);
+        };
         let dependents: Vec<Key> = inner
             .objects
             .iter()
-            .filter(|(k, o)| controllers::goes_with(key, &gone, k, o))
+            .filter(|(k, o)| *k != key && controllers::goes_with(key, &gone, k, o))
             .map(|(k, _)| k.clone())
             .collect();
-        for dependent in dependents {
-            if let Some(object) = inner.objects.remove(&dependent) {
+        if let Base::Etcd(shared) = &self.base {
+            drop(inner);
+            let done = self.commit(shared, key, None, version_of(&gone), &dependents)?;
+            return match done {
+                Some(()) => Ok(Some(gone)),
+                None => self.delete(key),
+            };
+        }
+        inner.dirty = true;
+        for one in std::iter::once(key).chain(&dependents) {
+            if let Some(object) = inner.objects.remove(one) {
                 inner.version += 1;
-                self.ring(&mut inner, "DELETED", dependent, object);
+                self.ring(&mut inner, "DELETED", one.clone(), object);
             }
         }
         self.save(&mut inner);
-        Some(gone)
+        Ok(Some(gone))
     }
 
     /// Happenings after a version: waits for the first of them, so long.
@@ -368,6 +541,28 @@ impl Store {
                 .0;
         }
     }
+}
+
+/// The version of an object, as etcd counts.
+fn version_of(object: &Value) -> u64 {
+    let text = object["metadata"]["resourceVersion"].as_str();
+    text.and_then(|t| t.parse().ok()).unwrap_or(0)
+}
+
+/// The order in which the API server writes an object.
+fn ordered(object: Value) -> Value {
+    let mut ordered = serde_json::Map::new();
+    if let Value::Object(fields) = object {
+        for first in ["kind", "apiVersion", "metadata"] {
+            if let Some(value) = fields.get(first) {
+                ordered.insert(first.into(), value.clone());
+            }
+        }
+        for (name, value) in fields {
+            ordered.entry(name).or_insert(value);
+        }
+    }
+    Value::Object(ordered)
 }
 
 /// Whether two states of a node or lease differ in nothing but when it was last heard of.

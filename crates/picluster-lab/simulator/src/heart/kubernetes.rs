@@ -40,6 +40,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) services: &'a str,
     /// `cluster.local`.
     pub(crate) domain: &'a str,
+    /// Embedded etcd runs already, on its usual port.
+    pub(crate) has_etcd: bool,
 }
 
 /// The API of a running cluster.
@@ -50,7 +52,7 @@ pub(crate) struct Kubernetes {
 }
 
 /// Waits until a port is free: the processes of a run before may be about to end.
-fn until_free(port: u16) -> Outcome {
+pub(crate) fn until_free(port: u16) -> Outcome {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         match TcpListener::bind(("127.0.0.1", port)) {
@@ -112,7 +114,13 @@ fn api_server(plan: &Plan<'_>, settings: &Settings) -> Vec<String> {
         ("client-ca-file", tls("client-ca.crt")),
         ("enable-admission-plugins", "NodeRestriction".into()),
         ("enable-bootstrap-token-auth", "true".into()),
-        ("etcd-servers", format!("http://127.0.0.1:{ETCD}")),
+        (
+            "etcd-servers",
+            format!(
+                "{}://127.0.0.1:{ETCD}",
+                if plan.has_etcd { "https" } else { "http" }
+            ),
+        ),
         ("insecure-port", "0".into()),
         ("kubelet-certificate-authority", tls("server-ca.crt")),
         (
@@ -146,6 +154,12 @@ fn api_server(plan: &Plan<'_>, settings: &Settings) -> Vec<String> {
         ("tls-cert-file", tls("serving-kube-apiserver.crt")),
         ("tls-private-key-file", tls("serving-kube-apiserver.key")),
     ];
+    let mut pairs = pairs.to_vec();
+    if plan.has_etcd {
+        pairs.push(("etcd-cafile", tls("etcd/server-ca.crt")));
+        pairs.push(("etcd-certfile", tls("etcd/client.crt")));
+        pairs.push(("etcd-keyfile", tls("etcd/client.key")));
+    }
     words(&pairs, settings.whole_list("kube-apiserver-arg"))
 }
 
@@ -169,7 +183,7 @@ fn controllers(plan: &Plan<'_>, settings: &Settings) -> Vec<String> {
             "*,tokencleaner,-service,-route,-cloud-node-lifecycle".into(),
         ),
         ("kubeconfig", kubeconfig),
-        ("leader-elect", "false".into()),
+        ("leader-elect", plan.has_etcd.to_string()),
         ("port", "0".into()),
         ("profiling", "false".into()),
         ("root-ca-file", tls("server-ca.crt")),
@@ -231,10 +245,9 @@ impl Kubernetes {
             public.as_bytes(),
             0o644,
         )?;
-        for port in [ETCD, ETCD_PEERS, plan.port, CONTROLLERS] {
+        for port in [plan.port, CONTROLLERS] {
             until_free(port)?;
         }
-        files::folder(&plan.server.join("db/etcd"), 0o700)?;
         let base = format!("https://127.0.0.1:{}", plan.port);
         let mut admin = Client::new(&base, Some(tls("server-ca.crt")?));
         let mut proxy = admin.clone();
@@ -245,7 +258,13 @@ impl Kubernetes {
             forward: Forward::new(&proxy, plan.port)?,
             known: Mutex::default(),
         };
-        programs.start("etcd", &etcd(plan))?;
+        if !plan.has_etcd {
+            for port in [ETCD, ETCD_PEERS] {
+                until_free(port)?;
+            }
+            files::folder(&plan.server.join("db/etcd"), 0o700)?;
+            programs.start("etcd", &etcd(plan))?;
+        }
         programs.start("kube-apiserver", &api_server(plan, settings))?;
         cluster.wait("/readyz")?;
         programs.start("kube-controller-manager", &controllers(plan, settings))?;
@@ -437,7 +456,7 @@ impl Kubernetes {
         &self,
         kind: &Kind,
         key: &Key,
-        change: impl FnOnce(&mut Value) -> Result<(), Refusal>,
+        mut change: impl FnMut(&mut Value) -> Result<(), Refusal>,
     ) -> Result<Value, Refusal> {
         let path = kind.path(&key.namespace, &key.name);
         let old = self.send("GET", &path, None)?;
@@ -447,6 +466,18 @@ impl Kubernetes {
             return Ok(old);
         }
         self.send("PUT", &path, Some(&new))
+    }
+
+    pub(super) fn set_node_condition(&self, key: &Key, condition: &Value) -> Result<(), Refusal> {
+        let kind = self.kind_of(&key.group, &key.plural)?;
+        let path = kind.path("", &key.name) + "/status";
+        let patch = serde_json::json!({"status": {"conditions": [condition]}}).to_string();
+        let headers = [("Content-Type", "application/strategic-merge-patch+json")];
+        let answer = self
+            .admin
+            .send("PATCH", &path, &headers, patch.as_bytes())
+            .map_err(|f| Refusal::unavailable(f.0))?;
+        read(&answer).map(|_| ())
     }
 
     pub(super) fn delete(&self, key: &Key) -> Result<(), Refusal> {

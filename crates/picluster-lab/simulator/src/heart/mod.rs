@@ -79,7 +79,7 @@ impl Heart {
         &self,
         kind: &Kind,
         key: &Key,
-        change: impl FnOnce(&mut Value) -> Result<(), Refusal>,
+        change: impl FnMut(&mut Value) -> Result<(), Refusal>,
     ) -> Result<Value, Refusal> {
         match self {
             Self::BuiltIn(store) => store.update(kind, key, change),
@@ -90,11 +90,31 @@ impl Heart {
     /// Takes an object away; one that is not there is no error.
     pub(crate) fn delete(&self, key: &Key) -> Result<(), Refusal> {
         match self {
-            Self::BuiltIn(store) => {
-                store.delete(key);
-                Ok(())
-            }
+            Self::BuiltIn(store) => store.delete(key).map(|_| ()),
             Self::Kubernetes(cluster) => cluster.delete(key),
+        }
+    }
+
+    /// Sets one condition of a node.
+    pub(crate) fn set_node_condition(&self, key: &Key, condition: &Value) -> Result<(), Refusal> {
+        match self {
+            Self::BuiltIn(_) => {
+                let Some(kind) = self.kind("v1", "Node")? else {
+                    return Ok(());
+                };
+                self.update(&kind, key, |node| {
+                    let all = &mut node["status"]["conditions"];
+                    if let Some(all) = all.as_array_mut() {
+                        all.retain(|c| c["type"] != condition["type"]);
+                        all.push(condition.clone());
+                    } else {
+                        *all = Value::Array(vec![condition.clone()]);
+                    }
+                    Ok(())
+                })
+                .map(|_| ())
+            }
+            Self::Kubernetes(cluster) => cluster.set_node_condition(key, condition),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 
 use crate::fault::{Fault, Outcome};
 use crate::log;
@@ -55,7 +55,7 @@ impl Programs {
     pub(crate) fn start(&self, name: &'static str, arguments: &[String]) -> Outcome {
         let program = self.path(name);
         log::info(format!("Running {name} {}", arguments.join(" ")));
-        let mut child = kept(&program, arguments)?;
+        let mut child = kept(&program, arguments, Stdio::inherit())?;
         std::thread::spawn(move || {
             let ended = child
                 .wait()
@@ -66,12 +66,14 @@ impl Programs {
     }
 }
 
-fn kept(program: &Path, arguments: &[String]) -> Outcome<Child> {
+/// Starts a program that is killed when the calling *thread* ends.
+pub(crate) fn kept(program: &Path, arguments: &[String], stderr: Stdio) -> Outcome<Child> {
     Command::new("/proc/self/exe")
         .arg0(CHILD)
         .arg(std::process::id().to_string())
         .arg(program)
         .args(arguments)
+        .stderr(stderr)
         .spawn()
         .map_err(|e| crate::fault::at("fork/exec", program, &e))
 }

@@ -116,7 +116,9 @@ fn own_service(server: &Server, store: &Arc<Store>, settings: &Settings) -> Outc
             "spec": {"clusterIP": service, "clusterIPs": [service], "type": "ClusterIP",
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}}),
     )?;
-    store.delete(&Key::new("", "endpoints", "default", "kubernetes"));
+    store
+        .delete(&Key::new("", "endpoints", "default", "kubernetes"))
+        .map_err(|r| Fault(r.message))?;
     keep(
         "Endpoints",
         json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": [{

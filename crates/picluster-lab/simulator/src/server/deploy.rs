@@ -25,13 +25,17 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) -> Outcome {
     let disabled: Vec<String> = settings.list("disable");
     let servicelb = !is_disabled(settings, "servicelb");
     let heart = server.heart.clone();
+    let server = server.clone();
     let mut seen: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
     // At a start every manifest is applied again, whatever was applied before.
     pass(&heart, &base, &disabled, &mut seen, true);
     std::thread::spawn(move || {
         loop {
             for _ in 0..2 {
+                // Pods are one server's business; manifests are every server's own.
+                let leads = server.leads_since().is_some();
                 match &heart {
+                    _ if !leads => {}
                     Heart::BuiltIn(store) => workloads(store, servicelb),
                     Heart::Kubernetes(cluster) => {
                         if let Err(refusal) = schedule(&heart, cluster, servicelb) {
@@ -202,7 +206,7 @@ fn deploy(heart: &Heart, path: &Path, force: bool) -> Outcome {
     }
     heart
         .update(&kind, &key, |addon| {
-            addon["spec"]["checksum"] = checksum.into();
+            addon["spec"]["checksum"] = checksum.clone().into();
             addon["spec"]["source"] = path.display().to_string().into();
             Ok(())
         })
@@ -406,7 +410,7 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
             }
         }
         for (key, _) in have.iter().skip(wanted) {
-            store.delete(key);
+            let _ = store.delete(key);
         }
         let running = mine(store, &deployment)
             .iter()
@@ -416,7 +420,7 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
             "observedGeneration": deployment["metadata"]["generation"]});
         if deployment["status"] != status {
             let _ = store.update(&deployments, &key, |d| {
-                d["status"] = status;
+                d["status"] = status.clone();
                 Ok(())
             });
         }
@@ -448,7 +452,7 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
             && let Some(kind) = find("DaemonSet")
         {
             let _ = store.update(&kind, &key, |d| {
-                d["status"] = status;
+                d["status"] = status.clone();
                 Ok(())
             });
         }

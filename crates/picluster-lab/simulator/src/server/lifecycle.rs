@@ -15,7 +15,7 @@ use crate::{clock, log};
 
 /// What the cloud provider, the address allocator and the supervisor add to a node that has registered
 /// (pkg/cloudprovider/instances.go, kubernetes/pkg/controller/nodeipam, pkg/server/server.go).
-fn complete(store: Arc<Store>, own: Option<String>, network: String) {
+fn complete(server: Arc<Server>, store: Arc<Store>, own: Option<String>, network: String) {
     let Some(kind) = kinds::built_in().into_iter().find(|k| k.kind == "Node") else {
         return;
     };
@@ -30,6 +30,10 @@ fn complete(store: Arc<Store>, own: Option<String>, network: String) {
                 if node["spec"]["providerID"].is_string() && (!own || role_is_set) {
                     continue;
                 }
+                // Addresses are given by one server alone; it comes to the others' nodes soon.
+                if !own && server.leads_since().is_none() || own && other_leads(&server, &node) {
+                    continue;
+                }
                 let cidr = free(&store, &network);
                 let done = store.update(&kind, &key, |node| {
                     mark(node, &key.name, own);
@@ -42,12 +46,17 @@ fn complete(store: Arc<Store>, own: Option<String>, network: String) {
                 });
                 role_is_set |= own && done.is_ok();
             }
-            version = match store.since(version, Duration::from_secs(5)) {
+            version = match store.since(version, Duration::from_secs(1)) {
                 Ok(happened) => happened.last().map_or(version, |h| h.version),
                 Err(_) => store.version(),
             };
         }
     });
+}
+
+/// An own node that has no address yet, while another server gives them.
+fn other_leads(server: &Server, node: &Value) -> bool {
+    server.leads_since().is_none() && !node["spec"]["podCIDR"].is_string()
 }
 
 const FINALIZER: &str = "wrangler.cattle.io/node";
@@ -85,14 +94,22 @@ fn is_marked(node: &Value, own: bool) -> bool {
 }
 
 /// The same on a real Kubernetes; and a node that is deleted takes its password along (pkg/nodepassword/controller.go).
-fn provide(heart: &Heart, own: Option<&str>, role_is_set: &mut bool) -> Result<(), Refusal> {
+fn provide(server: &Server, own: Option<&str>, role_is_set: &mut bool) -> Result<(), Refusal> {
+    let heart = &server.heart;
     let Some(kind) = heart.kind("v1", "Node")? else {
         return Ok(());
     };
     for (key, node) in heart.list("", "nodes", "")? {
         let is_own = own.is_some_and(|o| key.name == *o || key.name.starts_with(&format!("{o}-")));
         let meta = &node["metadata"];
+        let leads = server.leads_since().is_some();
         let done = if meta["deletionTimestamp"].is_string() {
+            if !leads {
+                continue;
+            }
+            if let Some(member) = &server.member {
+                crate::etcd::removed_node(member, &node);
+            }
             let secret = format!("{}.node-password.k3s", key.name);
             heart.delete(&Key::secret("kube-system", &secret))?;
             heart.update(&kind, &key, |node| {
@@ -174,11 +191,11 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
         Heart::BuiltIn(store) => store.clone(),
         Heart::Kubernetes(_) => {
             // The rest is the real controllers' business.
-            let heart = server.heart.clone();
+            let server = server.clone();
             std::thread::spawn(move || {
                 let mut role_is_set = false;
                 loop {
-                    if let Err(refusal) = provide(&heart, own.as_deref(), &mut role_is_set) {
+                    if let Err(refusal) = provide(&server, own.as_deref(), &mut role_is_set) {
                         log::error(format!("Failed to update nodes: {}", refusal.message));
                     }
                     std::thread::sleep(Duration::from_millis(500));
@@ -189,6 +206,7 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
     };
     let started = clock::now();
     complete(
+        server.clone(),
         store.clone(),
         own,
         server.config["ClusterIPRange"]
@@ -196,18 +214,24 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
             .unwrap_or("10.42.0.0/16")
             .to_owned(),
     );
+    let server = server.clone();
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));
+            let Some(since) = server.leads_since() else {
+                continue;
+            };
+            // Who begins to watch, after a restart or another server's end, gives everybody the grace anew.
+            let since = since.max(started);
             for (key, node) in store.list("", "nodes", "") {
                 let heard = node["status"]["conditions"]
                     .as_array()
                     .into_iter()
                     .flatten()
+                    .filter(|c| KUBELETS.iter().any(|k| c["type"] == *k))
                     .filter_map(|c| c["lastHeartbeatTime"].as_str().and_then(clock::parse))
                     .max();
-                // After a restart of the server everybody gets the grace anew.
-                let last = heard.unwrap_or(started).max(started);
+                let last = heard.unwrap_or(since).max(since);
                 if (clock::now() - last).whole_seconds() > grace {
                     silence(&store, &key);
                 }
@@ -215,6 +239,9 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
         }
     });
 }
+
+/// Conditions that a kubelet reports.
+const KUBELETS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
 fn silence(store: &Store, key: &Key) {
     let Some(kind) = kinds::built_in().into_iter().find(|k| k.kind == "Node") else {
@@ -227,7 +254,8 @@ fn silence(store: &Store, key: &Key) {
             .into_iter()
             .flatten()
         {
-            if condition["status"] != "Unknown" {
+            let reported = KUBELETS.iter().any(|k| condition["type"] == *k);
+            if reported && condition["status"] != "Unknown" {
                 condition["status"] = "Unknown".into();
                 condition["reason"] = "NodeStatusUnknown".into();
                 condition["message"] = "Kubelet stopped posting node status.".into();

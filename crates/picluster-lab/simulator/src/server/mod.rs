@@ -22,7 +22,7 @@ use crate::fault::{Fault, Outcome, errno};
 use crate::files as disk;
 use crate::heart::{self, Heart, Kubernetes, Programs};
 use crate::release::Release;
-use crate::{agent, http, log, machine, notify, pki, text, token};
+use crate::{agent, etcd, http, log, machine, notify, pki, text, token};
 use files::Paths;
 
 /// What all parts of a server share.
@@ -31,6 +31,8 @@ pub(crate) struct Server {
     /// The simulator's own datastore. On a real Kubernetes it holds the digest of the founding token alone.
     pub(crate) store: Arc<Store>,
     pub(crate) heart: Heart,
+    /// The member of embedded etcd, where that is the datastore.
+    pub(crate) member: Option<Arc<etcd::Member>>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) agent_token_set: bool,
     pub(crate) config: serde_json::Value,
@@ -67,11 +69,21 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     log::info(format!("Starting k3s {} (simulator)", Release::ours()));
 
     let paths = Paths::new(&settings.data_dir());
-    let store = prepare(settings, &paths, token.as_deref(), agent_token.as_deref())
-        .map_err(|f| f.within("starting kubernetes: preparing server"))?;
     let sans = sans(settings, &name, &addresses);
-    paths.write_certificates(apiserver, &sans)?;
     let config = control_config(settings, https);
+    let (store, member) = prepare(&Preparing {
+        settings,
+        paths: &paths,
+        token: token.as_deref(),
+        agent_token: agent_token.as_deref(),
+        node: &name,
+        addresses: &addresses,
+        sans: &sans,
+        config: &config,
+        objects: programs.is_none(),
+    })
+    .map_err(|f| f.within("starting kubernetes: preparing server"))?;
+    paths.write_certificates(apiserver, &sans)?;
     let bind = settings.text("bind-address").unwrap_or("0.0.0.0");
     let listen = |address: &str, port: u16| {
         TcpListener::bind((address, port)).map_err(|e| {
@@ -109,6 +121,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
                 pods: text("ClusterIPRange"),
                 services: text("ServiceIPRange"),
                 domain: text("ClusterDomain"),
+                has_etcd: member.is_some(),
             };
             Heart::Kubernetes(Arc::new(
                 Kubernetes::start(programs, &plan, settings)
@@ -119,6 +132,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     let server = Arc::new(Server {
         config,
         heart,
+        member,
         addresses: addresses.clone(),
         agent_token_set: agent_token.is_some(),
         ready: AtomicBool::new(false),
@@ -153,6 +167,10 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     addons::found(&server, settings)?;
     deploy::watch(&server, settings)?;
     lifecycle::watch(&server, settings);
+    if let Some(member) = &server.member {
+        let own = (!settings.is_on("disable-agent")).then(|| name.clone());
+        etcd::watch(member, &server.heart, own);
+    }
     server
         .ready
         .store(true, std::sync::atomic::Ordering::SeqCst);
@@ -174,16 +192,9 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
 }
 
 fn refuse_what_is_not_simulated(settings: &Settings) -> Outcome {
-    for flag in ["cluster-init", "cluster-reset"] {
-        if settings.is_on(flag) {
-            return Err(Fault(format!(
-                "the simulator does not do embedded etcd yet: --{flag}"
-            )));
-        }
-    }
-    if settings.text("server").is_some() {
+    if settings.is_on("cluster-reset") {
         return Err(Fault::new(
-            "the simulator does not do embedded etcd yet: --server",
+            "the simulator does not reset a cluster: --cluster-reset",
         ));
     }
     match settings.text("datastore-endpoint") {
@@ -194,25 +205,62 @@ fn refuse_what_is_not_simulated(settings: &Settings) -> Outcome {
     }
 }
 
+/// What the first part of a start is made from.
+struct Preparing<'a> {
+    settings: &'a Settings,
+    paths: &'a Paths,
+    token: Option<&'a str>,
+    agent_token: Option<&'a str>,
+    node: &'a str,
+    addresses: &'a [IpAddr],
+    sans: &'a [String],
+    config: &'a serde_json::Value,
+    /// The simulator's own API serves, so the objects are the store's.
+    objects: bool,
+}
+
 /// Folders, authorities, passwords and the datastore, whose founding token must be the one that is given.
-fn prepare(
-    settings: &Settings,
-    paths: &Paths,
-    token: Option<&str>,
-    agent_token: Option<&str>,
-) -> Outcome<Arc<Store>> {
-    let _ = settings;
-    paths.make_folders()?;
-    let store = Arc::new(Store::open(paths.server.join("db/state.db"))?);
-    let known = passwords::read(&paths.server.join("cred/passwd"), "server");
-    let password = match (token, known) {
+fn prepare(p: &Preparing<'_>) -> Outcome<(Arc<Store>, Option<Arc<etcd::Member>>)> {
+    p.paths.make_folders()?;
+    let place = etcd::Place {
+        server: p.paths.server.clone(),
+    };
+    let embedded = place.wanted(p.settings, p.token);
+    let via = if embedded {
+        etcd::load(&place, p.settings, p.token, p.agent_token, p.config)?
+    } else {
+        None
+    };
+    let known = passwords::read(&p.paths.server.join("cred/passwd"), "server");
+    let password = match (p.token, known) {
         (Some(given), _) => token::normalise(given)?,
         (None, Some(known)) => known,
         (None, None) => text::hex(&text::random::<16>()),
     };
+    p.paths.make_authorities()?;
+    let (store, member) = if embedded {
+        let address = *p
+            .addresses
+            .first()
+            .ok_or_else(|| Fault::new("no address for etcd"))?;
+        let member = etcd::start(&etcd::Start {
+            place: &place,
+            settings: p.settings,
+            node: p.node,
+            address,
+            sans: p.sans,
+            via,
+        })?;
+        let store = open_shared(&member, p.objects);
+        take_over(&place, &store)?;
+        (store, Some(member))
+    } else {
+        let file = p.paths.server.join("db/state.db");
+        (Arc::new(Store::open(file)?), None)
+    };
     let digest = text::sha256(format!("k3s-simulator bootstrap {password}").as_bytes());
-    match store.bootstrap().as_str() {
-        "" => store.set_bootstrap(&digest),
+    match store.bootstrap()?.as_str() {
+        "" => store.set_bootstrap(&digest)?,
         founded if founded == digest => {}
         _ => {
             return Err(Fault::new(
@@ -220,13 +268,39 @@ fn prepare(
             ));
         }
     }
-    paths.make_authorities()?;
     passwords::write(
-        &paths.server.join("cred/passwd"),
+        &p.paths.server.join("cred/passwd"),
         &password,
-        agent_token.unwrap_or(&password),
+        p.agent_token.unwrap_or(&password),
     )?;
-    Ok(store)
+    Ok((store, member))
+}
+
+/// Waits until a majority of the members answers, for as long as that takes.
+fn open_shared(member: &etcd::Member, objects: bool) -> Arc<Store> {
+    loop {
+        match Store::on_etcd(&member.gateway, objects) {
+            Ok(store) => return store,
+            Err(why) => log::error(format!("Failed to read from the datastore: {why}")),
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// What a single server has kept in a file until now comes along (`migrateFromSQLite`).
+fn take_over(place: &etcd::Place, store: &Store) -> Outcome {
+    let Some(file) = etcd::older(place) else {
+        return Ok(());
+    };
+    log::info("Migrating content from sqlite to etcd");
+    let old = Store::open(file.clone())?;
+    for (key, object) in old.objects() {
+        store.take(&key, &object).map_err(|r| {
+            Fault(r.message).within("failed to migrate content from sqlite to etcd")
+        })?;
+    }
+    store.set_bootstrap(&old.bootstrap()?)?;
+    etcd::migrated(&file)
 }
 
 fn sans(settings: &Settings, name: &str, addresses: &[IpAddr]) -> Vec<String> {
@@ -277,7 +351,7 @@ fn control_config(settings: &Settings, https: u16) -> serde_json::Value {
         .first()
         .cloned()
         .unwrap_or_else(|| nth(&service_network(settings), 10));
-    json!({
+    let mut config = json!({
         "ClusterDomain": settings.text("cluster-domain").unwrap_or("cluster.local"),
         "ClusterDNS": dns,
         "ClusterIPRange": cluster,
@@ -287,7 +361,11 @@ fn control_config(settings: &Settings, https: u16) -> serde_json::Value {
         "SupervisorPort": https,
         "DisableKubeProxy": settings.is_on("disable-kube-proxy"),
         "EgressSelectorMode": settings.text("egress-selector-mode").unwrap_or("agent"),
-    })
+    });
+    if let Some(all) = config.as_object_mut() {
+        all.extend(etcd::critical(settings));
+    }
+    config
 }
 
 /// The folder of a node's own files: `/etc/rancher/node`.
@@ -331,14 +409,41 @@ impl Server {
         }
     }
 
-    /// `IP:port` of the API servers.
+    /// `IP:port` of the API servers: this one, and those whose nodes have registered.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         // The real API server's own Endpoints have the port that it listens on; k3s' knows `--advertise-port`.
         let port = self.config["HTTPSPort"].as_u64().unwrap_or(6443);
-        self.addresses
-            .iter()
-            .map(|a| SocketAddr::new(*a, u16::try_from(port).unwrap_or(6443)).to_string())
-            .collect()
+        let mut all: Vec<IpAddr> = self.addresses.clone();
+        for (_, node) in self.heart.list("", "nodes", "").unwrap_or_default() {
+            if node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] != "true" {
+                continue;
+            }
+            let addresses = node["status"]["addresses"].as_array();
+            all.extend(
+                addresses
+                    .into_iter()
+                    .flatten()
+                    .filter(|a| a["type"] == "InternalIP")
+                    .filter_map(|a| a["address"].as_str()?.parse::<IpAddr>().ok()),
+            );
+        }
+        let mut shown: Vec<String> = vec![];
+        for address in all {
+            let text = SocketAddr::new(address, u16::try_from(port).unwrap_or(6443)).to_string();
+            if !shown.contains(&text) {
+                shown.push(text);
+            }
+        }
+        shown
+    }
+
+    /// Whether this server's controllers act for the cluster, and since when: those of one server do, where there are
+    /// several. `None`: another one's.
+    pub(crate) fn leads_since(&self) -> Option<time::OffsetDateTime> {
+        match &self.member {
+            Some(member) => member.leads_since(),
+            None => Some(time::OffsetDateTime::UNIX_EPOCH),
+        }
     }
 }
 

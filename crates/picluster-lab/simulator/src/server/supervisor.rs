@@ -10,7 +10,7 @@ use crate::api::{self, Caller, Key};
 use crate::heart::Heart;
 use crate::http::{Reply, Request};
 use crate::pki::{Subject, Usage};
-use crate::{files, log, pki, text};
+use crate::{etcd, files, log, pki, text};
 
 fn refuse(request: &Request, refusal: Refusal) -> Reply {
     log::error(format!(
@@ -35,6 +35,12 @@ pub(super) fn answer(server: &Arc<Server>, request: &Request) -> Reply {
         _ => {}
     }
     let caller = auth::authenticate(server, request);
+    if request.path == "/db/info" {
+        return match members(server, caller.as_ref(), request) {
+            Ok(reply) => reply,
+            Err(refusal) => refuse(request, refusal),
+        };
+    }
     let Some(rest) = request.path.strip_prefix("/v1-k3s/") else {
         return match (&server.heart, caller) {
             (Heart::Kubernetes(cluster), caller) => cluster.pass_on(caller.as_ref(), request),
@@ -52,6 +58,42 @@ pub(super) fn answer(server: &Arc<Server>, request: &Request) -> Reply {
         Ok(reply) => reply,
         Err(refusal) => refuse(request, refusal),
     }
+}
+
+/// The members of embedded etcd, for a server that joins (`infoHandler` in pkg/etcd/etcd.go).
+fn members(
+    server: &Arc<Server>,
+    caller: Option<&Caller>,
+    request: &Request,
+) -> Result<Reply, Refusal> {
+    let Some(member) = &server.member else {
+        return Err(Refusal::no_such_path());
+    };
+    match caller {
+        None => return Err(Refusal::unauthorized("not authorized")),
+        Some(caller) if !caller.is_in("k3s:server") => return Err(Refusal::forbidden("forbidden")),
+        Some(_) if request.method != "GET" => return Err(Refusal::method_not_allowed()),
+        Some(_) => {}
+    }
+    let listed = member
+        .gateway
+        .members()
+        .map_err(|f| Refusal::internal(f.within("failed to get etcd MemberList")))?;
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|m| {
+            let mut one = json!({"ID": m.id, "peerURLs": m.peers});
+            if !m.name.is_empty() {
+                one["name"] = m.name.clone().into();
+                one["clientURLs"] = json!(m.clients);
+            }
+            if m.learner {
+                one["isLearner"] = true.into();
+            }
+            one
+        })
+        .collect();
+    Ok(Reply::json(200, &json!({"members": shown})))
 }
 
 fn supervise(
@@ -76,10 +118,13 @@ fn supervise(
                         server.agent_token_set,
                     )
                     .map_err(fault)?;
-                server.store.set_bootstrap(&text::sha256(
-                    format!("k3s-simulator bootstrap {new}").as_bytes(),
-                ));
+                let digest = text::sha256(format!("k3s-simulator bootstrap {new}").as_bytes());
+                server.store.set_bootstrap(&digest).map_err(fault)?;
                 return Ok(Reply::text(200, ""));
+            }
+            if what == "server-bootstrap" && server.member.is_some() {
+                let all = etcd::bootstrap_answer(&server.paths.server).map_err(fault)?;
+                return Ok(Reply::json(200, &all));
             }
             if what == "server-bootstrap" {
                 log::warn(format!(

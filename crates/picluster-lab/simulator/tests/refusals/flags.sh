@@ -7,7 +7,7 @@ gives 1 'level=fatal msg="--server is required"' at n1 "$W/k3s" agent --token x
 gives 1 'only https:// URLs are supported, invalid scheme: http://127.0.0.1:6443' at n1 "$W/k3s" agent --token x --server http://127.0.0.1:6443 --node-ip 127.0.0.1
 gives 1 'level=fatal msg="open /none: no such file or directory"' at n1 "$W/k3s" agent --token-file /none --server https://127.0.0.1:6443
 gives 1 'level=fatal msg="no default routes found in' at n1 "$W/k3s" server
-gives 1 'does not do embedded etcd yet: --cluster-init' at n1 "$W/k3s" server --cluster-init
+gives 1 'the simulator does not reset a cluster: --cluster-reset' at n1 "$W/k3s" server --cluster-reset
 gives 1 'etcd-snapshot: not simulated' at n1 "$W/k3s" etcd-snapshot save
 server n1
 gives 1 'listen tcp :6443: bind: address already in use' at n9 "$W/k3s" server --node-ip 127.0.0.1

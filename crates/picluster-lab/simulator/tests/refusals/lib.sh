@@ -23,7 +23,7 @@ at() {
         printf '127.0.0.1 localhost\n' >"$W/$n/etc/hosts"
         printf 'nameserver 127.0.0.1\n' >"$W/$n/etc/resolv.conf"
     fi
-    ${EXEC-} unshare --mount sh -ec '
+    ${EXEC-} ${SEVERAL:+nsenter --net=/run/netns/$n} unshare --mount sh -ec '
         w=$1; shift
         mount --bind "$w/etc" /etc; mount --bind "$w/lib" /var/lib
         if [ -e "$w/sys/controllers" ]; then
@@ -38,7 +38,7 @@ at() {
 }
 
 say() { echo "$*" >&2; }
-die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; tail -n 30 "$l" >&2; done; exit 1; }
+die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; grep -v '"level":' "$l" | tail -n 30 >&2; done; exit 1; }
 
 # has FILE TEXT: waits up to 20 s for a line, two minutes with real Kubernetes
 has() {
@@ -106,3 +106,48 @@ ready() {
 }
 k() { at n1 "$W/k3s" kubectl "$@"; }
 token() { at n1 cat /var/lib/rancher/k3s/server/token; }
+
+# several COUNT: nodes n1… with a network each, 10.9.0.1…, on one bridge
+several() {
+    SEVERAL=$1
+    mount -t tmpfs none /run
+    mkdir /run/netns
+    ip link add br0 type bridge
+    ip link set br0 up
+    i=0
+    while [ $i -lt "$1" ]; do
+        i=$((i + 1))
+        ip netns add n$i
+        ip link add p$i type veth peer name eth0 netns n$i
+        ip link set p$i master br0 up
+        ip -n n$i link set lo up
+        ip -n n$i addr add 10.9.0.$i/24 dev eth0
+        ip -n n$i link set eth0 up
+        ip -n n$i route add default via 10.9.0.254
+    done
+}
+# Elections of upstream's length would take most of the time.
+QUICK="--etcd-arg heartbeat-interval=100 --etcd-arg election-timeout=1000"
+# background NODE FLAGS...: a server, not waited for
+background() {
+    n=$1; shift
+    : >"$W/$n.log"
+    (EXEC=exec; at "$n" "$W/k3s" server --node-name "$n" --node-ip "10.9.0.${n#n}" $QUICK "$@") >"$W/$n.log" 2>&1 &
+    eval "pid_$n=$!"
+}
+up() { has "$W/$1.log" 'k3s is up and running'; }
+# first NODE FLAGS...: founds
+first() { background "$@" --cluster-init; up "$1"; }
+# another NODE TOKEN FLAGS...: joins at the first
+another() {
+    n=$1 t=$2; shift 2
+    at "$n" sh -c 'umask 077; echo "$1" >/etc/token' sh "$t"
+    background "$n" --server "${URL:-https://10.9.0.1:6443}" --token-file /etc/token "$@"
+}
+# again NODE FLAGS...: one that has joined before
+again() { another "$1" "$T" ${2+"$2"} ${3+"$3"}; up "$1"; }
+# refused NODE TEXT TOKEN FLAGS...: ends with code 1 and that text
+refused() {
+    n=$1 text=$2 t=$3; shift 3
+    gives 1 "$text" at "$n" "$W/k3s" server --node-name "$n" --node-ip "10.9.0.${n#n}" --server "${URL:-https://10.9.0.1:6443}" --token "$t" "$@"
+}

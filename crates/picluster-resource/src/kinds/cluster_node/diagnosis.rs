@@ -385,6 +385,12 @@ fn other(node: &ClusterNode, seen: &Evidence<'_>) -> Diagnosis {
         Some(line) => format!("; the cluster says: {}", message(line)),
         None => String::new(),
     };
+    let voter = seen.first("voter");
+    let voter = if voter.is_empty() || voter.starts_with("True") {
+        String::new()
+    } else {
+        format!("; of its etcd it says: {voter}")
+    };
     let fatal = seen
         .logged(&["level=fatal"])
         .or_else(|| seen.logged(&["level=error"]))
@@ -393,7 +399,7 @@ fn other(node: &ClusterNode, seen: &Evidence<'_>) -> Diagnosis {
         Some(line) => format!("; its log ends: {}", message(line)),
         None => String::new(),
     };
-    Diagnosis::new(format!("{unit}{says}{log}")).cure(format!(
+    Diagnosis::new(format!("{unit}{says}{voter}{log}")).cure(format!(
         "look on the node: journalctl -u {} -n 50; then: picluster apply",
         node.unit
     ))

@@ -7,6 +7,7 @@ ready() { # registered, Ready, at the wanted version, and the unit says so itsel
   [ "${1-}" = True ] && [ $# = 3 ] || return 1
   [ -z "$want" ] || [ "$want" = "$3" ] || return 1
   beat=$2
+  [ -z "${voter-}" ] || [ "$(kc get node "$n" -o 'jsonpath={.status.conditions[?(@.type=="EtcdIsVoter")].status}')" = True ]
 }
 digits() { printf %s "$1" | tr -dc 0-9; }
 # The kubelet has said so since it was started: before, the cluster says what it knew of the one that was stopped. The
@@ -59,6 +60,7 @@ part() { echo "@@ $1"; }
 part unit; systemctl show -p LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus -- "$u"
 part waited; [ "$bad" -lt 3 ] && echo all || echo some
 part kubectl; [ -s "$cfg" ] && { kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}' || tail -n 2 /run/picluster/kubectl.err; } ; echo
+[ -z "${voter-}" ] || { part voter; kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="EtcdIsVoter")]}{.status} {.reason}: {.message}{end}'; echo; }
 part controllers; cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || awk '$4==1{printf "%s ",$1}' /proc/cgroups
 part swap; tail -n +2 /proc/swaps
 part machine; uname -m

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use picluster_lab::{LabSpec, NodeSpec, OsFlavour, SudoMode};
 use picluster_model::inventory::{Expected, Node, Project};
+use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_model::ssh::{Jump, SudoPassword};
 use picluster_plan::addr::glob;
 
@@ -48,7 +49,20 @@ pub fn specification(project: &Project, made: &LabMade, home: &Home) -> Result<L
         authorized_keys: home.authorized_keys(project),
         dns: names.dns,
         kubernetes: made.kubernetes,
+        etcd: shares_etcd(project),
     })
+}
+
+/// Whether the inventory's servers keep their cluster in etcd: k3s brings its own, a stand-in for it does not.
+fn shares_etcd(project: &Project) -> bool {
+    let k3s = project
+        .inventory
+        .kubernetes
+        .as_ref()
+        .is_some_and(|k| k.distribution == Distribution::K3s);
+    let nodes = project.inventory.nodes.values();
+    let servers = nodes.filter(|n| n.kubernetes == Some(KubernetesRole::Server));
+    k3s && servers.count() > 1
 }
 
 /// Hosts between the controller and the nodes that are no nodes themselves: plain Debian machines.
