@@ -196,7 +196,8 @@ fn three_servers_join_one_by_one_and_no_second_one_goes_while_one_is_away() {
 }
 
 /// Something that a node has to reboot for.
-const QUIET: &str = "doc: A quiet kernel.\nresources:\n  - kernel_cmdline: { tokens: { present: [quiet] } }\n";
+const QUIET: &str =
+    "doc: A quiet kernel.\nresources:\n  - kernel_cmdline: { tokens: { present: [quiet] } }\n";
 
 #[test]
 fn full_a_server_is_lost_while_the_cluster_comes_up_is_upgraded_and_reboots() {

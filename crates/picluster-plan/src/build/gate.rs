@@ -186,7 +186,11 @@ fn alone(
 
 /// Whether a node is a server that shares its datastore with others.
 fn shares(bench: &Workbench<'_>) -> bool {
-    let one = |resource: &Resource| matches!(resource, Resource::ClusterFounding(_));
+    let one = |resource: &Resource| match resource {
+        Resource::ClusterFounding(_) => true,
+        Resource::ClusterMember(member) => member.external_datastore,
+        _ => false,
+    };
     bench.items.iter().any(|i| one(i.resource.as_ref()))
 }
 
@@ -203,7 +207,7 @@ fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, 
         let Some(member) = found.get(bench.node) else {
             continue;
         };
-        if member.role != KubernetesRole::Server {
+        if member.role != KubernetesRole::Server || !shares(bench) {
             continue;
         }
         let memory = &member.memory;

@@ -211,6 +211,7 @@ impl Kind for ClusterJoin {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

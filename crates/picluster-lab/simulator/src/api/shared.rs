@@ -71,23 +71,20 @@ pub(super) fn load(gateway: &Gateway) -> Outcome<(u64, BTreeMap<Key, Value>)> {
     Ok((revision, objects))
 }
 
-/// Hears of every change from a revision on, until it breaks off; no object: it is deleted.
-pub(super) fn follow(
-    gateway: &Gateway,
-    from: u64,
-    mut each: impl FnMut(u64, Key, Option<Value>),
-) -> Outcome {
-    gateway.watch(OBJECTS, from, |event| match event {
-        Ok(entry) => {
-            if let Some((key, object)) = parsed(&entry.value, entry.revision) {
-                each(entry.revision, key, Some(object));
+/// A change: the revision, what it is about, and what it is now; no object: it is deleted.
+pub(super) type Change = (u64, Key, Option<Value>);
+
+/// Hears of every change from a revision on, until it breaks off. Those of one revision come together.
+pub(super) fn follow(gateway: &Gateway, from: u64, mut each: impl FnMut(Vec<Change>)) -> Outcome {
+    gateway.watch(OBJECTS, from, |events| {
+        let changes = events.into_iter().filter_map(|event| match event {
+            Ok(entry) => {
+                let (key, object) = parsed(&entry.value, entry.revision)?;
+                Some((entry.revision, key, Some(object)))
             }
-        }
-        Err(entry) => {
-            if let Some(key) = key_at(&entry.key) {
-                each(entry.revision, key, None);
-            }
-        }
+            Err(entry) => Some((entry.revision, key_at(&entry.key)?, None)),
+        });
+        each(changes.collect());
     })
 }
 

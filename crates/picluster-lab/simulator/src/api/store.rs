@@ -143,9 +143,7 @@ impl Store {
             std::thread::spawn(move || {
                 loop {
                     let from = follower.version() + 1;
-                    let ended = shared::follow(&gateway, from, |version, key, object| {
-                        follower.happens(version, key, object);
-                    });
+                    let ended = shared::follow(&gateway, from, |changes| follower.happens(changes));
                     if let Err(why) = ended {
                         log::error(format!("watch of the datastore ended: {why}"));
                     }
@@ -156,27 +154,30 @@ impl Store {
         Ok(store)
     }
 
-    /// Something happened in etcd.
-    fn happens(&self, version: u64, key: Key, object: Option<Value>) {
+    /// Something happened in etcd. What did at once is seen at once: nobody may believe to have heard of a version while half
+    /// of it is still to come.
+    fn happens(&self, changes: Vec<shared::Change>) {
         let mut inner = self.lock();
-        if version < inner.version {
-            return;
-        }
-        inner.version = version;
-        match object {
-            Some(object) => {
-                let verb = if inner.objects.contains_key(&key) {
-                    "MODIFIED"
-                } else {
-                    "ADDED"
-                };
-                inner.objects.insert(key.clone(), object.clone());
-                self.ring(&mut inner, verb, key, object);
+        for (version, key, object) in changes {
+            if version < inner.version {
+                continue;
             }
-            None => {
-                if let Some(mut gone) = inner.objects.remove(&key) {
-                    gone["metadata"]["resourceVersion"] = version.to_string().into();
-                    self.ring(&mut inner, "DELETED", key, gone);
+            inner.version = version;
+            match object {
+                Some(object) => {
+                    let verb = if inner.objects.contains_key(&key) {
+                        "MODIFIED"
+                    } else {
+                        "ADDED"
+                    };
+                    inner.objects.insert(key.clone(), object.clone());
+                    self.ring(&mut inner, verb, key, object);
+                }
+                None => {
+                    if let Some(mut gone) = inner.objects.remove(&key) {
+                        gone["metadata"]["resourceVersion"] = version.to_string().into();
+                        self.ring(&mut inner, "DELETED", key, gone);
+                    }
                 }
             }
         }

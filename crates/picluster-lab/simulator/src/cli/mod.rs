@@ -1,6 +1,7 @@
 //! What the program was called for.
 
 mod config;
+mod etcd_snapshot;
 pub(crate) mod flags;
 mod token;
 
@@ -84,8 +85,10 @@ fn k3s(name: &str, words: &[String]) -> ExitCode {
         "server" => daemon(flags::Command::Server, rest),
         "agent" => daemon(flags::Command::Agent, rest),
         "token" => token::run(rest),
-        "crictl" | "ctr" | "etcd-snapshot" | "secrets-encrypt" | "certificate" | "check-config"
-        | "completion" => not_simulated(&format!("k3s {command}")),
+        "etcd-snapshot" => etcd_snapshot::run(rest),
+        "crictl" | "ctr" | "secrets-encrypt" | "certificate" | "check-config" | "completion" => {
+            not_simulated(&format!("k3s {command}"))
+        }
         other => {
             // urfave/cli shows its help and ends well.
             println!("No help topic for '{other}'");

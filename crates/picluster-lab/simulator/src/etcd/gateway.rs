@@ -270,18 +270,61 @@ impl Gateway {
     }
 
     /// What happens below a prefix from a revision on, until it breaks off. `each` gets the changed entries, or the keys of
-    /// deleted ones.
+    /// deleted ones; those of one revision come together.
     pub(crate) fn watch(
         &self,
         prefix: &str,
         from: u64,
-        mut each: impl FnMut(Result<Entry, Entry>),
+        mut each: impl FnMut(Vec<Result<Entry, Entry>>),
     ) -> Outcome {
         let message = json!({"create_request": {"key": encoded(prefix), "range_end": behind(prefix),
             "start_revision": from.to_string()}});
+        self.stream("/v3/watch", &message, |said| {
+            if said["result"]["canceled"] == true {
+                return Err(Fault(said.to_string()));
+            }
+            let events = said["result"]["events"].as_array().into_iter().flatten();
+            each(
+                events
+                    .map(|event| {
+                        let entry = Entry::of(&event["kv"]);
+                        if event["type"] == "DELETE" {
+                            Err(entry)
+                        } else {
+                            Ok(entry)
+                        }
+                    })
+                    .collect(),
+            );
+            Ok(())
+        })?;
+        Err(Fault::new("EOF"))
+    }
+
+    /// The whole datastore, as `etcdctl snapshot save` gets it.
+    pub(crate) fn snapshot(&self) -> Outcome<Vec<u8>> {
+        let mut all = vec![];
+        self.stream("/v3/maintenance/snapshot", &json!({}), |said| {
+            if said["error"].is_object() || said["result"].is_null() {
+                return Err(Fault(said.to_string()));
+            }
+            let blob = said["result"]["blob"].as_str().unwrap_or_default();
+            all.extend(STANDARD.decode(blob).map_err(|e| Fault(e.to_string()))?);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Answers that come one behind the other, a line each, until the other end has said all.
+    fn stream(
+        &self,
+        path: &str,
+        message: &Value,
+        mut each: impl FnMut(&Value) -> Outcome,
+    ) -> Outcome {
         let mut stream = self.connect(PATIENCE)?;
         let broken = |e: std::io::Error| Fault(errno(&e));
-        send(&mut stream, "/v3/watch", &message).map_err(broken)?;
+        send(&mut stream, path, message).map_err(broken)?;
         let (status, held, _) = head(&mut stream).map_err(broken)?;
         // From here on silence is not an error.
         let _ = stream.sock.set_read_timeout(None);
@@ -292,20 +335,13 @@ impl Gateway {
             while let Some(end) = line.iter().position(|b| *b == b'\n') {
                 let text: Vec<u8> = line.drain(..=end).collect();
                 let said: Value = serde_json::from_slice(&text).unwrap_or_default();
-                if status != 200 || said["result"]["canceled"] == true {
+                if status != 200 {
                     return Err(Fault(said.to_string()));
                 }
-                for event in said["result"]["events"].as_array().into_iter().flatten() {
-                    let entry = Entry::of(&event["kv"]);
-                    each(if event["type"] == "DELETE" {
-                        Err(entry)
-                    } else {
-                        Ok(entry)
-                    });
-                }
+                each(&said)?;
             }
         }
-        Err(Fault::new("EOF"))
+        Ok(())
     }
 }
 

@@ -462,7 +462,7 @@ fn workloads(store: &Arc<Store>, servicelb: bool) {
             let status = disruption::status(store, &budget);
             if budget["status"] != status {
                 let _ = store.update(&budgets, &key, |b| {
-                    b["status"] = status;
+                    b["status"] = status.clone();
                     Ok(())
                 });
             }

@@ -41,6 +41,12 @@ pub(super) fn answer(server: &Arc<Server>, request: &Request) -> Reply {
             Err(refusal) => refuse(request, refusal),
         };
     }
+    if request.path == "/db/snapshot" {
+        return match snapshot(server, caller.as_ref(), request) {
+            Ok(reply) => reply,
+            Err(refusal) => refuse(request, refusal),
+        };
+    }
     let Some(rest) = request.path.strip_prefix("/v1-k3s/") else {
         return match (&server.heart, caller) {
             (Heart::Kubernetes(cluster), caller) => cluster.pass_on(caller.as_ref(), request),
@@ -94,6 +100,54 @@ fn members(
         })
         .collect();
     Ok(Reply::json(200, &json!({"members": shown})))
+}
+
+/// `k3s etcd-snapshot save` and `ls` (`snapshotHandler` in pkg/etcd/snapshot_handler.go).
+fn snapshot(
+    server: &Arc<Server>,
+    caller: Option<&Caller>,
+    request: &Request,
+) -> Result<Reply, Refusal> {
+    let Some(member) = &server.member else {
+        return Err(Refusal::no_such_path());
+    };
+    match caller {
+        None => return Err(Refusal::unauthorized("not authorized")),
+        Some(caller) if !caller.is_in("k3s:server") => return Err(Refusal::forbidden("forbidden")),
+        Some(_) => {}
+    }
+    let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let told = |f: crate::fault::Fault| Refusal::internal(f);
+    let folder = server.paths.server.join("db/snapshots");
+    match asked["operation"].as_str() {
+        Some("save") => {
+            files::folder(&folder, 0o700).map_err(told)?;
+            let prefix = asked["name"][0].as_str().unwrap_or("on-demand");
+            let node = asked["node"].as_str().unwrap_or_default();
+            let name = format!("{prefix}-{node}-{}", crate::clock::unix());
+            log::info(format!(
+                "Saving etcd snapshot to {}",
+                folder.join(&name).display()
+            ));
+            let bytes = member.gateway.snapshot().map_err(told)?;
+            files::write(&folder.join(&name), &bytes, 0o600).map_err(told)?;
+            Ok(Reply::json(200, &json!({"created": [name]})))
+        }
+        Some("list") => {
+            let mut all: Vec<_> = std::fs::read_dir(&folder)
+                .into_iter()
+                .flatten()
+                .filter_map(Result::ok)
+                .map(|e| {
+                    let size = e.metadata().map_or(0, |m| m.len());
+                    json!({"name": e.file_name().to_string_lossy(), "location": format!("file://{}", e.path().display()), "size": size})
+                })
+                .collect();
+            all.sort_by_key(|one| one["name"].to_string());
+            Ok(Reply::json(200, &json!(all)))
+        }
+        _ => Err(Refusal::bad_request("invalid operation")),
+    }
 }
 
 fn supervise(

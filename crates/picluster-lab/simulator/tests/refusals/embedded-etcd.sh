@@ -28,6 +28,11 @@ becomes shared at n3 "$W/k3s" kubectl get namespace shared -o 'jsonpath={.metada
 same=$(at n1 sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /var/lib/rancher/k3s/server/token)
 for n in n2 n3; do [ "$(at $n sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /var/lib/rancher/k3s/server/token)" = "$same" ] || die "$n has others"; done
 
+# What the cluster knows can be kept.
+at n2 "$W/k3s" etcd-snapshot save --name kept >"$W/out" 2>&1 || die "$(cat "$W/out")"
+grep -q 'Snapshot kept-n2-[0-9]* saved\.' "$W/out" || die "$(cat "$W/out")"
+[ "$(at n2 sh -c 'cat /var/lib/rancher/k3s/server/db/snapshots/kept-n2-* | wc -c')" -gt 10000 ] || die "snapshot: $(at n2 ls -l /var/lib/rancher/k3s/server/db/snapshots)"
+
 # One is away: the others go on, writing too. It comes back as what it was.
 stop n3
 at n1 "$W/k3s" kubectl label namespace shared a=b >/dev/null

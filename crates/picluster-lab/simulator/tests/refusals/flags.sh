@@ -8,6 +8,6 @@ gives 1 'only https:// URLs are supported, invalid scheme: http://127.0.0.1:6443
 gives 1 'level=fatal msg="open /none: no such file or directory"' at n1 "$W/k3s" agent --token-file /none --server https://127.0.0.1:6443
 gives 1 'level=fatal msg="no default routes found in' at n1 "$W/k3s" server
 gives 1 'the simulator does not reset a cluster: --cluster-reset' at n1 "$W/k3s" server --cluster-reset
-gives 1 'etcd-snapshot: not simulated' at n1 "$W/k3s" etcd-snapshot save
+gives 1 'secrets-encrypt: not simulated' at n1 "$W/k3s" secrets-encrypt status
 server n1
 gives 1 'listen tcp :6443: bind: address already in use' at n9 "$W/k3s" server --node-ip 127.0.0.1
