@@ -47,7 +47,7 @@ pub struct Plan {
     pub members: BTreeMap<NodeName, Member>,
 }
 
-/// A node of the cluster that the inventory no longer has there.
+/// A node of ours that the inventory no longer has in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeavingNode {
     /// Where it was logged in to, `[USER@]HOST[:PORT]`.
@@ -55,7 +55,10 @@ pub struct LeavingNode {
     /// It is a member of the control plane.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub server: bool,
-    /// This plan takes it out of the cluster.
+    /// The cluster still has it; otherwise it was deleted there, and its machine is not cleaned yet.
+    #[serde(default)]
+    pub registered: bool,
+    /// This plan takes it out of the cluster, and what is ours off its machine.
     pub removed: bool,
 }
 

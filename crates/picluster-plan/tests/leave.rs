@@ -27,6 +27,8 @@ struct Rack<'a> {
     met: &'a [&'a str],
     /// Nodes of the cluster, by its own word, and whether they are Ready.
     registered: &'a [(&'a str, bool)],
+    /// Who is on the cluster's list besides.
+    listed: &'a [&'a str],
     /// Whether the cluster answers.
     answers: bool,
     /// Who is to leave.
@@ -119,6 +121,9 @@ fn nodes_of(rack: &Rack<'_>) -> String {
         if node.starts_with(['s', 'a']) {
             list.insert(node, format!("pi@{node}"));
         }
+    }
+    for node in rack.listed {
+        list.insert(node, format!("pi@{node}"));
     }
     let roll = serde_json::to_string(&list).unwrap();
     let items: Vec<_> = rack
@@ -268,6 +273,7 @@ const USUAL: Rack<'static> = Rack {
     declared: &["s1", "a1"],
     met: &[],
     registered: &[("s1", true), ("a1", true), ("a2", true), ("theirs", true)],
+    listed: &[],
     answers: true,
     departing: &[],
     away: &[],
@@ -303,6 +309,9 @@ fn it_is_drained_then_deleted_and_only_then_cleaned() {
     assert!(config.contains("a2/cluster_node[a2]"), "{config:?}");
     let other = before(&plan, "a2/file[/etc/motd]");
     assert!(other.contains("s1/node_absent[a2]") && !other.contains("a2/cluster_node[a2]"));
+    // And its name comes off the list last.
+    let forgotten = before(&plan, "s1/cluster_roll[s1 without a2]");
+    assert!(forgotten.contains("a2/file[/etc/motd]"), "{forgotten:?}");
     // As the role drains others.
     let drain = plan.steps.iter().find(|s| s.addr.kind == "node_drained");
     let shown = format!("{:?}", drain.unwrap().change.effects);
@@ -319,6 +328,28 @@ fn one_that_is_away_is_deleted_without_waiting_for_its_pods() {
         ..USUAL
     };
     assert_eq!(steps(&plan(&rack)), ["s1/node_absent[a2]"]);
+}
+
+#[test]
+fn a_run_that_was_broken_off_behind_the_deletion_is_brought_to_its_end() {
+    let mut rack = Rack {
+        // Its own list still names a2.
+        registered: &[("s1", true), ("a1", true)],
+        listed: &["a2"],
+        ..USUAL
+    };
+    let shown = plan(&rack);
+    assert!(!shown.leaving[&name("a2")].registered);
+    assert_eq!(steps(&shown), Vec::<String>::new());
+    rack.met = &["a2"];
+    rack.departing = &["a2"];
+    let all = steps(&plan(&rack));
+    assert!(all.contains(&"a2/cluster_node[a2]".to_owned()), "{all:?}");
+    assert!(!all.iter().any(|s| s.contains("node_absent")), "{all:?}");
+    assert!(all.contains(&"s1/cluster_roll[s1 without a2]".to_owned()));
+    // It never comes back: said once more, it is forgotten.
+    rack.away = &["a2"];
+    assert_eq!(steps(&plan(&rack)), ["s1/cluster_roll[s1 without a2]"]);
 }
 
 #[test]

@@ -161,6 +161,7 @@ fn nodes_that_left_the_inventory() {
     let leaving = |login: &str, removed| picluster_plan::plan::LeavingNode {
         login: login.into(),
         server: false,
+        registered: true,
         removed,
     };
     let name = |n: &str| picluster_model::NodeName::new(n).unwrap();

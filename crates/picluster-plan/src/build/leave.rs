@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use picluster_model::{NodeName, RoleName};
 use picluster_resource::Resource;
-use picluster_resource::kinds::cluster_roll::Registered;
+use picluster_resource::kinds::cluster_roll::{ClusterRoll, Registered};
 use picluster_resource::kinds::node_absent::NodeAbsent;
 use picluster_resource::kinds::node_drained::NodeDrained;
 
@@ -36,7 +36,7 @@ impl Roll {
             .filter(|(_, bench)| stays(bench))
             .find_map(|(teller, bench)| {
                 let ours = bench.items.iter().find_map(|i| match i.resource.as_ref() {
-                    Resource::ClusterRoll(roll) if !i.removed => {
+                    Resource::ClusterRoll(roll) if !i.removed && !i.departs => {
                         roll.registered(&bench.observed.answers)
                     }
                     _ => None,
@@ -52,6 +52,7 @@ impl Roll {
             let leaving = LeavingNode {
                 login: node.login.clone(),
                 server: node.server,
+                registered: node.registered,
                 removed: inputs.departing.contains(&node.name),
             };
             (node.name.clone(), leaving)
@@ -76,8 +77,9 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
         let Some(known) = roll.ours.iter().find(|n| n.name == *node) else {
             continue;
         };
+        let met = benches.iter().any(|bench| bench.node == node);
         let teller = &mut benches[roll.teller];
-        let resources = parting(teller, known);
+        let resources = parting(teller, known, met);
         for resource in resources {
             let Ok(role) = RoleName::new(PLANNER) else {
                 continue;
@@ -120,7 +122,7 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
 }
 
 /// What the cluster does about a node that leaves.
-fn parting(teller: &Workbench<'_>, node: &Registered) -> Vec<Resource> {
+fn parting(teller: &Workbench<'_>, node: &Registered, met: bool) -> Vec<Resource> {
     let mut found = Vec::new();
     let find = |pick: fn(&Resource) -> bool| {
         let mut items = teller.items.iter().filter(|i| !i.removed);
@@ -140,13 +142,24 @@ fn parting(teller: &Workbench<'_>, node: &Registered) -> Vec<Resource> {
     if let Some(Resource::ClusterRoll(roll)) =
         find(|r| matches!(r, Resource::ClusterRoll(_))).map(|i| i.resource.as_ref())
     {
-        found.push(Resource::NodeAbsent(NodeAbsent {
-            node: node.name.clone(),
-            server: node.server,
-            timeout: 300,
-            kubeconfig: roll.kubeconfig.clone(),
-            kubectl: roll.kubectl.clone(),
-        }));
+        if node.registered {
+            found.push(Resource::NodeAbsent(NodeAbsent {
+                node: node.name.clone(),
+                server: node.server,
+                timeout: 300,
+                kubeconfig: roll.kubeconfig.clone(),
+                kubectl: roll.kubectl.clone(),
+            }));
+        }
+        // One that is deleted while it is away stays on the list, and comes off it when it has been cleaned, or when
+        // somebody says once more that it goes.
+        if !node.declared && (met || !node.registered) {
+            found.push(Resource::ClusterRoll(ClusterRoll {
+                nodes: Vec::new(),
+                forget: vec![node.name.clone()],
+                ..roll.clone()
+            }));
+        }
     }
     found
 }
@@ -189,6 +202,34 @@ impl Workbench<'_> {
     }
 }
 
+/// A name comes off the list when its machine has been cleaned, or not at all.
+fn forget(benches: &mut [Workbench<'_>]) {
+    let mut cleaned: BTreeMap<NodeName, Option<Vec<StepAddr>>> = BTreeMap::new();
+    for bench in benches.iter() {
+        let removed = || bench.items.iter().enumerate().filter(|(_, i)| i.removed);
+        let stuck = |(i, item): (usize, &Item<'_>)| item.problem.is_some() || bench.is_skipped(i);
+        let done = removed().filter(|(_, i)| i.change.is_some());
+        let all = done.map(|(_, i)| i.addr.clone()).collect();
+        let all = (!removed().any(stuck)).then_some(all);
+        cleaned.insert(bench.node.clone(), all);
+    }
+    for bench in benches {
+        for item in bench.items.iter_mut().filter(|i| i.departs) {
+            let Resource::ClusterRoll(roll) = item.resource.as_ref() else {
+                continue;
+            };
+            for node in roll.forget.clone() {
+                match cleaned.get(&node) {
+                    Some(Some(steps)) => item.foreign.extend(steps.iter().cloned()),
+                    Some(None) => item.change = None,
+                    // It cannot be reached.
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
 /// Transform: what is taken off a machine that leaves comes behind its deletion in the cluster, and servers that all go
 /// come behind the agents.
 pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
@@ -201,6 +242,7 @@ pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
             deleted.insert(absent.node.clone(), item.addr.clone());
         }
     }
+    forget(benches);
     let is_server = |bench: &Workbench<'_>| inputs.servers.contains(bench.node);
     let agents: Vec<StepAddr> = benches
         .iter()

@@ -21,8 +21,8 @@ pub const ROLL: &str = "picluster/nodes";
 
 /// The nodes of the cluster that picluster set up, and where it logs in to them: an annotation of a server's Node. A node
 /// that leaves the inventory stays on the list, so that it is known as ours for as long as the cluster has it: `plan` names
-/// it, and `apply --remove-nodes` takes it out of the cluster. Nodes of others are on no list. No name is taken off it:
-/// a node that was removed while it was away and joins again is noticed.
+/// it, and `apply --remove-nodes` takes it out of the cluster. Nodes of others are on no list. A name comes off it when its
+/// machine has been cleaned: one that was deleted while it was away, and joins again, is noticed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterRoll {
@@ -31,6 +31,10 @@ pub struct ClusterRoll {
     pub server: NodeName,
     /// Every node of the cluster. Of each only `name` and `login` count, so that the inventory's `nodes` fit here.
     pub nodes: Vec<RollNode>,
+    /// Nodes that are gone for good and come off the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub forget: Vec<NodeName>,
     /// The administrator's credentials.
     pub kubeconfig: NodePath,
     /// Where kubectl is; the first that exists is used.
@@ -60,7 +64,7 @@ fn read(text: Option<&String>) -> BTreeMap<NodeName, String> {
         .unwrap_or_default()
 }
 
-/// A node of the cluster that is ours, by the inventory or by the cluster's list.
+/// A node that is ours, by the inventory or by the cluster's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
     /// Its name.
@@ -69,6 +73,8 @@ pub struct Registered {
     pub login: String,
     /// The inventory has it in its cluster.
     pub declared: bool,
+    /// The cluster has it.
+    pub registered: bool,
     /// Its kubelet reports to the cluster.
     pub ready: bool,
     /// It is a member of the control plane.
@@ -85,7 +91,7 @@ impl ClusterRoll {
         kube::question(&self.kubeconfig, &self.kubectl, None)
     }
 
-    /// The nodes of the cluster that are ours, out of the answer to what is asked anyway. `None`: the cluster does not say.
+    /// The nodes that are ours, whether the cluster still has them or not, out of the answer to what is asked anyway. `None`: the cluster does not say.
     #[must_use]
     pub fn registered(&self, answers: &Answers) -> Option<Vec<Registered>> {
         let (status, stdout) = answers.fragment(&self.question()).ok()?;
@@ -98,18 +104,18 @@ impl ClusterRoll {
         }
         let declared = self.declared();
         ours.extend(declared.clone());
-        let known = ours.into_iter().filter_map(|(name, login)| {
-            let node = nodes.iter().find(|n| n.name == name.as_str())?;
-            Some(Registered {
+        // Set by k3s and kubeadm alike (Kubernetes' well-known labels).
+        let role = "node-role.kubernetes.io/control-plane";
+        let known = ours.into_iter().map(|(name, login)| {
+            let node = nodes.iter().find(|n| n.name == name.as_str());
+            Registered {
                 login,
                 declared: declared.contains_key(&name),
-                ready: node.ready == "True",
-                // Set by k3s and kubeadm alike (Kubernetes' well-known labels).
-                server: node
-                    .labels
-                    .contains_key("node-role.kubernetes.io/control-plane"),
+                registered: node.is_some(),
+                ready: node.is_some_and(|n| n.ready == "True"),
+                server: node.is_some_and(|n| n.labels.contains_key(role)),
                 name,
-            })
+            }
         });
         Some(known.collect())
     }
@@ -120,7 +126,10 @@ impl Kind for ClusterRoll {
     type Observation = RollSeen;
 
     fn key(&self) -> String {
-        self.server.to_string()
+        match self.forget.first() {
+            Some(node) => format!("{} without {node}", self.server),
+            None => self.server.to_string(),
+        }
     }
 
     fn check(&self) -> Vec<String> {
@@ -148,6 +157,13 @@ impl Kind for ClusterRoll {
         })
     }
 
+    /// Others of its kind write the same list.
+    fn ground(_seen: RollSeen) -> RollSeen {
+        RollSeen {
+            listed: BTreeMap::new(),
+        }
+    }
+
     fn diff(&self, seen: &RollSeen, _ctx: Ctx<'_>) -> Diff {
         let mut change = Change::new(if seen.listed.is_empty() {
             Action::Create
@@ -161,6 +177,11 @@ impl Kind for ClusterRoll {
                 None => Shown::Absent,
             };
             change = change.field(name.as_str(), before, Shown::text(login.as_str()));
+        }
+        for name in &self.forget {
+            if let Some(login) = seen.listed.get(name) {
+                change = change.field(name.as_str(), Shown::text(login.as_str()), Shown::Absent);
+            }
         }
         change.into_diff()
     }
@@ -181,6 +202,7 @@ impl Kind for ClusterRoll {
     ) -> Result<Operation, Diagnosis> {
         let mut all = seen.listed.clone();
         all.extend(self.declared());
+        all.retain(|name, _| !self.forget.contains(name));
         let json = serde_json::to_string(&all).unwrap_or_default();
         let script = format!(
             "# the list of our nodes\n{}kc annotate node {} --overwrite {} >/dev/null || {{ cat /run/picluster/kubectl.err >&2; exit 1; }}",
@@ -207,7 +229,7 @@ mod tests {
     use crate::Answer;
 
     #[test]
-    fn who_is_listed_and_registered_is_known_also_when_the_inventory_has_him_no_longer() {
+    fn who_is_listed_is_known_also_when_the_inventory_has_him_no_longer() {
         let roll: ClusterRoll = serde_json::from_value(serde_json::json!({
             "server": "rpi01", "nodes": [{"name": "rpi01", "login": "192.168.2.1", "kubernetes": "server"}],
             "kubeconfig": "/etc/k3s.yaml", "kubectl": ["/usr/local/bin/kubectl"],
@@ -236,16 +258,18 @@ mod tests {
             name: NodeName::new(name).unwrap(),
             login: login.into(),
             declared,
+            registered: name != "rpi04",
             ready,
             server,
         };
-        // rpi04 is listed, and the cluster does not have it any more.
+        // rpi04 is listed, and the cluster does not have it any more: its machine was not cleaned yet.
         assert_eq!(
             roll.registered(&said(0, text)),
             Some(vec![
                 known("rpi01", "192.168.2.1", true, true, false),
                 known("rpi02", "pi@192.168.2.2:22", false, true, false),
                 known("rpi03", "192.168.2.3", false, false, true),
+                known("rpi04", "192.168.2.4", false, false, false),
             ])
         );
         assert_eq!(roll.registered(&said(92, String::new())), None);

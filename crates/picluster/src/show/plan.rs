@@ -293,12 +293,19 @@ fn leaving(out: &mut String, plan: &Plan, style: Style) {
     let _ = writeln!(out, "{}", style.bold("Left the inventory"));
     for (name, node) in &plan.leaving {
         let met = |n: &picluster_plan::NodePlan| matches!(n.state, NodeState::Observed { .. });
-        let what = match (node.removed, plan.nodes.get(name)) {
-            (false, _) => "still a node of the cluster; it stays one until you take it out",
-            (true, Some(n)) if met(n) => {
+        let what = match (node.removed, node.registered, plan.nodes.get(name)) {
+            (false, true, _) => "still a node of the cluster; it stays one until you take it out",
+            (false, false, _) => {
+                "deleted in the cluster, and its machine is not cleaned of what is ours yet"
+            }
+            (true, true, Some(n)) if met(n) => {
                 "drained, deleted in the cluster, and cleaned of what is ours"
             }
-            (true, _) => {
+            (true, false, Some(n)) if met(n) => "cleaned of what is ours",
+            (true, false, _) => {
+                "was not reached, and is deleted in the cluster already: it is forgotten"
+            }
+            (true, true, _) => {
                 "deleted in the cluster; it was not reached, so all that is on its card stays, and with that it joins again when it is switched on: wipe the card first"
             }
         };
