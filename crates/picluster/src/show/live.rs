@@ -2,7 +2,7 @@
 //! elsewhere, the bare events with `--json`.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,6 +20,20 @@ pub enum Screen {
     Plain(Style),
     /// JSON lines on stdout.
     Json,
+}
+
+impl Screen {
+    /// For a run of this plan: JSON where it was asked for, living lines where stderr is a terminal.
+    #[must_use]
+    pub fn of(json: bool, plan: &Plan, style: Style) -> Self {
+        if json {
+            Self::Json
+        } else if std::io::stderr().is_terminal() {
+            Self::Live(Box::new(Live::new(plan, style)))
+        } else {
+            Self::Plain(style)
+        }
+    }
 }
 
 /// The living lines.

@@ -1,7 +1,6 @@
 //! `apply`: carries out a plan, and nothing but a plan.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::error::Failure;
 use crate::kubeconfig::Merge;
 use crate::opening::Opening;
 use crate::plan_file::PlanFile;
-use crate::show::live::{Live, Screen};
+use crate::show::live::Screen;
 use crate::store::Store;
 use crate::term::Style;
 use crate::verbs::plan::LeftOut;
@@ -82,13 +81,7 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             verbs::close(&opening.engine).await;
             return Ok(with_kubeconfig(before, code));
         }
-        let screen = if args.json {
-            Screen::Json
-        } else if std::io::stderr().is_terminal() {
-            Screen::Live(Box::new(Live::new(&plan, err)))
-        } else {
-            Screen::Plain(err)
-        };
+        let screen = Screen::of(args.json, &plan, err);
         let report = carry_out(
             &opening,
             &plan,

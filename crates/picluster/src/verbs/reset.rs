@@ -1,7 +1,6 @@
 //! `reset`: takes everything of ours off nodes, and them out of the cluster.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
 
 use picluster_engine::{ControllerLock, ExitCode};
 use picluster_model::NodeName;
@@ -13,7 +12,7 @@ use crate::artifacts::Shelf;
 use crate::cli::ResetArgs;
 use crate::error::Failure;
 use crate::opening::Opening;
-use crate::show::live::{Live, Screen};
+use crate::show::live::Screen;
 use crate::term::{Style, count};
 use crate::verbs::apply;
 use crate::{ask, show, takeback, verbs};
@@ -52,13 +51,7 @@ pub fn run(args: &ResetArgs, out: Style, err: Style) -> Result<ExitCode, Failure
         .await?;
         let mut codes = verbs::plan::node_codes(&plan);
         if !plan.steps.is_empty() {
-            let screen = if args.json {
-                Screen::Json
-            } else if std::io::stderr().is_terminal() {
-                Screen::Live(Box::new(Live::new(&plan, err)))
-            } else {
-                Screen::Plain(err)
-            };
+            let screen = Screen::of(args.json, &plan, err);
             let files = Shelf::of(&opening.project).of_plan(&plan);
             let report =
                 apply::carry_out(&opening, &plan, access, &secrets, files, owner, screen).await?;
