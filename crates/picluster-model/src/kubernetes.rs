@@ -24,6 +24,8 @@ pub struct Kubernetes {
     pub disable: Vec<String>,
     /// Further names and addresses in the API server's certificate.
     pub tls_san: Vec<String>,
+    /// Where the packages of kubeadm, kubelet and kubectl come from; kubeadm only.
+    pub repository: Option<Repository>,
     /// Pod networks (one, or one of each family).
     pub cluster_cidr: Vec<Cidr>,
     /// Service networks (one, or one of each family).
@@ -52,6 +54,28 @@ pub struct Kubernetes {
     pub written: Yaml,
     /// The place of the section.
     pub span: Span,
+}
+
+/// An apt repository of one minor release, and the key its lists are signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Its address; a flat repository.
+    pub url: String,
+    /// The key, a file of the controller. `~/` is not expanded here; other relative paths are already joined to the folder
+    /// of the inventory.
+    pub key: PathBuf,
+}
+
+impl Repository {
+    /// Where Kubernetes publishes the packages of a minor release
+    /// (<https://kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction/>).
+    #[must_use]
+    pub fn published(version: &KubernetesVersion) -> String {
+        format!(
+            "https://pkgs.k8s.io/core:/stable:/v{}.{}/deb/",
+            version.major, version.minor
+        )
+    }
 }
 
 /// One value for every architecture, or one for each.
@@ -167,21 +191,26 @@ impl Kubernetes {
     /// The networks of pods: those written, or what the distribution takes by itself.
     #[must_use]
     pub fn pod_networks(&self) -> Vec<Cidr> {
-        self.networks(&self.cluster_cidr, "10.42.0.0/16")
+        self.networks(&self.cluster_cidr, "10.42.0.0/16", "")
     }
 
     /// The networks of services: those written, or what the distribution takes by itself.
     #[must_use]
     pub fn service_networks(&self) -> Vec<Cidr> {
-        self.networks(&self.service_cidr, "10.43.0.0/16")
+        self.networks(&self.service_cidr, "10.43.0.0/16", "10.96.0.0/12")
     }
 
-    /// Defaults of k3s: <https://docs.k3s.io/cli/server#networking>.
-    fn networks(&self, written: &[Cidr], k3s: &str) -> Vec<Cidr> {
-        if !written.is_empty() || self.distribution != Distribution::K3s {
+    /// Defaults of k3s: <https://docs.k3s.io/cli/server#networking>; of kubeadm:
+    /// <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/>, which leaves pods to who brings their network.
+    fn networks(&self, written: &[Cidr], k3s: &str, kubeadm: &str) -> Vec<Cidr> {
+        if !written.is_empty() {
             return written.to_vec();
         }
-        Cidr::parse(k3s).into_iter().collect()
+        let by_itself = match self.distribution {
+            Distribution::K3s => k3s,
+            Distribution::Kubeadm => kubeadm,
+        };
+        Cidr::parse(by_itself).into_iter().collect()
     }
 }
 

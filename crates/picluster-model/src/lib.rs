@@ -32,7 +32,7 @@ pub use inventory::{Expected, Inventory, Node, Project, RoleUse};
 pub use kinds::Kinds;
 pub use kubernetes::{
     Arch, ByArch, Cidr, Distribution, Kubeconfig, Kubernetes, KubernetesRole, KubernetesVersion,
-    Manifest, Source,
+    Manifest, Repository, Source,
 };
 pub use library::RoleLibrary;
 pub use load::{Everything, Local, load};

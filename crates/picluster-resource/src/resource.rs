@@ -307,6 +307,8 @@ resources! {
     NodeSchedulable(kinds::node_schedulable::NodeSchedulable),
     NodeAbsent(kinds::node_absent::NodeAbsent),
     Manifest(kinds::manifest::Manifest),
+    Kubeadm(kinds::kubeadm::Kubeadm),
+    JoinToken(kinds::join_token::JoinToken),
 }
 
 impl Resource {

@@ -34,6 +34,8 @@ pub enum Token {
     Module(String),
     /// A file system, by a name that stays: `LABEL=data`, `UUID=…`.
     FileSystem(String),
+    /// An API server on this machine that answers.
+    ApiServer,
     /// Something of the cluster as a whole: made on one node, needed on others.
     Cluster(ClusterToken),
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Token {
             Self::SwapOff => f.write_str("swap off"),
             Self::FirstBoot => f.write_str("the end of the first boot"),
             Self::Module(name) => write!(f, "kernel module {name}"),
+            Self::ApiServer => f.write_str("an API server that answers"),
             Self::Cluster(token) => write!(f, "{token}"),
             Self::FileSystem(name) => write!(f, "file system {name}"),
         }

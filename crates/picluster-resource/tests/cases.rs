@@ -281,6 +281,22 @@ const LIBRARIES: &[(&str, &str)] = &[
         include_str!("../src/kinds/manifest/deployed.sh"),
     ),
     (
+        "manifest/kubectl.sh",
+        include_str!("../src/kinds/manifest/kubectl.sh"),
+    ),
+    (
+        "kubeadm/run.sh",
+        include_str!("../src/kinds/kubeadm/run.sh"),
+    ),
+    (
+        "join_token/mint.sh",
+        include_str!("../src/kinds/join_token/mint.sh"),
+    ),
+    (
+        "join_token/revoke.sh",
+        include_str!("../src/kinds/join_token/revoke.sh"),
+    ),
+    (
         "first_boot/probe.sh",
         include_str!("../src/kinds/first_boot/probe.sh"),
     ),

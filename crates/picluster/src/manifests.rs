@@ -7,7 +7,7 @@ use picluster_model::inventory::Project;
 use picluster_model::kubernetes::{Manifest, ManifestSource, Source};
 
 use crate::error::Failure;
-use crate::releases::{self, Releases, at_home};
+use crate::releases::{Releases, at_home};
 use crate::verbs;
 
 /// The way for a controller that reaches no address.
@@ -32,7 +32,8 @@ pub fn remote(project: &Project) -> Vec<Remote<'_>> {
 }
 
 fn all(project: &Project) -> &[Manifest] {
-    releases::k3s(project).map_or(&[], |k| k.manifests.as_slice())
+    let section = project.inventory.kubernetes.as_ref();
+    section.map_or(&[], |k| k.manifests.as_slice())
 }
 
 fn of(manifest: &Manifest) -> Option<Remote<'_>> {

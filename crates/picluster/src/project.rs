@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use picluster_model::inventory::{Node, Project};
-use picluster_model::kubernetes::Distribution;
 use picluster_model::library::RoleLibrary;
 use picluster_model::load::{Everything, Local};
 use picluster_plan::addr::glob;
@@ -116,14 +115,6 @@ pub fn notes(project: &Project) -> Vec<String> {
     if project.inventory.nodes.values().all(|n| n.roles.is_empty()) {
         notes.push(
             "no node has a role, so there is nothing to do on any of them; a start is `roles: [base, swap-off, cgroups]`"
-                .to_owned(),
-        );
-    }
-    let kubeadm =
-        |k: &picluster_model::kubernetes::Kubernetes| k.distribution == Distribution::Kubeadm;
-    if project.inventory.kubernetes.as_ref().is_some_and(kubeadm) {
-        notes.push(
-            "`kubernetes:` is read and checked, but this version installs k3s only; with kubeadm it prepares the nodes"
                 .to_owned(),
         );
     }

@@ -92,9 +92,11 @@ document! {
         /// Further names and addresses in the certificate of the API server.
         #[schemars(extend("uniqueItems" = true))]
         tls_san: Option<Vec<Spanned<NonEmpty>>>,
+        /// Where kubeadm, kubelet and kubectl come from: the apt repository of one minor release, and its key. For kubeadm.
+        repository: Option<Spanned<RepositoryDocument>>,
         /// The network of pods; one of each family for dual stack. 10.42.0.0/16 with k3s when left out.
         cluster_cidr: Option<OneOrMany<Spanned<Network>>>,
-        /// The network of services; one of each family for dual stack. 10.43.0.0/16 with k3s when left out.
+        /// The network of services; one of each family for dual stack. 10.43.0.0/16 with k3s, 10.96.0.0/12 with kubeadm when left out.
         service_cidr: Option<OneOrMany<Spanned<Network>>>,
         /// The token of servers, as a reference to a secret. Made on the first server when left out.
         token: Option<SecretRef>,
@@ -116,6 +118,17 @@ document! {
         kubeconfig: Option<KubeconfigDocument>,
         /// Manifests the cluster deploys by itself.
         manifests: Option<Vec<Spanned<ManifestDocument>>>,
+    }
+}
+
+document! {
+    /// An apt repository with the packages of one minor release of Kubernetes.
+    RepositoryDocument {
+        /// Its address. https://pkgs.k8s.io/core:/stable:/vMAJOR.MINOR/deb/ of the version when left out.
+        url: Option<Spanned<RegistryUrl>>,
+        /// The key that its lists are signed with (its Release.key): a file, from the folder of the inventory.
+        #[schemars(required)]
+        key: Option<Spanned<NonEmpty>>,
     }
 }
 

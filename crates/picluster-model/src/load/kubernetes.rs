@@ -2,6 +2,7 @@
 
 mod config;
 mod files;
+mod kubeadm;
 mod networks;
 
 use indexmap::IndexMap;
@@ -56,8 +57,13 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
             return None;
         }
     };
+    let repository = kubeadm::repository(scope, document, &version, out);
+    if distribution == Distribution::Kubeadm {
+        kubeadm::check(document, &version, &section.span, out);
+    }
     Some(Kubernetes {
         distribution,
+        repository,
         version,
         endpoint: document.endpoint.as_ref().map(|e| e.value.0.clone()),
         disable: texts(document.disable.as_ref()),
@@ -100,8 +106,22 @@ pub fn check_nodes(
                 .help("write `kubernetes: server` on at least one node"),
         );
     }
-    quorum(kubernetes, &servers, drafts, out);
+    if kubernetes.distribution == Distribution::Kubeadm {
+        kubeadm::one_server(&servers, drafts, out);
+    } else {
+        quorum(kubernetes, &servers, drafts, out);
+    }
     networks::check_nodes(kubernetes, nodes, drafts, out);
+}
+
+/// Where a node says what it does in the cluster.
+fn place(node: &Node, drafts: &[Draft]) -> crate::span::Span {
+    drafts
+        .iter()
+        .find(|draft| draft.name == node.name.as_str())
+        .and_then(|draft| draft.yaml.get("kubernetes"))
+        .map_or(&node.span, |role| &role.span)
+        .clone()
 }
 
 /// An even number of members of etcd tolerates no more losses than one less
@@ -113,28 +133,16 @@ fn quorum(kubernetes: &Kubernetes, servers: &[&Node], drafts: &[Draft], out: &mu
     }
     let Some(last) = servers.last() else { return };
     let count = servers.len();
-    let place = |node: &Node| {
-        drafts
-            .iter()
-            .find(|draft| draft.name == node.name.as_str())
-            .and_then(|draft| draft.yaml.get("kubernetes"))
-            .map_or(&node.span, |role| &role.span)
-            .clone()
-    };
+    let place = |node: &Node| place(node, drafts);
     let message = if count == 2 {
         String::from("two servers: when either is down, both stop")
     } else {
         format!("{count} servers tolerate no more losses than {}", count - 1)
     };
     let mut finding = Diagnostic::new(message, &place(last)).help(format!(
-        "etcd needs more than half of its members: declare {} or {} servers{}",
+        "etcd needs more than half of its members: declare {} or {} servers, or a database outside of the cluster: `config: {{ datastore-endpoint: … }}`",
         count - 1,
         count + 1,
-        match kubernetes.distribution {
-            Distribution::K3s =>
-                ", or a database outside of the cluster: `config: { datastore-endpoint: … }`",
-            Distribution::Kubeadm => "",
-        }
     ));
     if let Some(first) = servers.first().map(|node| place(node))
         && first != place(last)
@@ -149,7 +157,16 @@ fn of_k3s(distribution: Distribution, written: &Yaml, out: &mut Vec<Diagnostic>)
     if distribution == Distribution::K3s {
         return;
     }
-    for key in ["disable", "registries", "agent_config"] {
+    for key in [
+        "disable",
+        "registries",
+        "config",
+        "agent_config",
+        "token",
+        "agent_token",
+        "artifact",
+        "checksum",
+    ] {
         if let Some(place) = written.key_span(key) {
             out.push(
                 Diagnostic::new(format!("{distribution} has no `{key}`"), place)

@@ -96,12 +96,13 @@ pub fn read(
 fn implied(scope: &Scope<'_>, node: &Node, draft: &Draft) -> Option<RoleUseDocument> {
     node.kubernetes?;
     let kubernetes = scope.root.get("kubernetes")?;
-    if kubernetes.get("distribution").and_then(Yaml::as_str) != Some("k3s") {
-        return None;
-    }
+    let distribution = kubernetes.get("distribution").and_then(Yaml::as_str);
+    let role = ["k3s", "kubeadm"]
+        .into_iter()
+        .find(|name| distribution == Some(*name))?;
     let place = draft.yaml.get("kubernetes")?;
     Some(RoleUseDocument {
-        role: "k3s".to_owned(),
+        role: role.to_owned(),
         params: Vec::new(),
         span: place.span.clone(),
     })

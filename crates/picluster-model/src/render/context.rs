@@ -371,6 +371,10 @@ fn describe(kubernetes: &Kubernetes) -> serde_json::Value {
         "version": kubernetes.version.to_string(),
         "minor": kubernetes.version.minor,
         "endpoint": kubernetes.endpoint,
+        "repository": kubernetes.repository.as_ref().map(|repository| json!({
+            "url": repository.url,
+            "key": repository.key.display().to_string(),
+        })),
         "disable": kubernetes.disable,
         "tls_san": kubernetes.tls_san,
         "cluster_cidr": networks(&kubernetes.cluster_cidr),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::NodeName;
 use picluster_model::secret::SecretRef;
-use picluster_resource::{ClusterToken, Token};
+use picluster_resource::kinds::file::Presence;
+use picluster_resource::{ClusterToken, Kind, Resource, Token};
 
 use super::questions::records;
 use super::{Inputs, NodeInput, Part, Workbench, leave, servers, upgrade};
@@ -82,6 +83,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
             break;
         }
     }
+    drop_unasked(benches);
     for bench in benches.iter_mut() {
         bench.add_follow_ups();
         bench.name_causes();
@@ -91,6 +93,24 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     upgrade::order(benches);
     leave::order(benches, inputs);
     servers::in_turn(benches, inputs);
+}
+
+/// Transform: a token is made where somebody joins with it in the same run, and nowhere else.
+fn drop_unasked(benches: &mut [Workbench<'_>]) {
+    let asked: BTreeSet<Token> = benches
+        .iter()
+        .flat_map(|bench| &bench.items)
+        .filter(|item| item.change.is_some())
+        .flat_map(|item| item.resource.requires())
+        .collect();
+    for item in benches.iter_mut().flat_map(|bench| &mut bench.items) {
+        if let Resource::JoinToken(token) = item.resource.as_ref()
+            && token.state == Presence::Present
+            && !token.provides().iter().any(|given| asked.contains(given))
+        {
+            item.change = None;
+        }
+    }
 }
 
 /// Looks at every need once. Returns whether something became a problem.
@@ -128,6 +148,12 @@ fn refuse(
                         benches[b].items[i].change = None;
                         moved = true;
                     }
+                    // Who cannot join keeps no token alive.
+                    Answer::Never(_)
+                        if matches!(
+                            benches[b].items[i].resource.as_ref(),
+                            Resource::JoinToken(_)
+                        ) => {}
                     Answer::Never(problem) => {
                         benches[b].fail(i, *problem);
                         moved = true;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use picluster_model::NodeName;
-use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_resource::kinds::cluster_member::{Memory, Registration};
 use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
@@ -17,6 +17,7 @@ use crate::plan::{NodePlan, Problem};
 struct Found {
     item: usize,
     role: KubernetesRole,
+    distribution: Distribution,
     /// The registration address it asks at.
     address: Option<String>,
     memory: Memory,
@@ -33,6 +34,7 @@ fn look(bench: &Workbench<'_>) -> Result<Option<Found>, Diagnosis> {
             Some(Found {
                 item,
                 role: member.role,
+                distribution: member.distribution,
                 address: member.registration.clone(),
                 memory,
             })
@@ -118,14 +120,19 @@ pub(super) fn keep(
             (what, cure, None)
         } else if let Some(stop) = kept_out {
             let because = (stop.server != *bench.node).then(|| stop.server.clone());
-            (stop.what.clone(), stop.cure.clone(), because)
+            let cure = in_words_of(member.distribution, stop);
+            (stop.what.clone(), cure, because)
         } else if foreign {
-            (
-                "it remembers another cluster than the inventory's server runs".to_owned(),
-                format!(
-                    "if it is to change over: stop k3s-agent on {0}, delete /var/lib/rancher/k3s/agent there, then run: picluster apply",
+            let rite = match member.distribution {
+                Distribution::K3s => format!(
+                    "stop k3s-agent on {0}, delete /var/lib/rancher/k3s/agent there",
                     bench.node
                 ),
+                Distribution::Kubeadm => format!("kubeadm reset -f on {}", bench.node),
+            };
+            (
+                "it remembers another cluster than the inventory's server runs".to_owned(),
+                format!("if it is to change over: {rite}, then run: picluster apply"),
                 None,
             )
         } else {
@@ -157,9 +164,14 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
         format!(
             "it is {is} of its cluster and is to be {wanted}: it has to leave the cluster before it comes back as that"
         ),
-        format!(
-            "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
-        ),
+        match found.distribution {
+            Distribution::K3s => format!(
+                "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
+            ),
+            Distribution::Kubeadm => format!(
+                "take it out of the cluster by hand: kubectl drain and kubectl delete node {node} on the control plane, kubeadm reset -f on {node}; then run picluster apply"
+            ),
+        },
     ))
 }
 
@@ -241,6 +253,20 @@ fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, 
                 _ => {}
             }
         }
+    }
+}
+
+/// A cure by hand as it goes with the distribution: where k3s wants directories deleted, kubeadm has a command.
+fn in_words_of(distribution: Distribution, stop: &Stop) -> String {
+    let of_k3s = ["rancher", "k3s"]
+        .iter()
+        .any(|word| stop.cure.contains(word));
+    match distribution {
+        Distribution::Kubeadm if of_k3s => format!(
+            "to go on with the cluster that is remembered: put /etc/kubernetes and /var/lib/etcd back on {0} from a backup, then run: picluster apply; to give it up: kubeadm reset -f on every machine that was in it, then run: picluster apply",
+            stop.server
+        ),
+        Distribution::K3s | Distribution::Kubeadm => stop.cure.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cluster_member`: whether a machine may be, or become, a member of the cluster. Changes nothing.
 
 use picluster_model::NodeName;
-use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::query::{Answers, Query};
 use crate::shell::quote;
 use crate::token::Token;
 
-/// What a machine remembers of a k3s cluster, and whether it can be a node of one. It changes nothing: entries
+/// What a machine remembers of a cluster, and whether it can be a node of one. It changes nothing: entries
 /// that need it are left out where it finds a reason, on this node or, for the founding of a cluster,
 /// on any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,21 @@ pub struct ClusterMember {
     /// Several servers share a datastore outside of the cluster and have no token in common: it is refused.
     #[serde(default, skip_serializing_if = "is_false")]
     pub no_common_token: bool,
+    /// `k3s` or `kubeadm`: where what is remembered stands.
+    #[serde(default = "k3s", skip_serializing_if = "is_k3s")]
+    pub distribution: Distribution,
+    /// With `kubeadm`: the release that members must have. Nothing here takes a member from one release to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+fn k3s() -> Distribution {
+    Distribution::K3s
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_k3s(distribution: &Distribution) -> bool {
+    *distribution == Distribution::K3s
 }
 
 /// What a node remembers of a cluster.
@@ -85,10 +100,16 @@ pub enum Registration {
 /// Asks for files of k3s, below its data directory (pkg/daemons/control/deps, pkg/agent/config).
 const PROBE: &str = include_str!("cluster_member/probe.sh");
 
+/// Asks for files of kubeadm (cmd/kubeadm/app/constants).
+const KUBEADM_PROBE: &str = include_str!("cluster_member/kubeadm.sh");
+
 /// Least memory in MiB: with less a server is killed while it starts, by upstream's measurements on a
 /// Pi 4 (<https://docs.k3s.io/reference/resource-profiling>); a Pi 3B+ has about 900.
 const SERVER_MIB: u64 = 700;
 const AGENT_MIB: u64 = 380;
+
+/// kubeadm refuses less in its preflight (cmd/kubeadm/app/constants: `ControlPlaneMem`).
+const CONTROL_PLANE_MIB: u64 = 1700;
 
 /// The node's name in a kubelet's certificate: the common name `system:node:NAME`, in DER a text with its
 /// length before it.
@@ -137,7 +158,10 @@ impl ClusterMember {
             "# whether a cluster answers at {address}\nh={} p={}\n{}",
             quote(host),
             quote(port),
-            include_str!("cluster_member/call.sh")
+            match self.distribution {
+                Distribution::K3s => include_str!("cluster_member/call.sh"),
+                Distribution::Kubeadm => include_str!("cluster_member/call_kubeadm.sh"),
+            }
         ))
     }
 
@@ -161,8 +185,75 @@ impl ClusterMember {
         self.external_datastore && has_ca
     }
 
+    fn probe(&self) -> &'static str {
+        match self.distribution {
+            Distribution::K3s => PROBE,
+            Distribution::Kubeadm => KUBEADM_PROBE,
+        }
+    }
+
+    /// The unit that makes a server serve.
+    fn unit(&self) -> &'static str {
+        match self.distribution {
+            Distribution::K3s => "k3s.service",
+            Distribution::Kubeadm => "kubelet.service",
+        }
+    }
+
+    fn kubelet() -> Query {
+        Query::Package {
+            name: "kubelet".into(),
+            version: None,
+            candidates: false,
+        }
+    }
+
+    /// Why a machine that is a member of a cluster of kubeadm stays as it is.
+    fn other_release(&self, answers: &Answers) -> Result<Option<Diagnosis>, Diagnosis> {
+        let Some(wanted) = &self.version else {
+            return Ok(None);
+        };
+        let kubelet = answers.package(&Self::kubelet())?;
+        let Some(has) = kubelet.version.as_deref() else {
+            return Ok(None);
+        };
+        // The packaging's own number stands behind: 1.33.2-1.1.
+        let has = format!("v{}", has.split('-').next().unwrap_or(has));
+        Ok((has != *wanted).then(|| {
+            Diagnosis::new(format!(
+                "it is a member of a kubeadm cluster at {has}, and {wanted} is wanted: this version of picluster does not upgrade those"
+            ))
+            .cure(format!(
+                "set kubernetes.version to {has}; or upgrade by hand (https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-upgrade/), then: picluster apply"
+            ))
+        }))
+    }
+
+    /// Why this machine can never be a node of a cluster of kubeadm.
+    fn unfit_for_kubeadm(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
+        let arch = &ctx.facts.arch;
+        if arch.userland == "armhf" || arch.userland == "armel" {
+            return Some(
+                Diagnosis::new(
+                    "its system is a 32-bit one, for which Kubernetes publishes no packages",
+                )
+                .cure("flash a 64-bit image, or take `kubernetes:` away from this node"),
+            );
+        }
+        let have = ctx.facts.memory_mib;
+        (self.role == KubernetesRole::Server && have > 0 && have < CONTROL_PLANE_MIB).then(|| {
+            Diagnosis::new(format!(
+                "it has {have} MiB of memory, and kubeadm refuses a control plane with less than {CONTROL_PLANE_MIB}"
+            ))
+            .cure("use a board with 2 GB or more for `kubernetes: server`; k3s is content with 1 GB")
+        })
+    }
+
     /// Why this machine can never be what is wanted, whatever it remembers.
     fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
+        if self.distribution == Distribution::Kubeadm {
+            return self.unfit_for_kubeadm(ctx);
+        }
         let arch = &ctx.facts.arch;
         if arch.kernel == "armv6l" {
             return Some(
@@ -219,9 +310,12 @@ impl Kind for ClusterMember {
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
         let mut queries = vec![
-            Query::Fragment(PROBE.to_owned()),
-            Query::Unit("k3s.service".into()),
+            Query::Fragment(self.probe().to_owned()),
+            Query::Unit(self.unit().into()),
         ];
+        if self.version.is_some() {
+            queries.push(Self::kubelet());
+        }
         queries.extend(self.call().map(Query::Fragment));
         Ok(queries)
     }
@@ -230,14 +324,14 @@ impl Kind for ClusterMember {
         if let Some(unfit) = self.unfit(ctx) {
             return Err(unfit);
         }
-        let (_, text) = answers.fragment(PROBE)?;
+        let (_, text) = answers.fragment(self.probe())?;
         let find = |key: &str| {
             text.lines()
                 .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
                 .map(|v| v.trim().to_owned())
                 .filter(|v| !v.is_empty())
         };
-        let unit = answers.unit("k3s.service")?;
+        let unit = answers.unit(self.unit())?;
         let memory = Memory {
             server_ca: find("server-ca"),
             datastore: find("datastore").is_some() || self.is_external(find("server-ca").is_some()),
@@ -251,13 +345,22 @@ impl Kind for ClusterMember {
             version: find("version"),
             registration: self.heard(answers)?,
         };
+        if (memory.datastore || memory.agent_ca.is_some())
+            && let Some(stays) = self.other_release(answers)?
+        {
+            return Err(stays);
+        }
         match &memory.joined_as {
             Some(other) if *other != self.name.as_str() => Err(Diagnosis::new(format!(
                 "it is node {other} of the cluster; under the name {} it would be another one",
                 self.name
             ))
             .cure(format!(
-                "keep the name {other} in the inventory; to rename it, take it out of the cluster first: on a server kubectl delete node {other}, on it stop k3s and delete /var/lib/rancher/k3s and /etc/rancher/node"
+                "keep the name {other} in the inventory; to rename it, take it out of the cluster first: on a server kubectl delete node {other}, on it {}",
+                match self.distribution {
+                    Distribution::K3s => "stop k3s and delete /var/lib/rancher/k3s and /etc/rancher/node",
+                    Distribution::Kubeadm => "kubeadm reset -f",
+                }
             ))),
             _ => Ok(Seen::Now(memory)),
         }

@@ -23,6 +23,10 @@ use crate::token::{ClusterToken, Token};
 /// that are missing are deployed again. When it leaves the documents, its objects leave the cluster: k3s deletes what
 /// a manifest no longer holds, but nothing when the file itself disappears, so the file is emptied first.
 ///
+/// Where nobody watches a folder (`deployer: kubectl`), picluster applies the file itself, server-side as the manager
+/// `picluster`, and notes the text and its objects in a ConfigMap, `picluster-manifests` in `kube-system`: what a changed text
+/// no longer holds, and all of it when it leaves the documents, is deleted by that list.
+///
 /// The text stands in the documents (`content`), or is a file of the controller that is known by its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +60,27 @@ pub struct Manifest {
     /// `present` or `absent`: the file and its objects.
     #[serde(default)]
     pub state: Presence,
+    /// `k3s`, which deploys what lies in its folder, or `kubectl`.
+    #[serde(default, skip_serializing_if = "Deployer::is_k3s")]
+    pub deployer: Deployer,
+}
+
+/// Who brings a manifest into the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Deployer {
+    /// k3s, from its folder of manifests.
+    #[default]
+    K3s,
+    /// `kubectl apply`, as a step of an apply.
+    Kubectl,
+}
+
+impl Deployer {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    fn is_k3s(&self) -> bool {
+        *self == Self::K3s
+    }
 }
 
 /// What was seen of it.
@@ -127,6 +152,13 @@ impl Manifest {
         file.split('.').next().unwrap_or_default()
     }
 
+    fn taking_up(&self) -> &'static str {
+        match self.deployer {
+            Deployer::K3s => "k3s takes it up",
+            Deployer::Kubectl => "it is applied",
+        }
+    }
+
     fn digest(&self) -> String {
         match (&self.content, &self.sha256) {
             (Some(text), _) => sha256_hex(text.as_bytes()),
@@ -135,8 +167,20 @@ impl Manifest {
         }
     }
 
-    /// Which texts k3s has applied last, of all its manifests: asked once, however many there are.
+    /// Which texts were applied last, of all manifests: asked once, however many there are.
     fn addons(&self) -> String {
+        if self.deployer == Deployer::Kubectl {
+            return format!(
+                "# manifests of the cluster\n{}[ -s \"$cfg\" ] || exit {}\n[ -x \"$k\" ] || exit {}\nkc -n kube-system get configmap picluster-manifests --ignore-not-found -o {} || exit {}",
+                kube::function(&self.kubeconfig, &self.kubectl),
+                kube::NO_CREDENTIALS,
+                kube::NO_KUBECTL,
+                quote(
+                    "go-template={{range $name, $sum := .data}}{{$name}} {{$sum}}{{\"\\n\"}}{{end}}"
+                ),
+                kube::FAILED,
+            );
+        }
         format!(
             "# addons of the cluster\n{}[ -s \"$cfg\" ] || exit {}\n[ -x \"$k\" ] || exit {}\nkc -n kube-system get addons.k3s.cattle.io -o {} || exit {}",
             kube::function(&self.kubeconfig, &self.kubectl),
@@ -163,6 +207,10 @@ impl Manifest {
 
     /// Shell variables and functions of both operations.
     fn preamble(&self, what: &str) -> String {
+        let deployed = match self.deployer {
+            Deployer::K3s => include_str!("manifest/deployed.sh"),
+            Deployer::Kubectl => include_str!("manifest/kubectl.sh"),
+        };
         format!(
             "# manifest {name}: {what}\n{function}file={file} addon={addon} all={all} within={timeout}\n{amiss}{deployed}",
             name = self.name(),
@@ -172,7 +220,6 @@ impl Manifest {
             all = if self.wait { "yes" } else { "no" },
             timeout = self.timeout,
             amiss = include_str!("manifest/amiss.sh"),
-            deployed = include_str!("manifest/deployed.sh"),
         )
     }
 
@@ -267,7 +314,11 @@ impl Kind for Manifest {
     }
 
     fn observe(&self, answers: &Answers, ctx: Ctx<'_>) -> Result<Seen<ManifestSeen>, Diagnosis> {
-        let api = Token::Cluster(ClusterToken::Api);
+        // The network of pods comes before the node that has the API server is Ready: that is not the API of the cluster.
+        let api = match self.deployer {
+            Deployer::K3s => Token::Cluster(ClusterToken::Api),
+            Deployer::Kubectl => Token::ApiServer,
+        };
         let (status, stdout) = answers.fragment(&self.addons())?;
         let known = match status {
             0 => stdout
@@ -361,7 +412,9 @@ impl Kind for Manifest {
     ) -> Result<Operation, Diagnosis> {
         if change.action == Action::Delete {
             let mut script = self.preamble("out of the cluster, then the file");
-            if seen.applied.is_some() {
+            if seen.applied.is_some() && self.deployer == Deployer::Kubectl {
+                script.push_str("take_away\n");
+            } else if seen.applied.is_some() {
                 script.push_str(&format!(
                     "printf %s {} | put \"$file\" 0600 root root\nsum={}\nall=none\ndeployed\nrm -f -- \"$file\"\nkc -n kube-system delete addons.k3s.cattle.io \"$addon\" --ignore-not-found >/dev/null || {{ cat /run/picluster/kubectl.err >&2; exit 1; }}\n",
                     quote(EMPTY),
@@ -384,7 +437,11 @@ impl Kind for Manifest {
             } else {
                 "touch -- \"$file\"\n"
             };
-            let script = format!("{}{again}{wait}", self.preamble("k3s takes it up"));
+            let again = match self.deployer {
+                Deployer::K3s => again,
+                Deployer::Kubectl => "",
+            };
+            let script = format!("{}{again}{wait}", self.preamble(self.taking_up()));
             return Ok(Operation::script(script).within(self.bound()));
         }
         let mut operation = match (self.as_file(), &seen.file) {
@@ -395,7 +452,7 @@ impl Kind for Manifest {
         operation.script = format!(
             "{}\n{}{wait}",
             operation.script,
-            self.preamble("the file, and k3s takes it up")
+            self.preamble(&format!("the file, and {}", self.taking_up()))
         );
         Ok(operation.within(self.bound()))
     }
@@ -405,7 +462,13 @@ impl Kind for Manifest {
     }
 
     fn requires(&self) -> Vec<Token> {
-        vec![Token::Cluster(ClusterToken::Api)]
+        match self.deployer {
+            Deployer::K3s => vec![Token::Cluster(ClusterToken::Api)],
+            Deployer::Kubectl => {
+                let folder = self.path.parent().map(Token::Path);
+                folder.into_iter().chain([Token::ApiServer]).collect()
+            }
+        }
     }
 
     fn explain(&self, status: u32, output: &str, _ctx: Ctx<'_>) -> Option<Diagnosis> {
@@ -418,12 +481,25 @@ impl Kind for Manifest {
             (!text.is_empty()).then(|| text.to_owned())
         };
         let (name, bound) = (self.name(), self.timeout);
+        let role = match self.deployer {
+            Deployer::K3s => "k3s",
+            Deployer::Kubectl => "kubeadm",
+        };
         if let Some(file) = part("skipped") {
             return Some(
                 Diagnosis::new(format!(
                     "k3s passes over the manifest {name}: {file} is there"
                 ))
                 .cure(format!("on the node: rm {file}; then: picluster apply")),
+            );
+        }
+        if let (Some(said), Deployer::Kubectl) = (part("refused"), self.deployer) {
+            return Some(
+                Diagnosis::new(format!(
+                    "the cluster does not take the manifest {name}: {}",
+                    cut(&said)
+                ))
+                .cure("mend the manifest, then: picluster apply"),
             );
         }
         if let Some(said) = part("refused") {
@@ -439,7 +515,7 @@ impl Kind for Manifest {
             let objects = objects.replace('\n', "; ");
             return Some(
                 Diagnosis::new(format!("after {bound} s, of the manifest {name}: {objects}"))
-                    .cure("see why: kubectl get events -A --sort-by .lastTimestamp; where it only takes longer, give the role k3s a longer `timeout`; then: picluster apply"),
+                    .cure(format!("see why: kubectl get events -A --sort-by .lastTimestamp; where it only takes longer, give the role {role} a longer `timeout`; then: picluster apply")),
             );
         }
         Some(

@@ -174,9 +174,9 @@ pub fn check_nodes(
     let services = kubernetes.service_networks();
     let by_itself = |written: &[Cidr]| {
         if written.is_empty() {
-            " (what k3s takes by itself)"
+            format!(" (what {} takes by itself)", kubernetes.distribution)
         } else {
-            ""
+            String::new()
         }
     };
     for node in nodes.values() {

@@ -1,0 +1,13 @@
+# what this node remembers of a cluster of kubeadm
+d=/etc/kubernetes
+hash() { [ ! -s "$2" ] || { h=$(sha256sum < "$2"); echo "$1 ${h%% *}"; }; }
+# A run that broke off founds nothing and joins nothing: it is taken up again.
+if [ -e "$d/picluster.begun" ]; then :
+elif [ -e "$d/manifests/kube-apiserver.yaml" ] || [ -e "$d/admin.conf" ]; then
+  hash server-ca "$d/pki/ca.crt"
+  # One whose datastore is elsewhere has no manifest of etcd.
+  [ ! -d /var/lib/etcd/member ] && [ -e "$d/manifests/etcd.yaml" ] || echo datastore etcd
+elif [ -e "$d/kubelet.conf" ]; then hash agent-ca "$d/pki/ca.crt"
+fi
+p=/var/lib/kubelet/pki/kubelet-client-current.pem
+[ -e "$d/picluster.begun" ] || [ ! -s "$p" ] || { printf 'kubelet '; sed -n '/BEGIN CERT/,/END CERT/p' "$p" | sed '/END CERT/q' | grep -v -e '^-' | tr -d '\n'; echo; }
