@@ -21,7 +21,7 @@ cd "$W"
 
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 
-# Kubernetes from Debian's source package (decisions 22 and 32). The vendored reflect2 is of before Go 1.18: kubeadm dies of it.
+# Kubernetes from Debian's source package (decisions 22 and 33). The vendored reflect2 is of before Go 1.18: kubeadm dies of it.
 programs() {
   [ ! -e programs/done ] || return 0
   say "building kubeadm, kubelet and the control plane"
