@@ -95,7 +95,7 @@ fn three_voters(rig: &Rig) {
         assert_eq!(metric(rig, node, "etcd_server_has_leader"), "1", "{node}");
         let peers = rig.on(
             node,
-            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers'",
+            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers.* 1'",
         );
         assert_eq!(peers.out.trim(), "2", "{node}");
     }

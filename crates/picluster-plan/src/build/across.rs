@@ -32,10 +32,7 @@ impl Offers {
                 }
                 for token in item.resource.provides() {
                     // What a cluster has for a server that joins it does not come from that server.
-                    let own = matches!(
-                        token,
-                        Token::Cluster(ClusterToken::Api | ClusterToken::Value(_))
-                    );
+                    let own = matches!(token, Token::Cluster(ClusterToken::Value(_)));
                     if own && bench.part == Some(Part::Joins) {
                         continue;
                     }
@@ -183,7 +180,12 @@ fn answer(
     let at = |(b, i): At| &benches[b].items[i];
     let broken = |p: &At| at(*p).problem.is_some() || benches[p.0].is_skipped(p.1);
     let settled = |p: &At| !broken(p) && at(*p).change.is_none();
-    let providers: Vec<At> = offers.of_token(need, me).collect();
+    // A server that joins gives its API to itself alone: the others have that of the members.
+    let joins = |p: &At| *need == ClusterToken::Api && benches[p.0].part == Some(Part::Joins);
+    let providers: Vec<At> = offers
+        .of_token(need, me)
+        .filter(|p| p.0 == me.0 || !joins(p))
+        .collect();
     if !awaits && providers.iter().any(settled) {
         return Answer::Given;
     }

@@ -60,7 +60,7 @@ part() { echo "@@ $1"; }
 part unit; systemctl show -p LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus -- "$u"
 part waited; [ "$bad" -lt 3 ] && echo all || echo some
 part kubectl; [ -s "$cfg" ] && { kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}' || tail -n 2 /run/picluster/kubectl.err; } ; echo
-[ -z "${voter-}" ] || { part voter; kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="EtcdIsVoter")]}{.status} {.reason}: {.message}{end}'; echo; }
+[ -z "${voter-}" ] || { part voter; kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="EtcdIsVoter")]}{.status} {.reason}: {.message}{end}' || :; echo; }
 part controllers; cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || awk '$4==1{printf "%s ",$1}' /proc/cgroups
 part swap; tail -n +2 /proc/swaps
 part machine; uname -m
