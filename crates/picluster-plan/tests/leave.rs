@@ -35,6 +35,8 @@ struct Rack<'a> {
     departing: &'a [&'a str],
     /// Nodes that cannot be reached.
     away: &'a [&'a str],
+    /// Agents that have the datastore of a server.
+    was_server: &'a [&'a str],
     /// Servers of the inventory of which nothing is declared, because they are reset.
     reset: &'a [&'a str],
 }
@@ -153,7 +155,7 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
             0,
         ),
         Query::Fragment(text) if text.starts_with("# what this node") => says(
-            if is_server(node) {
+            if is_server(node) || rack.was_server.contains(&node) {
                 "server-ca aa\ndatastore etcd\n".into()
             } else {
                 "agent-ca aa\n".into()
@@ -277,6 +279,7 @@ const USUAL: Rack<'static> = Rack {
     answers: true,
     departing: &[],
     away: &[],
+    was_server: &[],
     reset: &[],
 };
 
@@ -400,6 +403,22 @@ fn a_server_leaves_only_while_the_others_serve() {
 }
 
 #[test]
+fn servers_are_deleted_one_behind_the_other_and_those_that_are_down_first() {
+    let rack = Rack {
+        declared: &["s1"],
+        met: &["s2", "s3"],
+        registered: &[("s1", true), ("s2", true), ("s3", false)],
+        departing: &["s2", "s3"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    let second = before(&plan, "s1/node_absent[s2]");
+    assert!(second.contains("s1/node_absent[s3]"), "{second:?}");
+    let first = before(&plan, "s1/node_absent[s3]");
+    assert!(!first.contains("s1/node_absent[s2]"), "{first:?}");
+}
+
+#[test]
 fn when_all_go_nobody_is_drained_and_servers_go_last() {
     let rack = Rack {
         declared: &[],
@@ -413,4 +432,23 @@ fn when_all_go_nobody_is_drained_and_servers_go_last() {
     assert!(!all.iter().any(|s| s.contains("node_absent")), "{all:?}");
     let server = before(&plan, "s1/cluster_node[s1]");
     assert!(server.contains("a1/cluster_node[a1]"), "{server:?}");
+}
+
+#[test]
+fn a_server_does_not_become_an_agent_before_it_has_left() {
+    let rack = Rack {
+        was_server: &["a1"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    assert_eq!(steps(&plan), Vec::<String>::new());
+    let problem = &plan.nodes[&name("a1")].problems[0];
+    assert!(
+        problem
+            .what
+            .contains("a server of its cluster and is to be an agent"),
+        "{}",
+        problem.what
+    );
+    assert!(problem.cure.as_ref().unwrap().contains("--remove-nodes"));
 }

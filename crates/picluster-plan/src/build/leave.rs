@@ -72,12 +72,16 @@ fn uninstall(bench: &Workbench<'_>) -> Option<usize> {
 /// Transform: on the server that tells of them, each node that leaves is drained and deleted; a machine that would leave
 /// without consent, or without a cluster that lets it go, does not.
 pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Option<&Roll>) {
-    for node in &inputs.departing {
-        let Some(roll) = roll else { continue };
-        let Some(known) = roll.ours.iter().find(|n| n.name == *node) else {
-            continue;
-        };
-        let met = benches.iter().any(|bench| bench.node == node);
+    let departs = |known: &&Registered| inputs.departing.contains(&known.name);
+    let mut going: Vec<(&Roll, &Registered)> = roll
+        .iter()
+        .flat_map(|roll| roll.ours.iter().filter(departs).map(move |n| (*roll, n)))
+        .collect();
+    // A member that is down is deleted first: while it counts, each that is deleted before it brings the rest nearer to
+    // having no majority.
+    going.sort_by_key(|(_, known)| known.ready);
+    for (roll, known) in going {
+        let met = benches.iter().any(|bench| *bench.node == known.name);
         let teller = &mut benches[roll.teller];
         let resources = parting(teller, known, met);
         for resource in resources {
@@ -177,7 +181,7 @@ impl Workbench<'_> {
         }
     }
 
-    /// Transform: a node is drained before it is deleted, and a machine leaves its cluster before anything of the
+    /// Transform: a node is drained before it is deleted, servers are deleted one behind the other, and a machine leaves its cluster before anything of the
     /// cluster's role is taken off it.
     pub(super) fn add_departure_edges(&mut self) {
         for (i, item) in self.items.iter().enumerate() {
@@ -191,6 +195,13 @@ impl Workbench<'_> {
             if let (true, Some(j)) = (item.departs, after) {
                 self.order.edge(i, j);
             }
+        }
+        let member = |item: &Item<'_>| matches!(item.resource.as_ref(), Resource::NodeAbsent(a) if a.server && item.departs);
+        let members: Vec<usize> = (0..self.items.len())
+            .filter(|i| member(&self.items[*i]))
+            .collect();
+        for pair in members.windows(2) {
+            self.order.edge(pair[0], pair[1]);
         }
         let Some(first) = uninstall(self) else { return };
         for j in 0..self.items.len() {
