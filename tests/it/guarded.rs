@@ -255,7 +255,7 @@ fn a_controller_that_is_killed_leaves_a_node_that_takes_the_change_back() {
 }
 
 #[test]
-fn a_reboot_in_the_middle_does_not_keep_a_node_from_taking_the_change_back() {
+fn full_a_reboot_in_the_middle_does_not_keep_a_node_from_taking_the_change_back() {
     let rig = killed("rebooted");
     rig.lab.reboot("rpi01", Wait::Ready).unwrap();
     rig.on("rpi01", &format!("grep -q 5 {CONF}")).expect(0);

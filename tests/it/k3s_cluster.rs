@@ -170,7 +170,7 @@ fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_
 }
 
 #[test]
-fn a_blank_server_asks_at_the_registration_address_before_it_founds_anything() {
+fn full_a_blank_server_asks_at_the_registration_address_before_it_founds_anything() {
     // Two inventories, one rack: the first has founded a cluster that the second knows by its address only.
     let text = |endpoint: &str, role: &str| {
         format!(

@@ -69,7 +69,7 @@ fn started(rig: &Rig, node: &str) -> String {
 }
 
 #[test]
-fn servers_restart_one_by_one_and_none_while_another_does_not_serve() {
+fn full_servers_restart_one_by_one_and_none_while_another_does_not_serve() {
     let desk = Desk::new(&three("0600"));
     desk.write("roles/k3s/role.yaml", ROLE);
     let rig = Rig::up_from(desk, &[]);
