@@ -147,10 +147,14 @@ impl Quorum {
         }
     }
 
-    /// The guard of a plan, over the servers the inventory declares.
+    /// The guard of a plan, over the servers the inventory declares and those the plan knows besides.
     pub fn of_plan(plan: &Plan, servers: impl IntoIterator<Item = NodeName>) -> Self {
         let server = |name: &NodeName| plan.members.get(name).and_then(|m| m.server.as_ref());
-        let standings = servers.into_iter().map(|name| {
+        let all: BTreeSet<NodeName> = servers
+            .into_iter()
+            .chain(plan.members.keys().cloned())
+            .collect();
+        let standings = all.into_iter().map(|name| {
             let standing = match plan.members.get(&name).map(|m| (&m.standing, &m.server)) {
                 Some((MemberStanding::Blank, _)) => Standing::Blank,
                 Some((MemberStanding::Member, Some(_))) => Standing::Unasked,

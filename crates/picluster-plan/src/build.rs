@@ -141,7 +141,8 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     }
     let mut steps = across::sort(steps, &mut nodes);
     add_guards(&mut steps);
-    let members = servers::members(inputs, &nodes, &benches);
+    let leaving = roll.map(|roll| roll.leaving(inputs)).unwrap_or_default();
+    let members = servers::members(inputs, &nodes, &benches, &leaving);
     servers::announce(&mut steps, &members);
     let values = across::sources(&steps, &benches);
     Plan {
@@ -153,7 +154,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         nodes,
         steps,
         values,
-        leaving: roll.map(|roll| roll.leaving(inputs)).unwrap_or_default(),
+        leaving,
         members,
     }
 }
@@ -197,6 +198,8 @@ struct Workbench<'a> {
     order: Order,
     sorted: Vec<usize>,
     steps: Vec<Step>,
+    /// The cluster still counts on it, while it is to leave.
+    registered: bool,
     /// What it does for the control plane in this plan, where it is a server.
     part: Option<Part>,
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use picluster_model::secret::SecretValues;
 use picluster_model::{ClusterName, NodeName, RoleName};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, removal_questions};
+use picluster_plan::members::MemberStanding;
 use picluster_plan::members::takes_down;
 use picluster_plan::owned::{PROBE, Record};
 use picluster_plan::{Declared, NodeState, Plan, StepAddr};
@@ -39,6 +40,8 @@ struct Rack<'a> {
     was_server: &'a [&'a str],
     /// Servers of the inventory of which nothing is declared, because they are reset.
     reset: &'a [&'a str],
+    /// Nodes that nothing can be planned for, by what they remember.
+    blocked: &'a [&'a str],
 }
 
 fn is_server(node: &str) -> bool {
@@ -155,7 +158,9 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
             0,
         ),
         Query::Fragment(text) if text.starts_with("# what this node") => says(
-            if is_server(node) || rack.was_server.contains(&node) {
+            if rack.blocked.contains(&node) {
+                "other kubeadm\n".into()
+            } else if is_server(node) || rack.was_server.contains(&node) {
                 "server-ca aa\ndatastore etcd\n".into()
             } else {
                 "agent-ca aa\n".into()
@@ -281,6 +286,7 @@ const USUAL: Rack<'static> = Rack {
     away: &[],
     was_server: &[],
     reset: &[],
+    blocked: &[],
 };
 
 #[test]
@@ -334,6 +340,46 @@ fn one_that_is_away_is_deleted_without_waiting_for_its_pods() {
 }
 
 #[test]
+fn a_server_that_left_the_inventory_counts_until_it_has_left_the_cluster() {
+    let mut rack = Rack {
+        declared: &["s1", "s2"],
+        registered: &[("s1", true), ("s2", true), ("s3", false)],
+        ..USUAL
+    };
+    let standing = |plan: &Plan| plan.members.get(&name("s3")).map(|m| m.standing.clone());
+    assert!(
+        matches!(standing(&plan(&rack)), Some(MemberStanding::Unknown(why)) if why.contains("--remove-nodes"))
+    );
+    rack.met = &["s3"];
+    rack.away = &["s3"];
+    rack.departing = &["s3"];
+    assert_eq!(standing(&plan(&rack)), None);
+}
+
+#[test]
+fn nothing_is_taken_off_a_machine_that_no_server_can_let_go() {
+    let rack = Rack {
+        met: &["a2"],
+        departing: &["a2"],
+        registered: &[("s1", true), ("a1", true), ("a2", true)],
+        blocked: &["s1"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    let touched: Vec<String> = steps(&plan)
+        .into_iter()
+        .filter(|step| step.starts_with("a2/"))
+        .collect();
+    assert!(touched.is_empty(), "{touched:?}");
+    let told = &plan.nodes[&name("a2")].problems;
+    assert!(
+        told.iter()
+            .any(|p| p.what.contains("the cluster still counts on it")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_run_that_was_broken_off_behind_the_deletion_is_brought_to_its_end() {
     let mut rack = Rack {
         // Its own list still names a2.
@@ -373,7 +419,9 @@ fn a_machine_that_stays_in_the_inventory_does_not_leave_its_cluster_without_cons
     let stuck = plan(&rack);
     let problem = &stuck.nodes[&name("a2")].problems[0];
     assert!(
-        problem.what.contains("the cluster does not answer on s1"),
+        problem
+            .what
+            .contains("s1 has no list of the cluster's nodes or does not answer"),
         "{}",
         problem.what
     );

@@ -73,6 +73,7 @@ impl<'a> Workbench<'a> {
             order,
             sorted: Vec::new(),
             steps: Vec::new(),
+            registered: false,
             part: None,
         }
     }

@@ -4,7 +4,7 @@
 //! nodes, and says so, until somebody consents.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::{NodeName, RoleName};
 use picluster_resource::Resource;
@@ -82,6 +82,9 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
     going.sort_by_key(|(_, known)| known.ready);
     for (roll, known) in going {
         let met = benches.iter().any(|bench| *bench.node == known.name);
+        for bench in benches.iter_mut().filter(|b| *b.node == known.name) {
+            bench.registered = known.registered;
+        }
         let teller = &mut benches[roll.teller];
         let resources = parting(teller, known, met);
         for resource in resources {
@@ -114,9 +117,11 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
             )
             .cure("picluster apply --remove-nodes takes it out; to keep it, give it back its `kubernetes`"),
             (true, None, Some(server)) => Problem::new(format!(
-                "the cluster does not answer on {server}, so it cannot be drained and deleted there"
+                "{server} has no list of the cluster's nodes or does not answer, and nobody else stays who could drain and delete it"
             ))
-            .cure(format!("bring {server} up, then run the same command again"))
+            .cure(format!(
+                "bring {server} up; the list is kept by the server that stands first in the inventory: to reset that one, let {server} stand first and apply; then run the same command again"
+            ))
             .because(Some(server.clone())),
             _ => continue,
         };
@@ -169,6 +174,21 @@ fn parting(teller: &Workbench<'_>, node: &Registered, met: bool) -> Vec<Resource
 }
 
 impl Workbench<'_> {
+    /// A machine that cannot leave its cluster goes on working: what other roles have put there is part of it.
+    fn keep_all(&mut self) {
+        let Some(i) = uninstall(self) else { return };
+        let Some(mut problem) = self.items[i].problem.take() else {
+            return;
+        };
+        self.items[i].change = None;
+        for item in self.items.iter_mut().filter(|item| item.removed) {
+            if item.change.take().is_some() {
+                problem.skipped.push(item.addr.clone());
+            }
+        }
+        self.items[i].problem = Some(problem);
+    }
+
     /// Nobody has to take anything up on whose unit goes itself.
     fn silence(&mut self) {
         let unit = uninstall(self).and_then(|i| match self.items[i].resource.as_ref() {
@@ -263,10 +283,37 @@ pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
             item.change.is_some().then(|| item.addr.clone())
         })
         .collect();
+    let seen_to: BTreeSet<NodeName> = benches
+        .iter()
+        .flat_map(|bench| {
+            bench
+                .items
+                .iter()
+                .enumerate()
+                .map(move |(i, item)| (bench, i, item))
+        })
+        .filter(|(bench, i, item)| item.departs && item.problem.is_none() && !bench.is_skipped(*i))
+        .filter_map(|(_, _, item)| match item.resource.as_ref() {
+            Resource::NodeAbsent(absent) => Some(absent.node.clone()),
+            _ => None,
+        })
+        .collect();
     for bench in benches {
         if !inputs.departing.contains(bench.node) {
             continue;
         }
+        if bench.registered
+            && !seen_to.contains(bench.node)
+            && let Some(i) = uninstall(bench).filter(|i| bench.items[*i].problem.is_none())
+        {
+            let addr = bench.items[i].addr.clone();
+            let problem = Problem::new(
+                "no server can drain and delete it in this plan, and the cluster still counts on it: nothing is taken off it",
+            )
+            .cure("see what keeps the servers from being planned, then run the same command again");
+            bench.items[i].problem = Some(problem.of(addr));
+        }
+        bench.keep_all();
         let mut behind: Vec<StepAddr> = deleted.get(bench.node).cloned().into_iter().collect();
         if is_server(bench) {
             behind.extend(agents.iter().cloned());

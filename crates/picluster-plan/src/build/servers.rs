@@ -8,13 +8,14 @@ use picluster_resource::{Effect, Resource};
 use super::{Inputs, Part, Workbench, across};
 use crate::addr::StepAddr;
 use crate::members::{Member, MemberStanding, takes_down};
-use crate::plan::{NodePlan, Problem, Step};
+use crate::plan::{LeavingNode, NodePlan, Problem, Step};
 
-/// What is known of the declared servers.
+/// What is known of the declared servers, and of those that only the cluster has: they count in it all the same.
 pub(super) fn members(
     inputs: &Inputs<'_>,
     nodes: &BTreeMap<NodeName, NodePlan>,
     benches: &[Workbench<'_>],
+    left: &BTreeMap<NodeName, LeavingNode>,
 ) -> BTreeMap<NodeName, Member> {
     let unknown = |why: &str| Member {
         standing: MemberStanding::Unknown(why.to_owned()),
@@ -49,8 +50,16 @@ pub(super) fn members(
             server: Some(server.clone()),
         }
     };
+    let counting = left
+        .iter()
+        .filter(|(_, node)| node.server && node.registered && !node.removed)
+        .map(|(name, _)| {
+            let why = "is a server of the cluster that the inventory no longer has (picluster apply --remove-nodes takes it out)";
+            (name.clone(), unknown(why))
+        });
     let servers = inputs.servers.iter();
-    servers.map(|name| (name.clone(), of(name))).collect()
+    let declared = servers.map(|name| (name.clone(), of(name)));
+    counting.chain(declared).collect()
 }
 
 /// Transform: says of every step that can take a member down that it does.

@@ -43,10 +43,18 @@ pub struct ClusterJoin {
     pub addresses: Vec<String>,
     /// The port that all of them listen on.
     pub port: u16,
+    /// It is to be gone: the server is the only one that is left, and has its datastore.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub absent: bool,
     /// The server it joins at. Left to the planner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub via: Option<NodeName>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What was seen of it.
@@ -132,7 +140,8 @@ impl Kind for ClusterJoin {
             None => ("", ""),
         };
         let url = first.strip_prefix("server: ").map(str::to_owned);
-        if text.is_none()
+        if !self.absent
+            && text.is_none()
             && let Some(token) = missing_parent(&self.path, answers)?
         {
             return Ok(Seen::NotYet(token));
@@ -152,7 +161,13 @@ impl Kind for ClusterJoin {
         }
     }
 
-    fn diff(&self, seen: &JoinSeen, _ctx: Ctx<'_>) -> Diff {
+    fn diff(&self, seen: &JoinSeen, ctx: Ctx<'_>) -> Diff {
+        if self.absent {
+            return match seen.url {
+                Some(_) => Diff::Change(self.expected(ctx)),
+                None => Diff::NoOp,
+            };
+        }
         let urls = self.urls();
         let good = seen
             .url
@@ -182,8 +197,11 @@ impl Kind for ClusterJoin {
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        let after = Shown::text(self.url());
-        Change::new(Action::Create).field("joins", Shown::Absent, after)
+        let url = Shown::text(self.url());
+        if self.absent {
+            return Change::new(Action::Delete).field("joins", url, Shown::Absent);
+        }
+        Change::new(Action::Create).field("joins", Shown::Absent, url)
     }
 
     fn operation(
@@ -192,6 +210,12 @@ impl Kind for ClusterJoin {
         _change: &Change,
         _ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
+        if self.absent {
+            // A member that is told nothing goes on as a member: its datastore says so
+            // (pkg/cluster/managed.go).
+            let files = [&self.path, &self.founding].map(|path| quote(path.as_str()));
+            return Ok(Operation::script(format!("rm -f -- {}\n", files.join(" "))));
+        }
         let rights = ["0600", "root", "root"];
         let bytes = self.file().into_bytes();
         // Only behind the new file, so that there is no moment in which nothing says what it is.
@@ -207,6 +231,14 @@ impl Kind for ClusterJoin {
         let mut tokens = place_tokens(&self.path, "root", "root");
         tokens.extend(self.reads.iter().cloned().map(Token::Path));
         tokens
+    }
+
+    /// It names a file that goes with the other servers, without which k3s would not start again.
+    fn removal(&self) -> Option<Self> {
+        Some(Self {
+            absent: true,
+            ..self.clone()
+        })
     }
 }
 

@@ -331,6 +331,15 @@ impl Kind for ClusterMember {
                 .map(|v| v.trim().to_owned())
                 .filter(|v| !v.is_empty())
         };
+        if let Some(other) = find("other") {
+            return Err(Diagnosis::new(format!(
+                "it is a node of a cluster of {other}, and the inventory wants {}: nothing is taken over from the one to the other",
+                self.distribution
+            ))
+            .cure(format!(
+                "set kubernetes.distribution back to {other}; to start anew, after a backup of what the cluster holds: picluster reset with that inventory, then apply this one"
+            )));
+        }
         let unit = answers.unit(self.unit())?;
         let memory = Memory {
             server_ca: find("server-ca"),

@@ -31,6 +31,10 @@ const OWNED: &[(&str, &str)] = &[
         "cluster-init",
         "picluster decides it by the number of servers",
     ),
+    (
+        "etcd-snapshot-dir",
+        "snapshots are below /var/lib/rancher/k3s/server/db/snapshots, where an upgrade looks for its own; mount a disk there, or send them away with etcd-s3",
+    ),
     ("cluster-reset", "a reset is a deed, not a setting"),
     (
         "cluster-reset-restore-path",

@@ -11,3 +11,5 @@ elif [ -e "$d/kubelet.conf" ]; then hash agent-ca "$d/pki/ca.crt"
 fi
 p=/var/lib/kubelet/pki/kubelet-client-current.pem
 [ -e "$d/picluster.begun" ] || [ ! -s "$p" ] || { printf 'kubelet '; sed -n '/BEGIN CERT/,/END CERT/p' "$p" | sed '/END CERT/q' | grep -v -e '^-' | tr -d '\n'; echo; }
+# A node of k3s (pkg/daemons/control/deps, pkg/agent/config).
+k=/var/lib/rancher/k3s; [ ! -e "$k/agent/client-kubelet.crt" ] && [ ! -e "$k/server/db/state.db" ] && [ ! -d "$k/server/db/etcd/member" ] || echo other k3s

@@ -12,3 +12,5 @@ k=/usr/local/bin/k3s; [ ! -x "$k" ] || "$k" --version 2>/dev/null | sed -n 's/^k
 fi
 hash agent-ca "$d/agent/server-ca.crt"
 [ ! -s "$d/agent/client-kubelet.crt" ] || { printf 'kubelet '; sed '/END CERT/q' "$d/agent/client-kubelet.crt" | grep -v -e '^-' | tr -d '\n'; echo; }
+# A node of kubeadm (cmd/kubeadm/app/constants).
+[ ! -e /etc/kubernetes/kubelet.conf ] || echo other kubeadm
