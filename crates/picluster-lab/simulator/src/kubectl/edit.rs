@@ -278,7 +278,8 @@ pub(super) fn taint(session: &Session, arguments: &Arguments, words: &[String]) 
             }
         }
         let deleted = new.len() != before;
-        let patch = json!({"metadata": {"resourceVersion": object["metadata"]["resourceVersion"]}, "spec": {"taints": new}});
+        // What differs and nothing else: a kubelet's report in between is no conflict (pkg/cmd/taint/taint.go).
+        let patch = json!({"spec": {"taints": new}});
         session.patch(named, &patch)?;
         let verb = if (added && deleted) || overwrite {
             "modified"
