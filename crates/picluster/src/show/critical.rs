@@ -77,8 +77,10 @@ pub fn critical(plan: &Plan, report: &Report, style: Style) -> Option<String> {
 fn longest(stretch: &Stretch, whole: f64) -> Vec<String> {
     let mut by_length: Vec<(usize, &&Leg)> = stretch.legs.iter().enumerate().collect();
     by_length.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
-    by_length.retain(|(_, leg)| leg.seconds >= whole / 20.0);
-    by_length.truncate(NAMED);
+    // The longest in any case.
+    let more = by_length.iter().skip(1);
+    let worth = more.filter(|(_, leg)| leg.seconds >= whole / 20.0).count();
+    by_length.truncate((1 + worth).min(NAMED));
     by_length.sort_by_key(|(place, _)| *place);
     by_length
         .iter()
