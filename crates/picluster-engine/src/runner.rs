@@ -211,14 +211,16 @@ impl Worker {
             frames: rest,
             ..p
         });
+        let mut end = self.verdict(resource, &answers, &script);
         // The operation says it went well: before it is told otherwise, the node is asked once more.
-        if !self.holds(resource, &answers)
+        if !end.outcome.is_done()
             && let Ok(again) = self.ask_about(std::slice::from_ref(resource)).await?
         {
             answers = again;
+            end = self.verdict(resource, &answers, &script);
         }
         self.learn(resource, &answers);
-        let mut end = self.judged(step, resource, &answers, script).await;
+        self.unfinished(step, &end).await;
         end.change = Some(change);
         if resource.kind() == User::NAME {
             self.own_account |= self.is_mine(Some(&resource.key())).await?;
@@ -238,53 +240,42 @@ impl Worker {
         }
     }
 
-    /// Whether what is seen is what was wanted.
-    fn holds(&self, resource: &Resource, answers: &Answers) -> bool {
-        resource.observe(answers, self.ctx()).is_ok_and(|seen| {
-            seen.not_yet().is_none()
-                && (resource.unsettled().is_some()
-                    || resource.diff(&seen, self.ctx()) == Diff::NoOp)
-        })
+    /// How a step ended whose operation went well, by what is seen of it now.
+    pub(crate) fn verdict(&self, resource: &Resource, answers: &Answers, script: &str) -> StepEnd {
+        let failed = |what: String, remaining: Option<Change>| {
+            StepEnd::failed(Failure {
+                command: Some(script.to_owned()),
+                remaining,
+                ..Failure::new(what)
+            })
+        };
+        let seen = match resource.observe(answers, self.ctx()) {
+            Ok(seen) => seen,
+            Err(diagnosis) => return StepEnd::diagnosed(diagnosis),
+        };
+        match (seen.not_yet(), resource.diff(&seen, self.ctx())) {
+            (Some(token), _) => failed(format!("it ran, but {token} is still missing"), None),
+            (None, Diff::Change(remaining)) if resource.unsettled().is_none() => failed(
+                format!(
+                    "it ran, but did not bring about what was wanted; still: {}",
+                    brief(&remaining)
+                ),
+                Some(remaining),
+            ),
+            (None, _) => StepEnd::new(Outcome::Changed),
+        }
     }
 
-    /// How a step ended whose operation went well, by what is seen of it now.
-    pub(crate) async fn judged(
-        &mut self,
-        step: &Step,
-        resource: &Resource,
-        answers: &Answers,
-        script: String,
-    ) -> StepEnd {
-        let end = match resource.observe(answers, self.ctx()) {
-            Err(diagnosis) => StepEnd::diagnosed(diagnosis),
-            Ok(seen) => match (seen.not_yet(), resource.diff(&seen, self.ctx())) {
-                (Some(token), _) => StepEnd::failed(Failure {
-                    command: Some(script),
-                    ..Failure::new(format!("it ran, but {token} is still missing"))
-                }),
-                (None, Diff::Change(remaining)) if resource.unsettled().is_none() => {
-                    StepEnd::failed(Failure {
-                        command: Some(script),
-                        remaining: Some(remaining.clone()),
-                        ..Failure::new(format!(
-                            "it ran, but did not bring about what was wanted; still: {}",
-                            brief(&remaining)
-                        ))
-                    })
-                }
-                (None, _) => StepEnd::new(Outcome::Changed),
-            },
-        };
+    /// A step that ended well and did not bring about what was wanted is not finished, and its mark says so. That this could not be
+    /// written down is not what has to be told.
+    pub(crate) async fn unfinished(&mut self, step: &Step, end: &StepEnd) {
         if let (Outcome::Failed(_), RecordAction::Write { name, text }) =
             (&end.outcome, &step.record)
         {
-            // It ended well and did not bring about what was wanted: not finished after all. That
-            // this could not be written down is not what has to be told.
             let again = Operation::script(self.write_record(name, text));
             let _ = self.operate("", again, "", "", None).await;
             self.peek = None;
         }
-        end
     }
 
     /// Whether what touches the way in of `account` may touch that of this run.

@@ -264,7 +264,9 @@ impl Worker {
                 })
             } else {
                 self.learn(act.resource, &seen);
-                self.judged(act.step, act.resource, &seen, script).await
+                let end = self.verdict(act.resource, &seen, &script);
+                self.unfinished(act.step, &end).await;
+                end
             };
             if frame.status == 0 {
                 end.change = Some(act.change.clone());

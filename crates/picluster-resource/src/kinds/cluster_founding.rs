@@ -28,13 +28,8 @@ pub struct ClusterFounding {
     /// What is there once the server has a datastore: then there is nothing to found.
     pub data: NodePath,
     /// It is the one that founds. Left to the planner.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub founds: bool,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What was seen of it.

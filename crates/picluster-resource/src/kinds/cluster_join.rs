@@ -44,17 +44,12 @@ pub struct ClusterJoin {
     /// The port that all of them listen on.
     pub port: u16,
     /// It is to be gone: the server is the only one that is left, and has its datastore.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
     /// The server it joins at. Left to the planner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub via: Option<NodeName>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What was seen of it.

@@ -28,10 +28,10 @@ pub struct ClusterMember {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<String>,
     /// The servers' datastore is outside of the cluster: of a server that has run, certificates alone remain.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external_datastore: bool,
     /// Several servers share a datastore outside of the cluster and have no token in common: it is refused.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_common_token: bool,
     /// `k3s` or `kubeadm`: where what is remembered stands.
     #[serde(default = "k3s", skip_serializing_if = "is_k3s")]
@@ -58,17 +58,17 @@ pub struct Memory {
     /// There is a datastore of a server.
     pub datastore: bool,
     /// That datastore is SQLite, which no other server can share.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sqlite: bool,
     /// Its etcd has been removed from its cluster, by that cluster.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
     /// SHA-256 of the cluster's CA as an agent keeps it.
     pub agent_ca: Option<String>,
     /// The server's unit is running, or about to.
     pub serving: bool,
     /// The server's unit has said that it is up.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub up: bool,
     /// The name it joined under, by its kubelet's certificate.
     pub joined_as: Option<String>,
@@ -78,11 +78,6 @@ pub struct Memory {
     /// What answers at the registration address; asked only by a server without a datastore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What a registration address said.

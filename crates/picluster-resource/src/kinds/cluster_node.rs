@@ -41,7 +41,7 @@ pub struct ClusterNode {
     pub server: bool,
     /// It is one of several servers on embedded etcd: it also has to be a voter, by the condition `EtcdIsVoter` that k3s
     /// sets on its node. Servers join one at a time, each once the one before it is a voter.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub voter: bool,
     /// The program the unit runs, for the diagnosis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,11 +74,6 @@ fn is_present(state: &Presence) -> bool {
 
 fn one() -> u32 {
     1
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -246,9 +241,7 @@ impl Kind for ClusterNode {
 
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         if self.timeout == 0 {
             wrong.push("timeout is at least 1 second".into());
         }

@@ -133,10 +133,7 @@ impl Kind for ClusterRoll {
     }
 
     fn check(&self) -> Vec<String> {
-        if self.kubectl.is_empty() {
-            return vec!["kubectl names no program".into()];
-        }
-        Vec::new()
+        kube::no_program(&self.kubectl).into_iter().collect()
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {

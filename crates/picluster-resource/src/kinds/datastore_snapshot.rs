@@ -119,9 +119,7 @@ impl Kind for DatastoreSnapshot {
         if self.keep == 0 {
             wrong.push("keep is at least 1".into());
         }
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         wrong
     }
 
@@ -165,8 +163,11 @@ impl Kind for DatastoreSnapshot {
             return Diff::NoOp;
         };
         let name = Self::name(version);
-        // Upstream puts the node and the time behind it.
-        let made = |copy: &String| *copy == name || copy.starts_with(&format!("{name}-"));
+        // Upstream puts the node and the time behind it. A server that does not answer may have been stopped for this very
+        // copy: what was kept in the last hour is of the version it had.
+        let made = |copy: &String| {
+            version.is_empty() || *copy == name || copy.starts_with(&format!("{name}-"))
+        };
         // etcd's snapshots are made by a server that runs.
         let mute = seen.datastore == Some(Datastore::Etcd) && version.is_empty();
         if seen.datastore.is_none() || mute || seen.recent.iter().any(made) {

@@ -106,9 +106,7 @@ impl Kind for JoinToken {
         if self.state == Presence::Present && !self.nodes.is_empty() {
             wrong.push("nodes are for `state: absent`".into());
         }
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         if !(60..=86_400).contains(&self.ttl) {
             wrong.push("ttl is 60 to 86400 seconds".into());
         }

@@ -60,6 +60,13 @@ pub(crate) const NO_KUBECTL: u32 = 91;
 pub(crate) const FAILED: u32 = 92;
 const NOT_FOUND: u32 = 93;
 
+/// What is wrong with a list of programs that has none.
+pub(crate) fn no_program(kubectl: &[NodePath]) -> Option<String> {
+    kubectl
+        .is_empty()
+        .then(|| "kubectl names no program".to_owned())
+}
+
 /// The shell function `kc`: kubectl with these credentials, writing nothing but to /run. The first of
 /// the programs that is there is taken.
 pub(crate) fn function(kubeconfig: &NodePath, kubectl: &[NodePath]) -> String {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::file::text_diff;
+use crate::kinds::kube;
 use crate::operation::Operation;
 use crate::path::NodePath;
 use crate::query::{Answers, Query};
@@ -116,9 +117,7 @@ impl Kind for Kubeadm {
         if self.content.trim().is_empty() {
             wrong.push("content is empty".into());
         }
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         if self.timeout == 0 {
             wrong.push("timeout is at least 1 second".into());
         }

@@ -126,9 +126,7 @@ impl Kind for NodeDrained {
         if self.timeout == 0 {
             wrong.push("timeout is at least 1 second".into());
         }
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         wrong
     }
 

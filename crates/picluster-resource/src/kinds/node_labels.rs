@@ -210,9 +210,7 @@ impl Kind for NodeLabels {
         if self.wanted_taints().len() < self.taints.len() && wrong.is_empty() {
             wrong.push("a key and effect is there twice among the taints".into());
         }
-        if self.kubectl.is_empty() {
-            wrong.push("kubectl names no program".into());
-        }
+        wrong.extend(kube::no_program(&self.kubectl));
         wrong
     }
 

@@ -66,20 +66,30 @@ pub(super) fn answer(server: &Arc<Server>, request: &Request) -> Reply {
     }
 }
 
+/// What only servers may ask, and only a server with embedded etcd answers.
+fn for_servers<'a>(
+    server: &'a Arc<Server>,
+    caller: Option<&Caller>,
+) -> Result<&'a Arc<etcd::Member>, Refusal> {
+    let Some(member) = &server.member else {
+        return Err(Refusal::no_such_path());
+    };
+    match caller {
+        None => Err(Refusal::unauthorized("not authorized")),
+        Some(caller) if !caller.is_in("k3s:server") => Err(Refusal::forbidden("forbidden")),
+        Some(_) => Ok(member),
+    }
+}
+
 /// The members of embedded etcd, for a server that joins (`infoHandler` in pkg/etcd/etcd.go).
 fn members(
     server: &Arc<Server>,
     caller: Option<&Caller>,
     request: &Request,
 ) -> Result<Reply, Refusal> {
-    let Some(member) = &server.member else {
-        return Err(Refusal::no_such_path());
-    };
-    match caller {
-        None => return Err(Refusal::unauthorized("not authorized")),
-        Some(caller) if !caller.is_in("k3s:server") => return Err(Refusal::forbidden("forbidden")),
-        Some(_) if request.method != "GET" => return Err(Refusal::method_not_allowed()),
-        Some(_) => {}
+    let member = for_servers(server, caller)?;
+    if request.method != "GET" {
+        return Err(Refusal::method_not_allowed());
     }
     let listed = member
         .gateway
@@ -108,14 +118,7 @@ fn snapshot(
     caller: Option<&Caller>,
     request: &Request,
 ) -> Result<Reply, Refusal> {
-    let Some(member) = &server.member else {
-        return Err(Refusal::no_such_path());
-    };
-    match caller {
-        None => return Err(Refusal::unauthorized("not authorized")),
-        Some(caller) if !caller.is_in("k3s:server") => return Err(Refusal::forbidden("forbidden")),
-        Some(_) => {}
-    }
+    let member = for_servers(server, caller)?;
     let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let told = |f: crate::fault::Fault| Refusal::internal(f);
     let folder = server.paths.server.join("db/snapshots");
