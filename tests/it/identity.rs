@@ -200,7 +200,7 @@ fn a_plan_is_not_applied_to_another_machine_that_shows_the_same_key() {
     )
     .expect(0);
     rig.lab
-        .wait_ready("rpi01", std::time::Duration::from_secs(20))
+        .wait_ready("rpi01", std::time::Duration::from_secs(90))
         .unwrap();
 
     let before = rig.outside("rpi01");

@@ -282,7 +282,7 @@ fn state_root(home: &tempfile::TempDir) -> PathBuf {
 }
 
 /// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A run of the program that goes on. Killed with the value if it has not ended.
 pub struct Running {

@@ -118,7 +118,7 @@ fn a_sudo_password_works_is_tried_once_and_shows_up_nowhere() {
 }
 
 fn rig_until(rig: &Rig, script: &str) {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(90);
     while !rig.ssh("rpi01", script).status().unwrap().success() {
         assert!(std::time::Instant::now() < end, "never came true: {script}");
         std::thread::sleep(std::time::Duration::from_millis(50));

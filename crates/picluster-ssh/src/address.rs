@@ -213,7 +213,7 @@ mod tests {
             .await
             .expect_err("nobody takes it");
         assert_eq!(error, String::from("timed out after 0.3 s").into());
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(10));
         for one in held {
             one.abort();
         }

@@ -64,7 +64,7 @@ fn run_on(name: &str, kubernetes: std::ffi::OsString, release: Option<Release>) 
         }
         None => std::os::unix::fs::symlink(k3s(), &binary).unwrap(),
     }
-    let patience = if kubernetes.is_empty() { "100" } else { "400" };
+    let patience = if kubernetes.is_empty() { "200" } else { "400" };
     let script = format!(". {0}/lib.sh; . {0}/{name}.sh", scripts().display());
     // Nothing of a script outlives it: its namespace of processes ends with it, and it ends by itself.
     let output = Command::new("timeout")

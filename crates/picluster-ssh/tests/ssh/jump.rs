@@ -173,7 +173,7 @@ async fn nodes_behind_a_dead_jump_host_fail_together() {
             ..Hop::default()
         }];
     }
-    rig.limits.kex_timeout = Duration::from_millis(500);
+    rig.limits.kex_timeout = Duration::from_secs(1);
     rig.limits.first_contact_grace = Duration::ZERO;
     let connector = Arc::new(rig.connector());
     let started = Instant::now();
@@ -196,7 +196,7 @@ async fn nodes_behind_a_dead_jump_host_fail_together() {
     }
     // Eight wait for the first failure, four for the second; never twelve in a row.
     assert!(
-        started.elapsed() < Duration::from_secs(3),
+        started.elapsed() < Duration::from_secs(9),
         "{:?}",
         started.elapsed()
     );

@@ -57,7 +57,7 @@ async fn a_silent_node_is_lost_after_the_keepalives() {
         .expect("ends");
     assert_eq!(exit, Ok(Exit::Lost));
     assert!(
-        started.elapsed() < Duration::from_secs(3),
+        started.elapsed() < Duration::from_secs(15),
         "{:?}",
         started.elapsed()
     );

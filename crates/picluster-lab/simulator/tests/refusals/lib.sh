@@ -40,11 +40,11 @@ at() {
 say() { echo "$*" >&2; }
 die() { say "FAILED: $*"; for l in "$W"/*.log; do say "--- $l"; grep -v '"level":' "$l" | tail -n 30 >&2; done; exit 1; }
 
-# has FILE TEXT: waits up to 20 s for a line, two minutes with real Kubernetes
+# has FILE TEXT: waits up to a minute for a line, ten minutes with real Kubernetes
 has() {
     i=0
     while ! grep -qF -- "$2" "$1" 2>/dev/null; do
-        i=$((i + 1)); [ $i -lt ${KUBERNETES:+2}400 ] || die "no '$2' in $1"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}1200 ] || die "no '$2' in $1"
         sleep 0.05
     done
 }
@@ -77,7 +77,7 @@ gives() {
     code=$1 text=$2; shift 2
     ("$@") >"$W/out" 2>&1 &
     p=$!
-    (sleep ${KUBERNETES:+1}30; kill -9 $p) 2>/dev/null &
+    (sleep ${KUBERNETES:+1}60; kill -9 $p) 2>/dev/null &
     watchdog=$!
     rc=0; wait $p || rc=$?
     kill $watchdog 2>/dev/null || :
@@ -90,7 +90,7 @@ becomes() {
     text=$1; shift
     i=0
     until said=$("$@" 2>&1) && [ "$said" = "$text" ]; do
-        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}200 ] || die "not '$text' but '$said' from $*"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}600 ] || die "not '$text' but '$said' from $*"
         sleep 0.1
     done
 }
@@ -99,10 +99,10 @@ becomes() {
 ready() {
     i=0
     until at n1 "$W/k3s" kubectl get node "$1" >/dev/null 2>&1; do
-        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}200 ] || die "$1 has not registered"
+        i=$((i + 1)); [ $i -lt ${KUBERNETES:+1}600 ] || die "$1 has not registered"
         sleep 0.1
     done
-    at n1 "$W/k3s" kubectl wait --for=condition=Ready "node/$1" --timeout=${KUBERNETES:+1}20s >/dev/null || die "$1 is not ready"
+    at n1 "$W/k3s" kubectl wait --for=condition=Ready "node/$1" --timeout=${KUBERNETES:+1}60s >/dev/null || die "$1 is not ready"
 }
 k() { at n1 "$W/k3s" kubectl "$@"; }
 token() { at n1 cat /var/lib/rancher/k3s/server/token; }
