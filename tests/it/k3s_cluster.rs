@@ -32,9 +32,6 @@ fn ask(rig: &Rig, words: &str) -> String {
         .out
 }
 
-/// Both nodes are Ready, by the cluster.
-const READY: &str = "[ \"$(k3s kubectl get nodes --no-headers | grep -c ' Ready ')\" = 2 ]";
-
 pub fn ready(rig: &Rig) -> usize {
     ask(rig, "get nodes --no-headers")
         .matches(" Ready ")
@@ -129,10 +126,9 @@ fn a_blank_server_founds_no_second_cluster_and_a_blank_agent_is_told_why_it_may_
     status::without_a_release(&rig, &nodes);
     rig.run(&["apply", "--yes"]).expect(0);
     status::of_a_cluster(&rig, "rpi01", &nodes);
-    status::with_one_away(&rig, "rpi02", &["rpi01"]);
-    // While it was away the cluster may have given it up; its kubelet's next report takes that back.
-    rig.until("rpi01", READY);
     status::with_a_root_that_takes_no_writes(&rig, "rpi02");
+    // The cluster may give up one that was cut off, even some seconds after it is back.
+    status::with_one_away(&rig, "rpi02", &["rpi01"]);
     // A new card in the agent: the cluster knows its name with another password.
     rig.lab.wipe("rpi02", Wait::Ready).unwrap();
     rig.run(&["forget-key", "--yes", "rpi02"]).expect(0);
