@@ -14,7 +14,7 @@ mod label;
 pub mod library;
 pub mod load;
 pub mod name;
-mod range;
+pub mod range;
 pub mod render;
 pub mod role;
 pub mod schema;

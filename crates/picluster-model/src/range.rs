@@ -1,5 +1,7 @@
 //! Ranges in node names: `rpi[01:03]` is rpi01, rpi02, rpi03; and `{n}` in what is said of them.
 
+use std::collections::BTreeSet;
+
 /// More nodes than this in one range is a slip of the fingers.
 const MOST: u32 = 10_000;
 
@@ -52,6 +54,68 @@ pub fn expand(key: &str) -> Result<Vec<(String, Option<u32>)>, String> {
     Ok((first..=last)
         .map(|n| (format!("{before}{n:0width$}{after}"), Some(n)))
         .collect())
+}
+
+/// Few node keys that stand for exactly these names, in the order of the names: what [`expand`] undoes. Fewer than three in
+/// a row stay names.
+#[must_use]
+pub fn compact(names: &[&str]) -> Vec<String> {
+    let mut left: BTreeSet<&str> = names.iter().copied().collect();
+    let mut by_number: Vec<(Option<u32>, &str)> = left
+        .iter()
+        .map(|name| (split(name).1.parse().ok(), *name))
+        .collect();
+    by_number.sort_unstable();
+    // Each with the name it begins with.
+    let mut keys: Vec<(&str, String)> = Vec::new();
+    for (_, first) in by_number {
+        if !left.contains(first) {
+            continue;
+        }
+        let run: Vec<String> = series(first)
+            .take_while(|name| left.contains(name.as_str()))
+            .collect();
+        match run.as_slice() {
+            [_, _, .., last] => {
+                let ((before, from, after), (_, to, _)) = (split(first), split(last));
+                keys.push((first, format!("{before}[{from}:{to}]{after}")));
+                for name in &run {
+                    left.remove(name.as_str());
+                }
+            }
+            _ => {
+                keys.push((first, first.to_owned()));
+                left.remove(first);
+            }
+        }
+    }
+    keys.sort_unstable();
+    keys.into_iter().map(|(_, key)| key).collect()
+}
+
+/// A name at its last number: what stands before, the digits, what stands behind.
+fn split(name: &str) -> (&str, &str, &str) {
+    let digit = |c: char| c.is_ascii_digit();
+    let end = name.rfind(digit).map_or(name.len(), |last| last + 1);
+    let (head, after) = name.split_at(end);
+    let (before, digits) = head.split_at(head.trim_end_matches(digit).len());
+    (before, digits, after)
+}
+
+/// The names of the longest range that begins with this one; itself alone where it has no number.
+fn series(first: &str) -> impl Iterator<Item = String> {
+    let (before, digits, after) = split(first);
+    let padded = digits.len() > 1 && digits.starts_with('0');
+    let width = if padded { digits.len() } else { 0 };
+    let from: Option<u32> = digits.parse().ok();
+    let more = from
+        .into_iter()
+        .flat_map(|n| n.saturating_add(1)..=n.saturating_add(MOST - 1))
+        .map(move |n| format!("{n:0width$}"))
+        // Leading zeros end where a number needs more digits.
+        .take_while(move |n| !padded || n.len() == width)
+        .map(move |n| format!("{before}{n}{after}"));
+    std::iter::once(first.to_owned()).chain(more)
 }
 
 /// Puts the number of a node in place of `{n}` (no leading zeros) and `{n:0W}` (padded to W
@@ -121,6 +185,35 @@ mod tests {
         assert_eq!(names("rpi[8:11]"), ["rpi8", "rpi9", "rpi10", "rpi11"]);
         assert_eq!(names("a[098:100]-x"), ["a098-x", "a099-x", "a100-x"]);
         assert_eq!(names("solo"), ["solo"]);
+    }
+
+    #[test]
+    fn names_become_keys() {
+        let compact = |names: &[&str]| compact(names).join(" ");
+        assert_eq!(compact(&["b1", "a03", "a02", "a01"]), "a[01:03] b1");
+        assert_eq!(compact(&["a1", "a2", "a4", "a5", "a6"]), "a1 a2 a[4:6]");
+        assert_eq!(compact(&["a9", "a10", "a8", "a08"]), "a08 a[8:10]");
+        assert_eq!(compact(&["a98", "a099", "a100", "a101"]), "a[099:101] a98");
+        assert_eq!(compact(&["n1-x", "n2-x", "n3-x", "n3-y"]), "n[1:3]-x n3-y");
+        assert_eq!(compact(&["solo", "depot"]), "depot solo");
+        let long = "n99999999999";
+        assert_eq!(compact(&[long, "n4294967295"]), "n4294967295 n99999999999");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn keys_stand_for_the_names_they_were_made_of(
+            names in proptest::collection::btree_set("[ab]-?[0-9]{0,3}-?", 0..60)
+        ) {
+            let all: Vec<&str> = names.iter().map(String::as_str).collect();
+            let keys = compact(&all);
+            let back: Vec<String> = keys
+                .iter()
+                .flat_map(|key| super::tests::names(key))
+                .collect();
+            proptest::prop_assert_eq!(back.len(), names.len());
+            proptest::prop_assert_eq!(back.into_iter().collect::<std::collections::BTreeSet<_>>(), names);
+        }
     }
 
     #[test]

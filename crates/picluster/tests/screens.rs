@@ -193,6 +193,100 @@ fn a_plan() {
     insta::assert_snapshot!(show::plan::plan(&sample(), 0, Style::plain(100)));
 }
 
+/// What differs in the node's own name and address is shown once, and what differs in more is shown for itself.
+#[test]
+fn a_plan_for_many_blank_nodes() {
+    let mut plan = sample();
+    plan.steps.clear();
+    plan.nodes.clear();
+    let names: Vec<String> = (1..=3)
+        .map(|n| format!("cp{n}"))
+        .chain((1..=40).map(|n| format!("edge{n:02}")))
+        .collect();
+    for (n, name) in names.iter().enumerate() {
+        let id = picluster_model::NodeName::new(name.as_str()).unwrap();
+        plan.nodes.insert(id.clone(), observed(3, vec![]));
+        plan.addresses.insert(id, format!("10.0.0.{n}:2222"));
+        let text = |after: &str| Shown::text(after);
+        let hostname = Change::new(Action::Update).field("name", text("raspberrypi"), text(name));
+        plan.steps.push(step(
+            &format!("{name}/base/hostname[hostname]"),
+            hostname,
+            Cause::New,
+        ));
+        let mut config = Change::new(Action::Create)
+            .field("content", Shown::Absent, text(&format!("sha256 {n:08x}")))
+            .field("mode", Shown::Absent, text("0600"));
+        let more = if name == "edge07" {
+            "+debug: true\n"
+        } else {
+            ""
+        };
+        config.text = Some(format!(
+            "@@ -0,0 +1,3 @@\n+node-name: \"{name}\"\n+node-ip: 10.0.0.{n}\n+server: \"https://10.0.0.0:6443\"\n{more}"
+        ));
+        config.bytes = 60 + name.len() as u64;
+        plan.steps.push(step(
+            &format!("{name}/k3s/file[/etc/rancher/k3s/config.yaml]"),
+            config,
+            Cause::New,
+        ));
+        let cause = if name == "cp3" {
+            Cause::Drift
+        } else {
+            Cause::New
+        };
+        let joined = Change::new(Action::Create)
+            .field("node", text("never joined"), text("Ready"))
+            .effect(Effect::Restart("k3s.service".into()));
+        plan.steps.push(step(
+            &format!("{name}/k3s/cluster_node[{name}]"),
+            joined,
+            cause,
+        ));
+        let zone = if n % 2 == 0 { "north" } else { "south" };
+        let labels = Change::new(Action::Create).field("label zone", Shown::Absent, text(zone));
+        plan.steps.push(step(
+            &format!("cp1/k3s/node_labels[{name}]"),
+            labels,
+            Cause::New,
+        ));
+        if n > 30 {
+            let drained = Change::new(Action::Run).field(
+                "pods",
+                text(&format!("on {name}")),
+                text("elsewhere"),
+            );
+            plan.steps.push(step(
+                &format!("cp1/k3s/node_drained[{name}]"),
+                drained,
+                Cause::New,
+            ));
+        }
+    }
+    insta::assert_snapshot!(show::plan::plan(&plan, 0, Style::plain(100)));
+}
+
+/// A file may hold what a placeholder looks like: then each node's is shown as it is.
+#[test]
+fn text_that_looks_like_a_placeholder_is_left_alone() {
+    let mut plan = sample();
+    plan.steps.clear();
+    for (node, text) in [("rpi01", "rpi01 or <node>"), ("rpi02", "rpi02 or <node>")] {
+        let change = Change::new(Action::Update).field("name", Shown::Absent, Shown::text(text));
+        plan.steps.push(step(
+            &format!("{node}/base/file[/etc/x]"),
+            change,
+            Cause::New,
+        ));
+    }
+    let shown = show::plan::plan(&plan, 0, Style::plain(100));
+    for part in ["name  rpi01 or <node>\n", "name  rpi02 or <node>\n"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert!(!shown.contains("own name"), "{shown}");
+}
+
 #[test]
 fn an_empty_plan() {
     let mut plan = sample();

@@ -4,7 +4,9 @@
 //! Field before → after with its reason, text diffs, drift told from intent, effects in a block of
 //! their own, and what stands in the way.
 
-use std::collections::BTreeMap;
+pub mod fold;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use picluster_model::NodeName;
@@ -13,6 +15,7 @@ use picluster_resource::{Action, Effect, FieldChange, Shown};
 
 use crate::show::closed::{closed, problem};
 use crate::show::names::names;
+use crate::show::plan::fold::Row;
 use crate::term::{Style, bytes, count, day};
 
 /// Lines of a text diff that are shown before it is cut.
@@ -22,11 +25,13 @@ const DIFF_LINES: usize = 24;
 #[must_use]
 pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
     let mut out = String::new();
-    legend(&mut out, plan, style);
-    for block in blocks(plan) {
-        let _ = writeln!(out, "{}", style.bold(&names(&block.nodes, style.width)));
-        for step in block.steps {
-            row(&mut out, step, style);
+    let rows = fold::rows(plan);
+    legend(&mut out, &rows, style);
+    for block in blocks(rows) {
+        let nodes: Vec<&NodeName> = block.nodes.into_iter().collect();
+        let _ = writeln!(out, "{}", style.bold(&names(&nodes, style.width)));
+        for shared in block.rows {
+            row(&mut out, &shared, style);
         }
         out.push('\n');
     }
@@ -38,48 +43,21 @@ pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
     out
 }
 
-/// Steps shared by a set of nodes.
+/// Rows shared by a set of nodes.
 struct Block<'a> {
-    nodes: Vec<&'a NodeName>,
-    steps: Vec<&'a Step>,
+    nodes: BTreeSet<&'a NodeName>,
+    rows: Vec<Row<'a>>,
 }
 
-fn same_row(a: &Step, b: &Step) -> bool {
-    a.addr.role == b.addr.role
-        && a.addr.kind == b.addr.kind
-        && a.change == b.change
-        && a.cause == b.cause
-        && (a.addr.key == b.addr.key || a.addr.kind == "reboot")
-}
-
-/// Groups rows that are the same on several nodes, then rows with the same set of nodes.
-fn blocks(plan: &Plan) -> Vec<Block<'_>> {
-    let mut rows: Vec<(Vec<&NodeName>, &Step)> = Vec::new();
-    let mut index: BTreeMap<(&str, &str, &str), Vec<usize>> = BTreeMap::new();
-    for step in &plan.steps {
-        let key_of = if step.addr.kind == "reboot" {
-            ""
-        } else {
-            &step.addr.key
-        };
-        let twins = index
-            .entry((step.addr.role.as_str(), &step.addr.kind, key_of))
-            .or_default();
-        match twins.iter().find(|at| same_row(rows[**at].1, step)) {
-            Some(&at) => rows[at].0.push(&step.addr.node),
-            None => {
-                twins.push(rows.len());
-                rows.push((vec![&step.addr.node], step));
-            }
-        }
-    }
+/// Rows with the same set of nodes together.
+fn blocks(rows: Vec<Row<'_>>) -> Vec<Block<'_>> {
     let mut blocks: Vec<Block<'_>> = Vec::new();
-    for (nodes, step) in rows {
-        match blocks.iter_mut().find(|b| b.nodes == nodes) {
-            Some(block) => block.steps.push(step),
+    for row in rows {
+        match blocks.iter_mut().find(|b| b.nodes == row.nodes) {
+            Some(block) => block.rows.push(row),
             None => blocks.push(Block {
-                nodes,
-                steps: vec![step],
+                nodes: row.nodes.clone(),
+                rows: vec![row],
             }),
         }
     }
@@ -97,56 +75,51 @@ fn symbol(action: Action, style: Style) -> String {
     }
 }
 
-fn legend(out: &mut String, plan: &Plan, style: Style) {
+fn legend(out: &mut String, rows: &[Row<'_>], style: Style) {
     let words = [
         (Action::Create, "create"),
         (Action::Update, "change"),
         (Action::Delete, "remove"),
         (Action::Run, "run"),
     ];
-    let used: Vec<String> = words
+    let mut used: Vec<String> = words
         .iter()
-        .filter(|(action, _)| plan.steps.iter().any(|s| s.change.action == *action))
+        .filter(|(action, _)| rows.iter().any(|row| row.change.action == *action))
         .map(|(action, word)| format!("{} {word}", symbol(*action, style)))
         .collect();
+    for (placeholder, words) in [
+        (fold::NODE, "each node's own name"),
+        (fold::ADDRESS, "its own address"),
+    ] {
+        if rows.iter().any(|row| row.stands_for_many(placeholder)) {
+            used.push(format!("{} {words}", style.bold(placeholder)));
+        }
+    }
     if !used.is_empty() {
         let _ = writeln!(out, "{}\n", used.join("   "));
     }
 }
 
-fn row(out: &mut String, step: &Step, style: Style) {
-    let name = if step.addr.kind == "reboot" {
-        "reboot".to_owned()
-    } else {
-        step.addr.local()
-    };
-    let why = match step.cause {
+fn row(out: &mut String, row: &Row<'_>, style: Style) {
+    let why = match row.cause {
         Cause::New | Cause::Follows => "",
         Cause::Intent => "  you changed the documents",
         Cause::Drift => "  drift: changed on the node",
-        Cause::Unfinished => &unfinished(step.begun),
+        Cause::Unfinished => &unfinished(row.begun),
         Cause::Removed => "  no longer in the documents",
     };
-    let why = match step.cause {
+    let why = match row.cause {
         Cause::Drift | Cause::Unfinished => style.yellow(why),
         _ => style.dim(why),
     };
     let _ = writeln!(
         out,
         "  {} {}{why}",
-        symbol(step.change.action, style),
-        style.bold(&name)
+        symbol(row.change.action, style),
+        style.bold(&row.name())
     );
-    // The diff below says it better than two digests.
-    let fields: Vec<&FieldChange> = step
-        .change
-        .fields
-        .iter()
-        .filter(|f| {
-            step.change.text.is_none() || !matches!(f.field.as_str(), "content" | "line" | "value")
-        })
-        .collect();
-    if step.change.action == Action::Create && fields.iter().all(|f| is_short(f)) {
+    let fields = &row.change.fields;
+    if row.change.action == Action::Create && fields.iter().all(is_short) {
         let line: Vec<String> = fields
             .iter()
             .map(|f| format!("{} {}", f.field, f.after))
@@ -173,7 +146,7 @@ fn row(out: &mut String, step: &Step, style: Style) {
             let _ = writeln!(out, "      {:widest$}  {values}{reason}", field.field);
         }
     }
-    if let Some(text) = &step.change.text {
+    if let Some(text) = &row.change.text {
         diff(out, text, style);
     }
 }
@@ -255,7 +228,7 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
     }
     let _ = writeln!(out, "{}", style.bold("Effects"));
     for (text, nodes) in rows {
-        let _ = writeln!(out, "  {} {text}", style.cyan(&names(&nodes, 40)));
+        let _ = writeln!(out, "  {} {text}", style.cyan(&names(&nodes, 60)));
     }
     out.push('\n');
 }
