@@ -24,7 +24,7 @@ pub struct Example {
 }
 
 /// All examples there are.
-pub const ALL: [Example; 6] = [
+pub const ALL: [Example; 8] = [
     Example {
         name: "quickstart",
         os: &[],
@@ -65,7 +65,26 @@ pub const ALL: [Example; 6] = [
         os: &[],
         models: &[],
     },
+    Example {
+        name: "ubuntu-homelab",
+        os: &["ubuntu-24.04"],
+        models: &[
+            ("pi01", PI_5),
+            ("pi02", PI_5),
+            ("pi03", PI_5),
+            ("pi04", PI_5),
+            ("pi05", PI_5),
+            ("pi06", PI_5),
+        ],
+    },
+    Example {
+        name: "dramble",
+        os: &[],
+        models: &[],
+    },
 ];
+
+const PI_5: &str = "Raspberry Pi 5 Model B Rev 1.0";
 
 /// How many are rehearsed when not all are.
 const SAMPLE: usize = 1;
@@ -78,14 +97,89 @@ impl Example {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{}", self.name))
     }
 
+    fn project(&self) -> picluster_model::Project {
+        let desk = self.complete();
+        picluster::project::load_as_written(&desk.inventory())
+            .unwrap_or_else(|e| panic!("{e}: {:?}", e.diagnostics))
+    }
+
     fn nodes(&self) -> usize {
-        let project = picluster::project::load_as_written(&self.inventory()).unwrap();
-        project.inventory.nodes.len()
+        self.project().inventory.nodes.len()
+    }
+
+    /// A copy that `validate` has nothing to say about.
+    pub fn complete(&self) -> Desk {
+        self.desk(&fs::read_to_string(self.inventory()).unwrap())
     }
 
     /// Its inventory.
     pub fn inventory(&self) -> PathBuf {
         self.folder().join("inventory.yaml")
+    }
+
+    /// A copy of its folder with what its README tells people to bring, and this inventory.
+    fn desk(&self, inventory: &str) -> Desk {
+        let desk = Desk::new(inventory);
+        copy(&self.folder(), desk.path());
+        for (file, text) in self.brought() {
+            desk.write(file, text);
+        }
+        desk.write("inventory.yaml", inventory);
+        desk
+    }
+
+    /// Files that are nobody's to give away, or too short-lived to lie here.
+    fn brought(&self) -> &'static [(&'static str, &'static str)] {
+        match self.name {
+            // `openssl passwd -6`.
+            "ubuntu-homelab" => &[(
+                "secrets/rescue.hash",
+                "$6$picluster$/ahgAIwXzYM4HjblPI5nc3qB66hB2q.je1pguT6Faavo0IFd..wVY77SZ4nBrqxzKl/etE/ishYvZy9u2xAsN/\n",
+            )],
+            "dramble" => &[("kubernetes.asc", KEY)],
+            _ => &[],
+        }
+    }
+
+    /// Its inventory as the lab's nodes can have it: they have no disks.
+    fn without_disks(&self) -> String {
+        let text = fs::read_to_string(self.inventory()).unwrap();
+        let lines = text.lines().filter(|l| !l.starts_with("  - data-disk:"));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The README's plan is the one that was made, but for what it leaves out (`…`), digests and sizes.
+    #[track_caller]
+    fn shows(&self, plan: &str) {
+        let readme = fs::read_to_string(self.folder().join("README.md")).unwrap();
+        let Some((_, shown)) = readme.split_once("```console\n$ picluster plan\n") else {
+            return;
+        };
+        let shown = shown.split("\n$ ").next().unwrap();
+        let shown = shown.split("\n```").next().unwrap();
+        let made: Vec<String> = plan.lines().map(constant).collect();
+        let mut rest = made.as_slice();
+        for part in shown
+            .split('\n')
+            .collect::<Vec<_>>()
+            .split(|l| l.trim() == "…")
+        {
+            let part: Vec<String> = part
+                .iter()
+                .map(|line| constant(line))
+                .skip_while(String::is_empty)
+                .collect();
+            let part = &part[..part
+                .iter()
+                .rposition(|l| !l.is_empty())
+                .map_or(0, |at| at + 1)];
+            let at = (0..=rest.len().saturating_sub(part.len()))
+                .find(|at| rest[*at..].starts_with(part))
+                .unwrap_or_else(|| {
+                    panic!("{}/README.md shows what the plan has not, or not there:\n{}\nThe plan:\n{plan}", self.name, part.join("\n"))
+                });
+            rest = &rest[at + part.len()..];
+        }
     }
 
     fn become_machines(&self, spec: &mut LabSpec) {
@@ -98,23 +192,42 @@ impl Example {
     /// From blank nodes to an apply that has nothing to do.
     fn rehearse(&self) {
         eprintln!("rehearsing {}", self.name);
-        let text = fs::read_to_string(self.inventory()).unwrap();
-        let project = picluster::project::load_as_written(&self.inventory()).unwrap();
-        let named = project.inventory.kubernetes.unwrap().version.to_string();
-        let (text, manifest) = metallb(&text.replace(&named, k3s::release()));
-        let rig = Rig::up_with(Desk::new(&text), self.os, |spec| self.become_machines(spec));
+        let text = self.without_disks();
+        let named = self
+            .project()
+            .inventory
+            .kubernetes
+            .unwrap()
+            .version
+            .to_string();
+        let (text, manifest) = pinned(&text.replace(&named, k3s::release()));
+        let rig = Rig::up_with(self.desk(&text), self.os, |spec| self.become_machines(spec));
         if let Some(manifest) = manifest {
-            let here = rig.desk.path().join("metallb.yaml");
+            let here = rig.desk.path().join("pinned.yaml");
             fs::write(&here, manifest).unwrap();
             rig.run(&["fetch", "--from", here.to_str().unwrap()])
                 .expect(0);
         }
         rig.lend_k3s(&k3s::artifact(k3s::release()).path);
-        rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+        let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+        if k3s::release() == named {
+            self.shows(&plan.out);
+        }
         rig.run(&["apply", "--yes"]).expect(0);
         let second = rig.run(&["apply", "--yes"]).expect(0);
         assert!(second.out.contains("Nothing to do"), "{}", second.out);
         self.hold(&rig);
+    }
+
+    /// As far as nodes go that cannot run kubeadm: a plan from blank in which nothing is missing.
+    fn plans(&self) {
+        let text = fs::read_to_string(self.inventory()).unwrap();
+        let rig = Rig::up_with(self.desk(&text), self.os, |spec| self.become_machines(spec));
+        let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+        assert!(!plan.out.contains("Not planned"), "{}", plan.out);
+        let lines: Vec<String> = plan.out.lines().map(constant).collect();
+        insta::assert_snapshot!(format!("plan_of_{}", self.name), lines.join("\n"));
+        self.shows(&plan.out);
     }
 
     /// What its README promises.
@@ -202,9 +315,74 @@ impl Example {
                     .out;
                 assert_eq!(said.trim(), "13");
             }
+            "ubuntu-homelab" => homelab(rig),
             other => panic!("nobody holds {other} to its word"),
         }
     }
+}
+
+/// The registration address moves with the servers; the release goes up by one minor, and by no more.
+fn homelab(rig: &Rig) {
+    let rows = nodes(rig, "pi01");
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert!(rows.iter().all(|row| row.contains(" Ready ")), "{rows:?}");
+    let labelled = "k3s kubectl get nodes -l storage=longhorn,node.longhorn.io/create-default-disk=true --no-headers 2>/dev/null | wc -l";
+    assert_eq!(rig.on("pi01", labelled).expect(0).out.trim(), "3");
+    for node in ["pi01", "pi04"] {
+        let said = rig
+            .on(node, "cat /boot/firmware/config.txt; cat /etc/systemd/network/10-picluster-eth0.network; id ada; id rescue")
+            .expect(0)
+            .out;
+        for words in ["dtparam=pciex1_gen=3", "Gateway=192.168.20.1"] {
+            assert!(said.contains(words), "{node} has no {words}:\n{said}");
+        }
+    }
+    rig.on(
+        "pi05",
+        "systemctl is-active iscsid && grep -q devnode /etc/multipath/conf.d/picluster.conf",
+    )
+    .expect(0);
+
+    let has = "ip -4 -o addr show eth0 | grep -q ' 192.168.20.10/'";
+    rig.until("pi01", has);
+    rig.on("pi01", "systemctl stop k3s").expect(0);
+    rig.until("pi02", has);
+    rig.until("pi01", &format!("! {{ {has}; }}"));
+    rig.on(
+        "pi04",
+        "timeout 5 bash -c 'exec 3<>/dev/tcp/192.168.20.10/6443'",
+    )
+    .expect(0);
+    rig.on("pi01", "systemctl start k3s").expect(0);
+    rig.until("pi01", has);
+
+    let Some((old, new, far)) = k3s::following() else {
+        return;
+    };
+    let text = fs::read_to_string(rig.desk.inventory()).unwrap();
+    let go_to = |release: &str| {
+        rig.desk
+            .write("inventory.yaml", &text.replace(k3s::release(), release));
+        rig.lend_k3s(&k3s::artifact(release).path);
+    };
+    if old != k3s::release() {
+        return;
+    }
+    if let Some(far) = far {
+        go_to(&far);
+        let said = rig.run(&["apply", "--yes"]).expect(3);
+        let said = said.out + &said.err;
+        let refused = format!("pi01 runs {old}, and {far} skips ");
+        assert!(said.contains(&refused), "{refused}: {said}");
+        assert!(nodes(rig, "pi01").iter().all(|row| row.contains(&old)));
+    }
+    go_to(&new);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let second = rig.run(&["apply", "--yes"]).expect(0);
+    assert!(second.out.contains("Nothing to do"), "{}", second.out);
+    let rows = nodes(rig, "pi01");
+    let there = |row: &String| row.contains(" Ready ") && row.contains(&new);
+    assert!(rows.len() == 6 && rows.iter().all(there), "{rows:?}");
 }
 
 /// Rows of `kubectl get nodes`.
@@ -256,9 +434,82 @@ spec:
     spec: { containers: [{ name: speaker, image: speaker }] }
 "#;
 
+/// The same for Longhorn.
+const LONGHORN: &str = r#"apiVersion: v1
+kind: Namespace
+metadata: { name: longhorn-system }
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: settings.longhorn.io }
+spec:
+  group: longhorn.io
+  scope: Namespaced
+  names: { kind: Setting, listKind: SettingList, plural: settings, singular: setting }
+  versions: [{ name: v1beta2, served: true, storage: true, schema: { openAPIV3Schema: { type: object, x-kubernetes-preserve-unknown-fields: true } } }]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: longhorn-manager, namespace: longhorn-system }
+spec:
+  selector: { matchLabels: { app: longhorn-manager } }
+  template:
+    metadata: { labels: { app: longhorn-manager } }
+    spec: { containers: [{ name: longhorn-manager, image: longhorn-manager }] }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: longhorn-ui, namespace: longhorn-system }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: longhorn-ui } }
+  template:
+    metadata: { labels: { app: longhorn-ui } }
+    spec:
+      containers: [{ name: longhorn-ui, image: longhorn-ui }]
+      volumes: [{ name: nginx-cache, emptyDir: {} }]
+"#;
+
+/// What stands for the key of an apt repository that no plan reads.
+const KEY: &str =
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\na stand-in\n-----END PGP PUBLIC KEY BLOCK-----\n";
+
+/// A line of a plan without what differs from one program, or one key, to the next.
+fn constant(line: &str) -> String {
+    let mut words: Vec<&str> = line.split(' ').collect();
+    for at in 0..words.len() {
+        if at > 0 && words[at - 1].ends_with("sha256") {
+            words[at] = "…";
+        }
+        if words[at..].starts_with(&["to", "write;"]) && at > 1 {
+            words[at - 2] = "…";
+            words[at - 1] = "…";
+        }
+    }
+    words.join(" ").trim_end().to_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let there = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir_all(&there).unwrap();
+            copy(&entry.path(), &there);
+        } else {
+            fs::copy(entry.path(), there).unwrap();
+        }
+    }
+}
+
 /// The inventory, and the manifest that it pins, for the lab's controller: the true one where this machine has it, or a
 /// stand-in and its checksum.
-fn metallb(inventory: &str) -> (String, Option<String>) {
+fn pinned(inventory: &str) -> (String, Option<String>) {
+    let stand_in = if inventory.contains("name: longhorn") {
+        LONGHORN
+    } else {
+        METALLB
+    };
     let Some((_, rest)) = inventory.split_once("checksum: sha256:") else {
         return (inventory.to_owned(), None);
     };
@@ -270,8 +521,8 @@ fn metallb(inventory: &str) -> (String, Option<String>) {
     if let Some(text) = cached.and_then(|file| fs::read_to_string(file).ok()) {
         return (inventory.to_owned(), Some(text));
     }
-    let own = picluster_resource::program::sha256_hex(METALLB.as_bytes());
-    (inventory.replace(pinned, &own), Some(METALLB.to_owned()))
+    let own = picluster_resource::program::sha256_hex(stand_in.as_bytes());
+    (inventory.replace(pinned, &own), Some(stand_in.to_owned()))
 }
 
 fn example(name: &str) -> Example {
@@ -297,10 +548,7 @@ fn all_of_them_are_known_here() {
 /// What every run can hold them to without a machine.
 #[test]
 fn they_are_the_clusters_they_are_said_to_be() {
-    let load = |name: &str| {
-        let project = picluster::project::load_as_written(&example(name).inventory()).unwrap();
-        project.inventory
-    };
+    let load = |name: &str| example(name).project().inventory;
     let worker = "node-role.kubernetes.io/worker";
     for (name, agents) in [
         ("quickstart", 3),
@@ -309,10 +557,13 @@ fn they_are_the_clusters_they_are_said_to_be() {
         ("bantam", 2),
         ("kraken", 10),
         ("edge-100", 99),
+        ("ubuntu-homelab", 3),
+        ("dramble", 3),
     ] {
         let inventory = load(name);
-        assert_eq!(inventory.servers().count(), 1, "{name}");
-        assert_eq!(inventory.nodes.len(), agents + 1, "{name}");
+        let servers = if name == "ubuntu-homelab" { 3 } else { 1 };
+        assert_eq!(inventory.servers().count(), servers, "{name}");
+        assert_eq!(inventory.nodes.len(), agents + servers, "{name}");
         assert!(
             inventory.nodes.values().all(|n| n.kubernetes.is_some()),
             "{name}"
@@ -355,7 +606,7 @@ fn some_of_them_are_rehearsed() {
         return;
     }
     let mut left = ALL.to_vec();
-    left.retain(|e| e.nodes() < LONG);
+    left.retain(|e| e.nodes() < LONG && !matches!(e.name, "ubuntu-homelab" | "dramble"));
     let mut draw = seeded("examples");
     for _ in 0..SAMPLE {
         left.swap_remove(draw(left.len())).rehearse();
@@ -385,6 +636,18 @@ fn full_bantam() {
 #[test]
 fn full_kraken() {
     example("kraken").rehearse();
+}
+
+/// Three minutes: six nodes with packages to install, and an upgrade.
+#[test]
+fn full_ubuntu_homelab() {
+    example("ubuntu-homelab").rehearse();
+}
+
+/// What is behind the plan is rehearsed with a real kubeadm, by tests/kubeadm/rehearse.sh.
+#[test]
+fn full_dramble() {
+    example("dramble").plans();
 }
 
 #[test]

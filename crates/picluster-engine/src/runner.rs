@@ -6,6 +6,7 @@ use std::time::Duration;
 use picluster_plan::owned::{Begun, file_name};
 use picluster_plan::{Guarded, RecordAction, Step, Work};
 use picluster_resource::kind::Kind as _;
+use picluster_resource::kinds::is_silent;
 use picluster_resource::kinds::user::User;
 use picluster_resource::shell::{quote, words};
 use picluster_resource::{
@@ -31,6 +32,10 @@ const LOOK_BOUND: Duration = Duration::from_secs(10);
 /// every reload, and an address that moves takes the neighbours a while to learn.
 pub(crate) const ACCESS_BOUND: Duration = Duration::from_secs(20);
 const ACCESS_POLL: Duration = Duration::from_millis(100);
+
+/// How long a cluster that is there may give no answer.
+const SILENCE_BOUND: Duration = Duration::from_secs(120);
+const SILENCE_POLL: Duration = Duration::from_secs(1);
 
 /// The longest payload, in bytes, that goes with its script.
 pub(crate) const TEXT_LIMIT: usize = 8192;
@@ -72,7 +77,7 @@ impl Worker {
         // Everything that should bring it is done. A service with much to do may have been too slow
         // for one question, or have come after it was asked.
         if seen.as_ref().is_ok_and(|seen| seen.not_yet().is_some()) {
-            let answers = self.ask_about(std::slice::from_ref(resource)).await?;
+            let answers = self.ask_again(resource).await?;
             seen = self.observed(resource, answers);
         }
         let seen = match seen {
@@ -97,6 +102,25 @@ impl Worker {
                 self.act(step, resource, &seen, *operation, *change, undo, next)
                     .await
             }
+        }
+    }
+
+    /// Asks about a resource once more, and goes on asking while it is a cluster that does not answer, up to a bound.
+    async fn ask_again(
+        &mut self,
+        resource: &Resource,
+    ) -> Result<Result<Answers, Diagnosis>, NodeError> {
+        let deadline = Instant::now() + SILENCE_BOUND;
+        loop {
+            let answers = self.ask_about(std::slice::from_ref(resource)).await?;
+            let silent = match (&answers, resource.queries(self.ctx())) {
+                (Ok(answers), Ok(queries)) => is_silent(&queries, answers),
+                _ => false,
+            };
+            if !silent || Instant::now() >= deadline {
+                return Ok(answers);
+            }
+            sleep(SILENCE_POLL).await;
         }
     }
 
@@ -214,7 +238,7 @@ impl Worker {
         let mut end = self.verdict(resource, &answers, &script);
         // The operation says it went well: before it is told otherwise, the node is asked once more.
         if !end.outcome.is_done()
-            && let Ok(again) = self.ask_about(std::slice::from_ref(resource)).await?
+            && let Ok(again) = self.ask_again(resource).await?
         {
             answers = again;
             end = self.verdict(resource, &answers, &script);

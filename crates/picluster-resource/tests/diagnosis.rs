@@ -336,3 +336,74 @@ fn without_a_known_cause_there_is_what_was_seen() {
     );
     assert!(cure.contains("journalctl -u k3s-agent.service"));
 }
+
+/// What keeps a worker from joining by kubeadm, in kubeadm's words: those of its preflight (cmd/kubeadm/app/preflight/checks.go) as
+/// releases from 1.20 on have them, of the discovery and of the join.
+#[test]
+fn kubeadm_says_why_a_worker_does_not_join() {
+    let worker: Resource = serde_json::from_value(serde_json::json!({"kubeadm": {
+        "name": "kube2", "role": "agent", "content": "kind: JoinConfiguration\n", "discovery": "kubeadm-discovery",
+        "program": "/usr/bin/kubeadm", "kubectl": ["/usr/bin/kubectl"], "timeout": 60
+    }}))
+    .unwrap();
+    let (facts, secrets) = (Facts::default(), SecretValues::default());
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
+    let preflight = |check: &str| {
+        format!(
+            "@@ status 2\n[preflight] Running pre-flight checks\nerror execution phase preflight: [preflight] Some fatal errors occurred:\n\t{check}\n[preflight] If you know what you are doing, you can make a check non-fatal with `--ignore-preflight-errors=...`\nTo see the stack trace of this error execute with --v=5 or higher\n"
+        )
+    };
+    let unimplemented =
+        "rpc error: code = Unimplemented desc = unknown service runtime.v1.RuntimeService";
+    for (output, cause, cure) in [
+        (
+            preflight("[ERROR Swap]: running with swap on is not supported. Please disable swap"),
+            "Swap: running with swap on",
+            "`swap-off`",
+        ),
+        (
+            preflight(&format!("[ERROR CRI]: container runtime is not running: output: time=\"2026-11-22T01:00:00Z\" level=fatal msg=\"validate service connection: CRI v1 runtime API is not implemented for endpoint \\\"unix:///run/containerd/containerd.sock\\\": {unimplemented}\"\n, error: exit status 1")),
+            "unknown service runtime.v1.RuntimeService",
+            "must not disable the plugin cri",
+        ),
+        (
+            preflight(&format!("[ERROR CRI]: could not connect to the container runtime: failed to create new CRI runtime service: validate service connection: validate CRI v1 runtime API for endpoint \"unix:///run/containerd/containerd.sock\": {unimplemented}")),
+            "could not connect to the container runtime",
+            "must not disable the plugin cri",
+        ),
+        (
+            "@@ status 1\nerror execution phase preflight: couldn't validate the identity of the API Server: cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"sha256:ab\" are pinned\n".to_owned(),
+            "another cluster answers",
+            "which machine answers",
+        ),
+        (
+            "@@ status 1\nerror execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"abcdef\"\n".to_owned(),
+            "does not know its token",
+            "picluster apply",
+        ),
+        (
+            "@@ status 1\nerror execution phase preflight: couldn't validate the identity of the API Server: Get \"https://10.0.100.61:6443/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": dial tcp 10.0.100.61:6443: connect: connection refused\n".to_owned(),
+            "the control plane does not answer",
+            "port 6443/tcp",
+        ),
+        (
+            "@@ status 1\nerror execution phase preflight: couldn't validate the identity of the API Server: Get \"https://10.0.100.61:6443/api/v1/namespaces/kube-public/configmaps/cluster-info?timeout=10s\": x509: certificate has expired or is not yet valid: current time 2019-01-01T00:00:00Z is before 2026-11-22T00:00:00Z\n".to_owned(),
+            "not valid at the node's time",
+            "timedatectl",
+        ),
+        (
+            "@@ status 1\nerror execution phase kubelet-start: a Node with name \"kube2\" and status \"Ready\" already exists in the cluster. You must delete the existing Node or change the name of this new joining Node\n".to_owned(),
+            "a node of this name",
+            "kubectl delete node kube2",
+        ),
+    ] {
+        let found = worker.explain(70, &output, ctx).unwrap();
+        let (said, next) = (found.what, found.cure.unwrap());
+        assert!(said.contains(cause), "{cause}: {said}");
+        assert!(next.contains(cure), "{cure}: {next}");
+        assert!(said.len() < 700, "{said}");
+    }
+}

@@ -53,6 +53,13 @@ pub(crate) fn write(
     if os == OsFlavour::Ubuntu2404 {
         card.put("usr/lib/os-release", 0o644, OS_RELEASE_UBUNTU)?;
         card.put("etc/lsb-release", 0o644, "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=24.04\nDISTRIB_CODENAME=noble\nDISTRIB_DESCRIPTION=\"Ubuntu 24.04.2 LTS\"\n")?;
+        // There netplan hands eth0 to it.
+        let wants =
+            card.path("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")?;
+        if wants.symlink_metadata().is_err() {
+            symlink("/usr/lib/systemd/system/systemd-networkd.service", &wants)
+                .attempt(|| format!("link {}", wants.display()))?;
+        }
     }
     if pi.cloud_init {
         card.put(

@@ -51,14 +51,20 @@ pub(crate) fn at_boot(root: &Path) -> Result<(), Trouble> {
         put(memory, &hostname)?;
     }
     if setting(&config, "manage_etc_hosts").as_deref() == Some("true") {
-        put(
-            "etc/hosts",
-            &format!(
-                "# Your system has configured 'manage_etc_hosts' as True.\n# As a result, if you wish for changes to this file to persist\n# then you will need to either\n# a.) make changes to the master file in /etc/cloud/templates/hosts.debian.tmpl\n# b.) change or remove the value of 'manage_etc_hosts' in\n#     /etc/cloud/cloud.cfg or cloud-config from user-data\n#\n127.0.1.1 {hostname} {hostname}\n127.0.0.1 localhost\n\n# The following lines are desirable for IPv6 capable hosts\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n\n"
-            ),
-        )?;
+        let template = fs::read_to_string(root.join("etc/cloud/templates/hosts.debian.tmpl"));
+        put("etc/hosts", &hosts(template.ok().as_deref(), &hostname))?;
     }
     Ok(())
+}
+
+/// What `cc_update_etc_hosts` makes of its template; of the one that upstream brings where there is none.
+fn hosts(template: Option<&str>, hostname: &str) -> String {
+    let text = template.unwrap_or(
+        "## template:jinja\n# Your system has configured 'manage_etc_hosts' as True.\n# As a result, if you wish for changes to this file to persist\n# then you will need to either\n# a.) make changes to the master file in /etc/cloud/templates/hosts.debian.tmpl\n# b.) change or remove the value of 'manage_etc_hosts' in\n#     /etc/cloud/cloud.cfg or cloud-config from user-data\n#\n127.0.1.1 {{fqdn}} {{hostname}}\n127.0.0.1 localhost\n\n# The following lines are desirable for IPv6 capable hosts\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n\n",
+    );
+    let text = text.strip_prefix("## template:jinja\n").unwrap_or(text);
+    text.replace("{{fqdn}}", hostname)
+        .replace("{{hostname}}", hostname)
 }
 
 /// `cloud.cfg` and its drop-ins, in order, as one text.
@@ -132,6 +138,18 @@ mod tests {
             fs::read_to_string(r.join("etc/hosts"))
                 .unwrap()
                 .contains("manage_etc_hosts")
+        );
+        // Its template is the place for what is to last.
+        fs::create_dir_all(r.join("etc/cloud/templates")).unwrap();
+        fs::write(
+            r.join("etc/cloud/templates/hosts.debian.tmpl"),
+            "## template:jinja\n127.0.1.1 {{fqdn}} {{hostname}}\n10.0.0.1 other\n",
+        )
+        .unwrap();
+        at_boot(r).unwrap();
+        assert_eq!(
+            fs::read_to_string(r.join("etc/hosts")).unwrap(),
+            "127.0.1.1 ubuntu ubuntu\n10.0.0.1 other\n"
         );
         fs::write(r.join("etc/hosts"), "mine\n").unwrap();
         fs::write(r.join("etc/cloud/cloud-init.disabled"), "").unwrap();

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use crate::path::NodePath;
+use crate::query::{Answers, Query};
 use crate::shell::{quote, words};
 
 /// Where kubectl keeps what it finds out about the API: not on the disk.
@@ -90,6 +91,19 @@ pub(crate) fn question(kubeconfig: &NodePath, kubectl: &[NodePath], node: Option
         "# {title}\n{}[ -s \"$cfg\" ] || exit {NO_CREDENTIALS}\n[ -x \"$k\" ] || exit {NO_KUBECTL}\nkc {what} -o json && exit 0\n! grep -q '(NotFound)' /run/picluster/kubectl.err || exit {NOT_FOUND}\nexit {FAILED}",
         function(kubeconfig, kubectl),
     )
+}
+
+/// Whether a cluster was asked and did not answer. One with much to do, a hundred nodes that join it at once, is slow for minutes
+/// and not gone.
+#[must_use]
+pub fn is_silent(queries: &[Query], answers: &Answers) -> bool {
+    let failed = format!("\nexit {FAILED}");
+    queries.iter().any(|query| match query {
+        Query::Fragment(text) if text.ends_with(&failed) => {
+            matches!(answers.fragment(text), Ok((FAILED, _)))
+        }
+        _ => false,
+    })
 }
 
 #[derive(Deserialize)]

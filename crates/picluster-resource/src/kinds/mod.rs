@@ -45,3 +45,5 @@ pub mod sysctl;
 pub mod timezone;
 pub mod unit;
 pub mod user;
+
+pub use kube::is_silent;

@@ -22,10 +22,16 @@ pub const OWNED: &str = "picluster/owned";
 /// Runs kubectl. The Node is written by others at the same time, its kubelet first of all: who is told that it
 /// has changed meanwhile reads it again and tries again, as the API's conventions have it
 /// (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#concurrency-control-and-consistency>).
+/// Who gets no answer tries again, too: a server that a hundred nodes join at once is slow for minutes. What was done all the same is
+/// then found done; what is wanted in the end is looked at afterwards in any case.
 const ATTEMPTS: &str = r#"do_it() {
-  for try in 1 2 3 4 5; do
+  for try in 1 2 3 4 5 6; do
     kc "$@" && return
-    grep -q '(Conflict)' /run/picluster/kubectl.err || break
+    code=$?
+    [ $try = 1 ] || ! grep -q '^error: taint .* not found' /run/picluster/kubectl.err || return 0
+    grep -q '(Conflict)' /run/picluster/kubectl.err && continue
+    [ $code = 124 ] || grep -qE 'Client.Timeout|deadline exceeded|was refused|connection reset|\((ServiceUnavailable|TooManyRequests|Timeout|ServerTimeout)\)' /run/picluster/kubectl.err || break
+    sleep 2
   done
   cat /run/picluster/kubectl.err >&2; exit 1
 }
@@ -336,7 +342,7 @@ impl Kind for NodeLabels {
         if *first != ours {
             script.push_str(&patch(Some(&ours), &BTreeMap::new()));
         }
-        Ok(Operation::script(script).within(Duration::from_secs(100)))
+        Ok(Operation::script(script).within(Duration::from_secs(300)))
     }
 
     fn requires(&self) -> Vec<Token> {
