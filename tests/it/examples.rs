@@ -209,11 +209,23 @@ impl Example {
                 .expect(0);
         }
         rig.lend_k3s(&k3s::artifact(k3s::release()).path);
-        let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
+        // An agent that is declared absent may remember a cluster: who founds one beside it says so.
+        let founder: &[&str] = match self.name {
+            "kraken" => &["--bootstrap", "kraken01"],
+            _ => &[],
+        };
+        if let [_, server] = founder {
+            let refused = rig.run(&["plan"]).out;
+            let cure = format!("picluster apply --bootstrap {server}");
+            assert!(refused.contains(&cure), "{refused}");
+        }
+        let plan = rig
+            .run(&[&["plan", "--detailed-exitcode"], founder].concat())
+            .expect(2);
         if k3s::release() == named {
             self.shows(&plan.out);
         }
-        rig.run(&["apply", "--yes"]).expect(0);
+        rig.run(&[&["apply", "--yes"], founder].concat()).expect(0);
         let second = rig.run(&["apply", "--yes"]).expect(0);
         assert!(second.out.contains("Nothing to do"), "{}", second.out);
         self.hold(&rig);

@@ -301,3 +301,123 @@ fn full_a_new_card_in_the_first_server_founds_nothing_and_joins_again() {
     three_voters(&rig);
     nothing_to_do(rig.run(&["apply", "--yes"]));
 }
+
+/// The names of the cluster's nodes, as a server says them.
+fn nodes(rig: &Rig, server: &str) -> String {
+    let ask = "k3s kubectl get nodes -o 'jsonpath={.items[*].metadata.name}' 2>/dev/null";
+    rig.on(server, ask).expect(0).out.trim().to_owned()
+}
+
+/// How many other members a server's etcd is connected with, by its own word.
+fn peers(rig: &Rig, node: &str) -> String {
+    let ask = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers.* 1'";
+    rig.on(node, ask).out.trim().to_owned()
+}
+
+#[test]
+fn full_two_of_three_servers_leave_and_one_of_them_is_down() {
+    let rig = Rig::up_from(Desk::new(&inventory(release(), "", 0)), &[]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    three_voters(&rig);
+    rig.on("s1", WATCH).expect(0);
+    rig.lab.kill("s3").unwrap();
+    rig.until(
+        "s1",
+        "k3s kubectl get node s3 --no-headers | grep -q NotReady",
+    );
+
+    let one = inventory(release(), "", 0).replace("s[1:3]", "s[1:1]");
+    rig.desk.write("inventory.yaml", &one);
+    let left = rig.run(&["apply", "--yes", "--remove-nodes"]);
+    assert!(matches!(left.code, 0 | 4), "{}{}", left.out, left.err);
+    // By etcd's own word it is the only member, votes, leads, and was there all the time.
+    assert_eq!(metric(&rig, "s1", "etcd_server_is_leader"), "1");
+    assert_eq!(metric(&rig, "s1", "etcd_server_is_learner"), "0");
+    assert_eq!(peers(&rig, "s1"), "0");
+    assert!(away(&rig, "s1").is_empty(), "s1 went");
+    assert_eq!(nodes(&rig, "s1"), "s1");
+    rig.on("s2", "! pgrep -x k3s && [ ! -e /var/lib/rancher ]")
+        .expect(0);
+    // It is written down, and read back: the datastore takes what one member alone confirms.
+    rig.on(
+        "s1",
+        "k3s kubectl create configmap alone && k3s kubectl get configmap alone",
+    )
+    .expect(0);
+}
+
+#[test]
+fn full_the_first_of_three_servers_is_reset_and_joins_again() {
+    let rig = Rig::up_from(Desk::new(&inventory(release(), "", 0)), &[]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    let cluster = ca(&rig, "s2");
+    for node in ["s2", "s3"] {
+        rig.on(node, WATCH).expect(0);
+    }
+    rig.run(&["reset", "--yes", "--confirm", "rack", "s1"])
+        .expect(0);
+    rig.on("s1", "! pgrep -x k3s && [ ! -e /var/lib/rancher ]")
+        .expect(0);
+    assert_eq!(nodes(&rig, "s2"), "s2 s3");
+    for node in ["s2", "s3"] {
+        assert_eq!(metric(&rig, node, "etcd_server_has_leader"), "1", "{node}");
+        assert_eq!(peers(&rig, node), "1", "{node}");
+        assert!(away(&rig, node).is_empty(), "{node} went");
+    }
+    // The list of nodes is still there: one that leaves now is known.
+    rig.run(&["apply", "--yes"]).expect(0);
+    assert_eq!(ca(&rig, "s1"), cluster);
+    three_voters(&rig);
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+}
+
+#[test]
+fn full_three_servers_are_kept_drained_and_upgraded_one_by_one() {
+    let Some((old, new, _)) = following() else {
+        eprintln!("there are no two releases that follow each other: nothing was tried");
+        return;
+    };
+    let rig = Rig::up_from(Desk::new(&inventory(&old, "", 1)), &[]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    for node in SERVERS {
+        rig.on(node, WATCH).expect(0);
+    }
+    rig.desk.write("inventory.yaml", &inventory(&new, "", 1));
+    let upgrade = rig.run(&["apply", "--yes", "--json"]).expect(0);
+    let events = upgrade.events();
+    let done = |step: String| {
+        let found = events.iter().position(|e| {
+            matches!(e, EventKind::StepFinished { addr, outcome: Outcome::Changed, .. } if addr.to_string() == step)
+        });
+        found.unwrap_or_else(|| panic!("{step} was not done: {}", upgrade.out))
+    };
+    let began = |step: String| {
+        let found = events
+            .iter()
+            .position(|e| matches!(e, EventKind::StepStarted { addr } if addr.to_string() == step));
+        found.unwrap_or_else(|| panic!("{step} was not begun: {}", upgrade.out))
+    };
+    let kept = done("s1/k3s/datastore_snapshot[s1]".into());
+    let mut before = 0;
+    for node in SERVERS {
+        let drained = done(format!("{node}/k3s/node_drained[{node}]"));
+        let goes = began(format!("{node}/k3s/unit[k3s.service]"));
+        let ready = done(format!("{node}/k3s/cluster_node[{node}]"));
+        let open = done(format!("{node}/k3s/node_schedulable[{node}]"));
+        assert!(kept < goes, "{node} went before the datastore was kept");
+        let order = [before, drained, goes, ready, open];
+        assert!(order.is_sorted(), "{node}: {order:?}");
+        before = open;
+    }
+    let went = never_two_away(&rig);
+    assert!(went.values().all(|n| *n == 1), "{went:?}");
+    three_voters(&rig);
+    // A snapshot of etcd, made by the release before.
+    let snapshots = "ls /var/lib/rancher/k3s/server/db/snapshots";
+    assert!(!rig.on("s1", snapshots).expect(0).out.trim().is_empty());
+    let ask = "k3s kubectl get nodes -o 'jsonpath={range .items[*]}{.status.nodeInfo.kubeletVersion} {.spec.unschedulable}{\"\\n\"}{end}' 2>/dev/null";
+    let said = rig.on("s2", ask).expect(0).out;
+    let rows: Vec<&str> = said.lines().map(str::trim).collect();
+    assert_eq!(rows, [new.as_str(); 4]);
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::NodeName;
-use picluster_plan::members::{joins, takes_down};
+use picluster_plan::members::{joins, lets_go, takes_down};
 use picluster_plan::{MemberStanding, Plan, StepAddr};
 
 /// Whether a step may start.
@@ -82,6 +82,8 @@ pub enum Standing {
     Unknown(String),
     /// A step that took it down did not end well: what it answers now says little.
     Broken(StepAddr),
+    /// It is to leave, and its cluster still counts on it: nobody asks it, and nobody else goes down.
+    Leaves,
 }
 
 /// Whether a member may go down now, given what is known of all declared servers. Two members are never
@@ -89,7 +91,10 @@ pub enum Standing {
 /// that did not come back well keeps this one up. A cluster of one server has nobody to keep it up.
 #[must_use]
 pub fn may_go_down(node: &NodeName, servers: &BTreeMap<NodeName, Standing>) -> Verdict {
-    if servers.get(node).is_none_or(|s| *s == Standing::Blank) {
+    if servers
+        .get(node)
+        .is_none_or(|s| matches!(s, Standing::Blank | Standing::Leaves))
+    {
         return Verdict::Go;
     }
     let others = || servers.iter().filter(|(name, _)| *name != node);
@@ -99,6 +104,9 @@ pub fn may_go_down(node: &NodeName, servers: &BTreeMap<NodeName, Standing>) -> V
             Standing::Silent(why) => Some(format!("server {name} does not serve ({why})")),
             Standing::Unknown(why) => Some(format!("server {name} {why}")),
             Standing::Broken(step) => Some(format!("{step} did not end well")),
+            Standing::Leaves => Some(format!(
+                "server {name} is to leave, and its cluster has not let it go"
+            )),
         })
         .collect();
     if !reasons.is_empty() {
@@ -126,6 +134,8 @@ pub struct Quorum {
     risky: BTreeSet<StepAddr>,
     /// Steps that make their node a member.
     joins: BTreeSet<StepAddr>,
+    /// Steps that make the cluster let a member go.
+    departures: BTreeMap<StepAddr, NodeName>,
     away: Option<StepAddr>,
 }
 
@@ -143,8 +153,28 @@ impl Quorum {
             risky: risky.into_iter().filter(ours).collect(),
             joins: joins.into_iter().filter(ours).collect(),
             servers,
+            departures: BTreeMap::new(),
             away: None,
         }
+    }
+
+    /// With the steps that make the cluster let members go: until then these count, and afterwards they are nobody's.
+    #[must_use]
+    pub fn with_departures(
+        mut self,
+        steps: impl IntoIterator<Item = (StepAddr, NodeName)>,
+    ) -> Self {
+        self.departures = steps.into_iter().collect();
+        self
+    }
+
+    /// What is known of the servers as far as it concerns a step: those that leave have no say in who else is let go.
+    fn as_for(&self, step: &StepAddr) -> BTreeMap<NodeName, Standing> {
+        let mut servers = self.servers.clone();
+        if self.departures.contains_key(step) {
+            servers.retain(|_, standing| *standing != Standing::Leaves);
+        }
+        servers
     }
 
     /// The guard of a plan, over the servers the inventory declares and those the plan knows besides.
@@ -159,6 +189,7 @@ impl Quorum {
                 Some((MemberStanding::Blank, _)) => Standing::Blank,
                 Some((MemberStanding::Member, Some(_))) => Standing::Unasked,
                 Some((MemberStanding::Unknown(why), _)) => Standing::Unknown(why.clone()),
+                Some((MemberStanding::Leaves, _)) => Standing::Leaves,
                 Some((MemberStanding::Member, None)) | None => {
                     Standing::Unknown("is not among the servers this plan knows".into())
                 }
@@ -171,25 +202,31 @@ impl Quorum {
                 .filter(move |s| want(s, server(&s.addr.node)))
                 .map(|s| s.addr.clone())
         };
-        Self::new(standings, of(takes_down), of(joins))
+        let departures = plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.addr.clone(), lets_go(step)?.clone())));
+        Self::new(standings, of(takes_down), of(joins)).with_departures(departures)
     }
 
     fn is_member(&self, node: &NodeName) -> bool {
         self.servers
             .get(node)
-            .is_some_and(|s| *s != Standing::Blank)
+            .is_some_and(|s| !matches!(s, Standing::Blank | Standing::Leaves))
     }
 }
 
 impl Guard for Quorum {
     fn verdict(&self, step: &StepAddr) -> Verdict {
-        if !self.risky.contains(step) || !self.is_member(&step.node) {
-            return Verdict::Go;
-        }
-        if let Some(other) = &self.away {
+        let joins = self.joins.contains(step);
+        let risky = self.risky.contains(step) && self.is_member(&step.node);
+        if let Some(other) = self.away.as_ref().filter(|_| joins || risky) {
             return Verdict::No(format!("{other} is not done"));
         }
-        may_go_down(&step.node, &self.servers)
+        if !risky {
+            return Verdict::Go;
+        }
+        may_go_down(&step.node, &self.as_for(step))
     }
 
     fn ask_anew(&mut self) {
@@ -216,11 +253,17 @@ impl Guard for Quorum {
         if away {
             self.away = None;
         }
+        if done
+            && let Some(gone) = self.departures.get(step)
+            && let Some(standing) = self.servers.get_mut(gone)
+        {
+            *standing = Standing::Blank;
+        }
         let Some(standing) = self.servers.get_mut(&step.node) else {
             return;
         };
         match standing {
-            Standing::Blank | Standing::Unknown(_) | Standing::Broken(_) => {}
+            Standing::Blank | Standing::Unknown(_) | Standing::Broken(_) | Standing::Leaves => {}
             _ if away && done => *standing = Standing::Down(step.clone()),
             _ if away => *standing = Standing::Broken(step.clone()),
             // Something was done there: maybe just what it takes.
@@ -248,7 +291,10 @@ impl Guard for Quorum {
 
     fn lost(&mut self, node: &NodeName, why: &str) {
         match self.servers.get_mut(node) {
-            None | Some(Standing::Blank | Standing::Unknown(_) | Standing::Broken(_)) => {}
+            None
+            | Some(
+                Standing::Blank | Standing::Unknown(_) | Standing::Broken(_) | Standing::Leaves,
+            ) => {}
             Some(standing) => *standing = Standing::Unknown(format!("cannot be asked ({why})")),
         }
     }
@@ -258,7 +304,9 @@ impl Guard for Quorum {
         if self.risky.is_empty() {
             return Vec::new();
         }
-        self.servers.keys().cloned().collect()
+        let stays =
+            |(name, s): (&NodeName, &Standing)| (*s != Standing::Leaves).then(|| name.clone());
+        self.servers.iter().filter_map(stays).collect()
     }
 
     fn owed_by(&self, node: &NodeName) -> Option<&StepAddr> {

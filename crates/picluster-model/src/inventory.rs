@@ -165,6 +165,14 @@ impl Inventory {
             .filter(|node| node.kubernetes == Some(KubernetesRole::Server))
             .map(|node| node.name.clone())
     }
+
+    /// The declared agents, whether they are there or not.
+    pub fn agents(&self) -> impl Iterator<Item = NodeName> {
+        self.nodes
+            .values()
+            .filter(|node| node.kubernetes == Some(KubernetesRole::Agent))
+            .map(|node| node.name.clone())
+    }
 }
 
 impl Node {

@@ -2,6 +2,7 @@
 //! nodes remember. A dead card must never found a second cluster beside one that is remembered.
 
 use picluster_model::NodeName;
+use picluster_model::kubernetes::Distribution;
 
 /// How a declared server was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,12 @@ pub enum Endpoint {
 pub struct Situation<'a> {
     /// The declared servers in the order of the inventory.
     pub servers: &'a [(NodeName, Server)],
+    /// What they are servers of: a cure by hand is told in its words.
+    pub distribution: Distribution,
     /// Agents that remember a cluster, with the digest of its CA.
     pub remembering: &'a [(NodeName, String)],
+    /// Agents that were not looked at, and may remember one; why not, in words: "was not reached".
+    pub unasked: &'a [(NodeName, String)],
     /// The fixed registration address.
     pub endpoint: Endpoint,
     /// The server that `--bootstrap` names.
@@ -78,6 +83,57 @@ fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
     all.join(", ")
 }
 
+/// The first few of them.
+fn some<'a>(nodes: impl ExactSizeIterator<Item = &'a NodeName>) -> String {
+    let more = nodes.len().saturating_sub(5);
+    let first = names(nodes.take(5));
+    match more {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// What is done by hand, in the words of what the cluster runs.
+struct ByHand(Distribution);
+
+impl ByHand {
+    /// A machine gives its cluster up, data and all.
+    fn give_up(&self, node: &NodeName) -> String {
+        match self.0 {
+            Distribution::K3s => {
+                format!("stop k3s on {node} and delete /var/lib/rancher/k3s there")
+            }
+            Distribution::Kubeadm => format!("kubeadm reset -f on {node}"),
+        }
+    }
+
+    /// An agent leaves the cluster that it remembers.
+    fn leave(&self, node: &NodeName) -> String {
+        match self.0 {
+            Distribution::K3s => format!(
+                "stop k3s-agent on {node}, delete /var/lib/rancher/k3s and /etc/rancher/node there"
+            ),
+            Distribution::Kubeadm => format!("kubeadm reset -f on {node}"),
+        }
+    }
+
+    /// All agents forget a cluster that has nobody left.
+    fn forget(&self) -> &'static str {
+        match self.0 {
+            Distribution::K3s => "deleting /var/lib/rancher/k3s/agent on the agents",
+            Distribution::Kubeadm => "kubeadm reset -f on the agents",
+        }
+    }
+
+    /// What a backup has of a server.
+    fn datastore(&self) -> &'static str {
+        match self.0 {
+            Distribution::K3s => "/var/lib/rancher/k3s/server",
+            Distribution::Kubeadm => "/etc/kubernetes and /var/lib/etcd",
+        }
+    }
+}
+
 /// As much of a digest as people read.
 fn brief(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
@@ -99,6 +155,7 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
     let found = |pick: fn(&Server) -> bool| servers.iter().find(|(_, s)| pick(s)).map(|(n, _)| n);
     let serving = found(|s| matches!(s, Server::Serving(_)));
     let stopped = found(|s| matches!(s, Server::Stopped(_)));
+    let hand = ByHand(situation.distribution);
 
     let mut clusters: Vec<(&str, &NodeName)> = Vec::new();
     for (name, server) in servers {
@@ -115,7 +172,8 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
             false,
             format!("{one} and {other} are servers of two different clusters"),
             format!(
-                "keep one: take the other out of the inventory, or stop k3s on it and delete /var/lib/rancher/k3s there ({other} loses its cluster)"
+                "keep one: take the other out of the inventory, or {} (it loses its cluster)",
+                hand.give_up(other)
             ),
         );
     }
@@ -165,7 +223,8 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
                 "{removed} was removed from its cluster, and none of the other declared servers serves that cluster"
             ),
             format!(
-                "bring a server of that cluster up, then run: picluster apply; to give it up: delete /var/lib/rancher/k3s on {removed} first"
+                "bring a server of that cluster up, then run: picluster apply; to give it up: {} first",
+                hand.give_up(removed)
             ),
         );
     }
@@ -186,7 +245,8 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
                     brief(ca.as_deref().unwrap_or_default())
                 ),
                 format!(
-                    "see to it that the address leads to the cluster that is meant; to take {agent} out of its own: stop k3s-agent on it and delete /var/lib/rancher/k3s/agent there"
+                    "see to it that the address leads to the cluster that is meant; to take {agent} out of its own: {}",
+                    hand.leave(agent)
                 ),
             ),
         };
@@ -211,13 +271,16 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
             false,
             format!("{name} is declared a server and remembers a cluster as an agent"),
             format!(
-                "declare it an agent again; or take it out of that cluster by hand: stop k3s-agent on {name}, delete /var/lib/rancher/k3s and /etc/rancher/node there, then run: picluster apply"
+                "declare it an agent again; or take it out of that cluster by hand: {}, then run: picluster apply",
+                hand.leave(name)
             ),
         );
     }
     let server = &first.0;
     let by_hand = format!(
-        "put the cluster's /var/lib/rancher/k3s/server back on {server} from a backup, then run: picluster apply; to give that cluster up and found a new one: picluster apply --bootstrap {server}, after deleting /var/lib/rancher/k3s/agent on the agents"
+        "put the cluster's {} back on {server} from a backup, then run: picluster apply; to give that cluster up and found a new one: picluster apply --bootstrap {server}, after {}",
+        hand.datastore(),
+        hand.forget()
     );
     if let Some((_, ca)) = situation.remembering.first() {
         return stop(
@@ -234,6 +297,24 @@ pub fn choose(situation: &Situation<'_>) -> Option<Choice> {
                 brief(ca)
             ),
             by_hand,
+        );
+    }
+    if let [(one, why), rest @ ..] = situation.unasked {
+        let who = some(situation.unasked.iter().map(|(n, _)| n));
+        let (not_asked, it) = if rest.is_empty() {
+            (format!("{one} {why}"), "it")
+        } else {
+            (format!("{who} were not looked at"), "they")
+        };
+        return stop(
+            server,
+            true,
+            format!(
+                "{server} is blank, and {not_asked}: {it} may remember a cluster beside which {server} would found a second one"
+            ),
+            format!(
+                "bring {who} up, then run: picluster apply; if there never was a cluster: picluster apply --bootstrap {server}"
+            ),
         );
     }
     Some(Choice::Found(server.clone()))
@@ -267,14 +348,21 @@ mod tests {
             .enumerate()
             .map(|(n, word)| (name(&format!("s{}", n + 1)), server(word)))
             .collect();
-        let remembering: Vec<(NodeName, String)> = agents
-            .split_whitespace()
-            .map(|a| (name(a), "0123456789abcdef".to_owned()))
-            .collect();
+        // An agent that was not reached is written with a question mark.
+        let of = |asked: bool, word: &str| -> Vec<(NodeName, String)> {
+            let all = agents.split_whitespace();
+            all.filter(|a| a.starts_with('?') != asked)
+                .map(|a| (name(a.trim_start_matches('?')), word.to_owned()))
+                .collect()
+        };
+        let remembering = of(true, "0123456789abcdef");
+        let unasked = of(false, "was not reached");
         let forced = (!forced.is_empty()).then(|| name(forced));
         match choose(&Situation {
             servers: &servers,
+            distribution: Distribution::K3s,
             remembering: &remembering,
+            unasked: &unasked,
             endpoint: endpoint.clone(),
             forced: forced.as_ref(),
         }) {
@@ -342,6 +430,32 @@ mod tests {
                 "",
                 "stop s1: s1 is blank, and a1, a2 remember a cluster (CA 0123456789ab…): it would found a second one",
             ),
+            // Who was not asked may remember one.
+            (
+                "blank",
+                "?a1",
+                NotAsked,
+                "",
+                "pause s1: s1 is blank, and a1 was not reached: it may remember a cluster beside which s1 would found a second one",
+            ),
+            (
+                "blank blank blank",
+                "?a1 ?a2 ?a3 ?a4 ?a5 ?a6 ?a7",
+                Silent,
+                "",
+                "pause s1: s1 is blank, and a1, a2, a3, a4, a5 and 2 more were not looked at: they may remember a cluster beside which s1 would found a second one",
+            ),
+            (
+                "blank",
+                "?a1 a2",
+                NotAsked,
+                "",
+                "stop s1: s1 is blank, and a2 remembers a cluster (CA 0123456789ab…): it would found a second one",
+            ),
+            ("blank", "?a1", NotAsked, "s1", "s1 founds"),
+            ("serving", "?a1", NotAsked, "", "join s1"),
+            ("blank stopped", "?a1", NotAsked, "", "resume s2"),
+            ("blank", "?a1", answers(), "", "s1 registers"),
             // A cluster that no declared server holds: nobody founds one beside it.
             ("blank", "", answers(), "", "s1 registers"),
             ("blank", "", unnamed(), "", "s1 registers"),
@@ -418,8 +532,8 @@ mod tests {
     }
 
     /// What the rule says of three servers, said anew: who has which of five states, and whether an agent remembers a
-    /// cluster. Names are `s1`, `s2`, `s3`.
-    fn rule(states: [&str; 3], agents_remember: bool) -> String {
+    /// cluster, or could not be asked. Names are `s1`, `s2`, `s3`.
+    fn rule(states: [&str; 3], agents: &str) -> String {
         let first = |state: &str| {
             let at = states.iter().position(|s| *s == state)?;
             Some(format!("s{}", at + 1))
@@ -440,14 +554,15 @@ mod tests {
         if let Some(away) = first("away") {
             return format!("pause {away}");
         }
-        if agents_remember {
-            return "stop".into();
+        match agents {
+            "" => "s1 founds".into(),
+            "?a1" => "pause s1".into(),
+            _ => "stop".into(),
         }
-        "s1 founds".into()
     }
 
-    /// All situations of three declared servers, with and without an agent that remembers: 250 where the odd one is a member of
-    /// another cluster, and 250 where it was removed from this one.
+    /// All situations of three declared servers, with agents of which none remembers, one does, one was not asked, and both: 500
+    /// where the odd one is a member of another cluster, and 500 where it was removed from this one.
     #[test]
     fn three_servers_in_every_situation() {
         let mut rows = 0;
@@ -456,10 +571,10 @@ mod tests {
             for a in states {
                 for b in states {
                     for c in states {
-                        for agents in ["", "a1"] {
+                        for agents in ["", "a1", "?a1", "?a1 a2"] {
                             let row = format!("{a} {b} {c}");
                             let said = said(&row, agents, &Endpoint::NotAsked, "");
-                            let expected = rule([a, b, c], !agents.is_empty());
+                            let expected = rule([a, b, c], agents);
                             assert!(
                                 said.starts_with(&expected),
                                 "{row} | {agents}: {said}, and the rule says {expected}"
@@ -474,7 +589,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rows, 500);
+        assert_eq!(rows, 1000);
     }
 
     /// Whatever is found: nobody founds a cluster while a declared server serves, nor, unasked, while
@@ -487,7 +602,7 @@ mod tests {
         for a in words {
             for b in words {
                 for c in words {
-                    for agents in ["", "a1"] {
+                    for agents in ["", "a1", "?a1", "?a1 ?a2"] {
                         for endpoint in [
                             Endpoint::NotAsked,
                             Endpoint::Silent,
@@ -509,5 +624,46 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whoever is told to do something by hand is told it in the words of what runs there.
+    #[test]
+    fn cures_are_in_the_words_of_the_distribution() {
+        let mut cures = 0;
+        let words = [
+            "blank", "serving", "stopped", "other", "removed", "agent", "away",
+        ];
+        for distribution in [Distribution::K3s, Distribution::Kubeadm] {
+            for a in words {
+                for b in words {
+                    for remembers in [false, true] {
+                        for endpoint in [Endpoint::Silent, Endpoint::Answers(Some("f".into()))] {
+                            let servers = [(name("s1"), server(a)), (name("s2"), server(b))];
+                            let remembering = [(name("a1"), "0123456789abcdef".to_owned())];
+                            let choice = choose(&Situation {
+                                servers: &servers,
+                                distribution,
+                                remembering: if remembers { &remembering } else { &[] },
+                                unasked: &[],
+                                endpoint,
+                                forced: None,
+                            });
+                            let Some(Choice::Stop(stop)) = choice else {
+                                continue;
+                            };
+                            let of_k3s = stop.cure.contains("k3s") || stop.cure.contains("rancher");
+                            let of_kubeadm = stop.cure.contains("kubeadm reset");
+                            let (mine, theirs) = match distribution {
+                                Distribution::K3s => (of_k3s, of_kubeadm),
+                                Distribution::Kubeadm => (of_kubeadm, of_k3s),
+                            };
+                            assert!(!theirs, "{a} {b}: {}", stop.cure);
+                            cures += usize::from(mine);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(cures > 100, "{cures}");
     }
 }

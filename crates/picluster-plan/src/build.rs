@@ -74,6 +74,8 @@ pub struct Inputs<'a> {
     pub nodes: BTreeMap<NodeName, NodeInput>,
     /// The declared servers, whether they were reached or not.
     pub servers: Vec<NodeName>,
+    /// The declared agents, whether they were reached or not.
+    pub agents: Vec<NodeName>,
     /// Nodes that are to leave their cluster, with consent: those that the inventory no longer has there, and those that are
     /// reset. Of their cluster's role nothing is declared.
     pub departing: BTreeSet<NodeName>,
@@ -130,7 +132,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     for bench in &mut benches {
         bench.evaluate();
     }
-    across::settle(&mut benches, inputs);
+    across::settle(&mut benches, inputs, roll.as_ref());
     let mut steps = Vec::new();
     for bench in &mut benches {
         bench.gather_guarded();
@@ -139,10 +141,11 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         steps.append(&mut bench.steps);
         nodes.insert(bench.node.clone(), bench.summary());
     }
+    let members = servers::members(inputs, &nodes, &benches, roll.as_ref());
+    servers::behind_departures(&mut steps, &members);
     let mut steps = across::sort(steps, &mut nodes);
     add_guards(&mut steps);
     let leaving = roll.map(|roll| roll.leaving(inputs)).unwrap_or_default();
-    let members = servers::members(inputs, &nodes, &benches, &leaving);
     servers::announce(&mut steps, &members);
     let values = across::sources(&steps, &benches);
     Plan {
@@ -202,6 +205,8 @@ struct Workbench<'a> {
     registered: bool,
     /// What it does for the control plane in this plan, where it is a server.
     part: Option<Part>,
+    /// Its server's unit runs, or is about to.
+    runs: bool,
 }
 
 /// What a declared server does in a plan.

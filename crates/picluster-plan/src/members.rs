@@ -1,6 +1,7 @@
 //! The control plane as far as a plan knows it: which declared servers are members, how one sees that they
 //! serve, and which steps can take one down.
 
+use picluster_model::NodeName;
 use picluster_resource::kinds::cluster_server::ClusterServer;
 use picluster_resource::{Effect, Resource};
 use schemars::JsonSchema;
@@ -47,6 +48,8 @@ pub enum MemberStanding {
     Member,
     /// Nobody can say; why not, in words: "was not reached".
     Unknown(String),
+    /// It is one, and is to leave: until its cluster has let it go it counts there, whether it serves or not.
+    Leaves,
 }
 
 /// Whether a step can take its node, or another member, out of the control plane for a while: the deletion of a member, a reboot, a restart or the stop of what the
@@ -66,6 +69,18 @@ pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
         },
     };
     stops || step.guard.is_some() || step.change.effects.iter().any(restarts)
+}
+
+/// The member that a step makes its cluster let go.
+#[must_use]
+pub fn lets_go(step: &Step) -> Option<&NodeName> {
+    match &step.work {
+        Work::Resource(resource) => match resource.as_ref() {
+            Resource::NodeAbsent(absent) if absent.server => Some(&absent.node),
+            _ => None,
+        },
+        Work::Reboot { .. } => None,
+    }
 }
 
 /// Whether a step makes its node a member: the first start of what makes it serve.

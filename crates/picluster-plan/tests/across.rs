@@ -130,6 +130,7 @@ fn plan(nodes: Vec<(&str, NodeInput)>, servers: &[&str]) -> Plan {
         departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: servers.iter().map(|s| name(s)).collect(),
+        agents: Vec::new(),
         secrets: &secrets,
         key: KEY,
     })

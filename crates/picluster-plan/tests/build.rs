@@ -138,6 +138,7 @@ fn plan_with(
         departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: Vec::new(),
+        agents: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

@@ -42,6 +42,8 @@ struct Rack<'a> {
     reset: &'a [&'a str],
     /// Nodes that nothing can be planned for, by what they remember.
     blocked: &'a [&'a str],
+    /// Servers on which something is to stop without which they do not serve.
+    stops: &'a [&'a str],
 }
 
 fn is_server(node: &str) -> bool {
@@ -89,7 +91,7 @@ fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
         json!({"cluster_member": {"name": node, "role": role}}),
         member(node),
     ];
-    if node == "s1" {
+    if is_server(node) {
         let nodes: Vec<_> = rack
             .declared
             .iter()
@@ -97,6 +99,9 @@ fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
             .collect();
         all.push(json!({"cluster_roll": {"server": node, "nodes": nodes, "kubeconfig": "/etc/k", "kubectl": KC}}));
         all.push(json!({"node_drained": {"node": node, "version": "v1", "timeout": 77, "kubeconfig": "/etc/k", "kubectl": KC}}));
+        if rack.stops.contains(&node) {
+            all.push(json!({"unit": {"name": "containerd.service", "active": false}}));
+        }
     }
     all.into_iter().map(|v| entry(node, "k3s", v)).collect()
 }
@@ -131,18 +136,21 @@ fn nodes_of(rack: &Rack<'_>) -> String {
         list.insert(node, format!("pi@{node}"));
     }
     let roll = serde_json::to_string(&list).unwrap();
-    let items: Vec<_> = rack
+    let mut items: Vec<_> = rack
         .registered
         .iter()
         .map(|(node, ready)| {
-            let notes = if *node == "s1" { json!({"picluster/nodes": roll}) } else { json!({}) };
             let labels = if is_server(node) { json!({"node-role.kubernetes.io/control-plane": "true"}) } else { json!({}) };
             json!({
-                "metadata": {"name": node, "annotations": notes, "labels": labels},
+                "metadata": {"name": node, "labels": labels},
                 "status": {"conditions": [{"type": "Ready", "status": if *ready { "True" } else { "Unknown" }}], "nodeInfo": {"kubeletVersion": "v1"}},
             })
         })
         .collect();
+    let notes = json!({"picluster/nodes": roll});
+    items.push(
+        json!({"kind": "Namespace", "metadata": {"name": "kube-system", "annotations": notes}}),
+    );
     json!({"kind": "List", "items": items}).to_string()
 }
 
@@ -176,7 +184,7 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
         }
         Query::Unit(of) => Answer::Unit(UnitState {
             load: "loaded".into(),
-            active: if of == unit(node) {
+            active: if of == unit(node) || of == "containerd.service" {
                 "active"
             } else {
                 "inactive"
@@ -246,6 +254,7 @@ fn plan(rack: &Rack<'_>) -> Plan {
         departing: rack.departing.iter().map(|n| name(n)).collect(),
         bootstrap: None,
         servers: servers.map(|n| name(n)).collect(),
+        agents: Vec::new(),
         secrets: &secrets,
         key: b"key",
     })
@@ -287,6 +296,7 @@ const USUAL: Rack<'static> = Rack {
     was_server: &[],
     reset: &[],
     blocked: &[],
+    stops: &[],
 };
 
 #[test]
@@ -353,7 +363,54 @@ fn a_server_that_left_the_inventory_counts_until_it_has_left_the_cluster() {
     rack.met = &["s3"];
     rack.away = &["s3"];
     rack.departing = &["s3"];
+    // Who is to leave counts until the cluster has let it go, and what takes another one down comes behind that.
+    assert_eq!(standing(&plan(&rack)), Some(MemberStanding::Leaves));
+    rack.stops = &["s1", "s2"];
+    let shown = plan(&rack);
+    for step in ["s1/unit[containerd.service]", "s2/unit[containerd.service]"] {
+        let all = before(&shown, step);
+        assert!(all.contains("s1/node_absent[s3]"), "{step}: {all:?}");
+    }
+    // It is gone there, and its machine is not clean.
+    rack.registered = &[("s1", true), ("s2", true)];
+    rack.listed = &["s3"];
     assert_eq!(standing(&plan(&rack)), None);
+}
+
+#[test]
+fn any_server_that_stays_lets_the_others_go_and_one_of_them_keeps_the_list() {
+    let mut rack = Rack {
+        declared: &["s1", "s2", "s3"],
+        registered: &[("s1", true), ("s2", true), ("s3", true)],
+        ..USUAL
+    };
+    assert_eq!(steps(&plan(&rack)), Vec::<String>::new());
+    // Somebody new: it is written once, by the first that can.
+    rack.registered = &[("s1", true), ("s2", true)];
+    let lists = |plan: &Plan| -> Vec<String> {
+        let all = steps(plan).into_iter();
+        all.filter(|s| s.contains("cluster_roll")).collect()
+    };
+    assert_eq!(lists(&plan(&rack)), ["s1/cluster_roll[s1]"]);
+    rack.away = &["s1"];
+    assert_eq!(lists(&plan(&rack)), ["s2/cluster_roll[s2]"]);
+
+    // The first one is reset: the next one drains and deletes it.
+    let reset = Rack {
+        declared: &["s2", "s3"],
+        met: &["s1"],
+        reset: &["s1"],
+        departing: &["s1"],
+        registered: &[("s1", true), ("s2", true), ("s3", true)],
+        ..USUAL
+    };
+    let shown = plan(&reset);
+    assert_eq!(shown.members[&name("s1")].standing, MemberStanding::Leaves);
+    let left = before(&shown, "s1/cluster_node[s1]");
+    for step in ["s2/node_absent[s1]", "s2/node_drained[s1]"] {
+        assert!(left.contains(step), "{left:?}");
+    }
+    assert!(shown.nodes[&name("s1")].problems.is_empty());
 }
 
 #[test]
@@ -419,9 +476,7 @@ fn a_machine_that_stays_in_the_inventory_does_not_leave_its_cluster_without_cons
     let stuck = plan(&rack);
     let problem = &stuck.nodes[&name("a2")].problems[0];
     assert!(
-        problem
-            .what
-            .contains("s1 has no list of the cluster's nodes or does not answer"),
+        problem.what.contains("s1 does not answer for the cluster"),
         "{}",
         problem.what
     );

@@ -205,6 +205,7 @@ fn bytes(case: &Case, key: &[u8]) -> String {
         departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: Vec::new(),
+        agents: Vec::new(),
         cluster: ClusterName::new("test").expect("valid"),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

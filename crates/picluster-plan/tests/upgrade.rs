@@ -245,6 +245,7 @@ fn plan_with(rack: &Rack<'_>, cordoned: &[&str]) -> Plan {
         departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers,
+        agents: Vec::new(),
         secrets: &secrets,
         key: b"key",
     })
@@ -472,6 +473,23 @@ fn several_servers_are_drained_one_behind_the_other() {
     let second = before(&plan, "s2/node_drained[s2]");
     assert!(second.contains("s1/node_schedulable[s1]"), "{second:?}");
     assert!(before(&plan, "s1/node_drained[a1]").contains("s2/cluster_node[s2]"));
+}
+
+#[test]
+fn a_server_that_was_left_halfway_goes_before_the_others() {
+    // The one whose k3s an earlier run has left down: as long as it is, nobody else may go.
+    for halfway in [0, 1, 2] {
+        let how = |n| if n == halfway { Mute(OLD) } else { Runs(OLD) };
+        let names = ["s1", "s2", "s3"];
+        let all: Vec<_> = (0..3).map(|n| (names[n], true, how(n))).collect();
+        let plan = plan(&careful(&all));
+        for (n, server) in names.iter().enumerate() {
+            let said: Vec<_> = plan.nodes.values().flat_map(|n| &n.problems).collect();
+            assert!(said.is_empty(), "{halfway}: {said:?}");
+            let waits = behind(&plan, server).contains(names[halfway]);
+            assert_eq!(waits, n != halfway, "{server}, {halfway}");
+        }
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     /// Which part.
     pub part: Part,
-    /// Found the cluster on this server, even if agents remember another one
+    /// Found the cluster on this server, even if agents remember another one or could not be asked
     #[arg(long, value_name = "NODE")]
     pub bootstrap: Option<String>,
     /// Take nodes that left the inventory out of the cluster: drained, deleted there, and cleaned of what is ours
@@ -184,7 +184,7 @@ pub struct ApplyArgs {
     #[command(flatten)]
     /// Which part.
     pub part: Part,
-    /// Found the cluster on this server, even if agents remember another one
+    /// Found the cluster on this server, even if agents remember another one or could not be asked
     #[arg(long, value_name = "NODE")]
     pub bootstrap: Option<String>,
     /// Take nodes that left the inventory out of the cluster: drained, deleted there, and cleaned of what is ours

@@ -219,8 +219,12 @@ fn registered(inputs: &BTreeMap<NodeName, NodeInput>) -> Vec<(NodeName, Register
         };
         for declared in &node.declared {
             if let Resource::ClusterRoll(roll) = &declared.resource {
-                let said = roll.registered(&node.answers).unwrap_or_default();
-                found.extend(said.into_iter().map(|n| (teller.clone(), n)));
+                // Every server tells of the same list.
+                for one in roll.registered(&node.answers).unwrap_or_default() {
+                    if !found.iter().any(|(_, known)| known.name == one.name) {
+                        found.push((teller.clone(), one));
+                    }
+                }
             }
         }
     }
@@ -347,6 +351,7 @@ pub async fn survey(
         open_guards,
         plan: build(&Inputs {
             servers: project.inventory.servers().collect(),
+            agents: project.inventory.agents().collect(),
             bootstrap: bootstrap.cloned(),
             departing: departures.of(&inputs),
             cluster: project.inventory.cluster.clone(),

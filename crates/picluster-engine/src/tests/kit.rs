@@ -130,6 +130,7 @@ impl Rig {
             departing: std::collections::BTreeSet::new(),
             bootstrap: None,
             servers: Vec::new(),
+            agents: Vec::new(),
             cluster: ClusterName::new("test").unwrap(),
             inventory: String::new(),
             addresses: BTreeMap::new(),

@@ -33,6 +33,8 @@ struct Case {
     cancel_at: Option<(usize, bool)>,
     /// Which nodes are members of the control plane, and whether each was seen; no guard if none.
     members: Vec<(usize, bool)>,
+    /// Which of them is to leave its cluster, and the step that makes the cluster let it go.
+    leaves: Option<(usize, usize)>,
     cyclic: bool,
 }
 
@@ -51,9 +53,13 @@ fn cases() -> impl Strategy<Value = Case> {
         proptest::collection::vec(any::<u8>(), 64),
         proptest::option::weighted(0.4, (0..30_usize, any::<bool>())),
         proptest::collection::vec((0..6_usize, proptest::bool::weighted(0.85)), 0..5),
+        proptest::option::weighted(
+            0.4,
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        ),
         proptest::bool::weighted(0.1),
     )
-        .prop_map(|(raw, limits, dice, cancel_at, members, cyclic)| {
+        .prop_map(|(raw, limits, dice, cancel_at, members, leaves, cyclic)| {
             let all = raw.len();
             let small = raw
                 .iter()
@@ -83,7 +89,10 @@ fn cases() -> impl Strategy<Value = Case> {
                     (node, needs, reboot, upload)
                 })
                 .collect();
+            let leaves = leaves.filter(|_| !members.is_empty() && all > 0);
+            let leaves = leaves.map(|(m, s)| (members[m.index(members.len())].0, s.index(all)));
             Case {
+                leaves,
                 steps,
                 small,
                 moved_by,
@@ -135,6 +144,8 @@ struct World {
     broken: BTreeSet<NodeName>,
     /// Members that were rebooted well, and have not been seen serving since.
     owed: BTreeSet<NodeName>,
+    /// Who is to leave, while its cluster counts on it, and the step that ends that.
+    leaves: Option<(NodeName, StepAddr)>,
     cyclic: bool,
     cancelled: bool,
     aborted: BTreeSet<NodeName>,
@@ -260,6 +271,12 @@ impl World {
                     );
                     assert!(!self.broken.contains(member));
                 }
+                if let Some((other, step)) = &self.leaves {
+                    assert!(
+                        step == addr || self.done.contains(step),
+                        "{addr} was let through while {other} counts and is to leave"
+                    );
+                }
                 self.serving.clear();
             }
         }
@@ -378,20 +395,38 @@ fn play(case: &Case) -> World {
         .iter()
         .map(|(node, seen)| (addr(*node, 0).node, *seen))
         .collect();
-    let standing = |seen: &bool| {
-        if *seen {
+    let leaves = case
+        .leaves
+        .map(|(node, step)| (addr(node, 0).node, addr(case.steps[step].0, step)));
+    let leaver = leaves.as_ref().map(|(name, _)| name.clone());
+    let standing = |name: &NodeName, seen: &bool| {
+        if Some(name) == leaver.as_ref() {
+            Standing::Leaves
+        } else if *seen {
             Standing::Unasked
         } else {
             Standing::Unknown("was not reached".to_owned())
         }
     };
-    let guard: Box<dyn Guard> = Box::new(Quorum::new(
-        members
-            .iter()
-            .map(|(name, seen)| (name.clone(), standing(seen))),
-        specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone()),
-        [],
-    ));
+    let guard: Box<dyn Guard> = Box::new(
+        Quorum::new(
+            members
+                .iter()
+                .map(|(name, seen)| (name.clone(), standing(name, seen))),
+            specs.iter().filter(|s| s.reboot).map(|s| s.addr.clone()),
+            [],
+        )
+        .with_departures(
+            leaves
+                .iter()
+                .map(|(name, step)| (step.clone(), name.clone())),
+        ),
+    );
+    // The others do without one that leaves.
+    let members: BTreeMap<NodeName, bool> = members
+        .into_iter()
+        .filter(|(name, _)| Some(name) != leaver.as_ref())
+        .collect();
     let mut world = World {
         specs: specs.iter().map(|s| (s.addr.clone(), s.clone())).collect(),
         limits,
@@ -406,6 +441,7 @@ fn play(case: &Case) -> World {
         proving: BTreeSet::new(),
         owed: BTreeSet::new(),
         broken: BTreeSet::new(),
+        leaves,
         cyclic: case.cyclic,
         cancelled: false,
         aborted: BTreeSet::new(),
@@ -465,6 +501,7 @@ fn with_all_members_at_work_every_one_of_them_has_its_turn() {
         members: vec![(0, true), (1, true), (2, true)],
         small: vec![],
         moved_by: vec![],
+        leaves: None,
         cyclic: false,
     };
     let world = play(&case);
@@ -486,6 +523,7 @@ fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
         members: vec![(0, true), (1, true), (5, false)],
         small: vec![],
         moved_by: vec![],
+        leaves: None,
         cyclic: false,
     };
     let world = play(&case);
@@ -513,6 +551,7 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         members: vec![],
         small: vec![],
         moved_by: vec![],
+        leaves: None,
         cyclic: false,
     };
     let mut scheduler = Scheduler::new(
@@ -558,6 +597,7 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         members: vec![],
         small: vec![],
         moved_by: vec![],
+        leaves: None,
         cyclic: false,
     };
     let specs = specs(&case);
@@ -608,6 +648,7 @@ fn small_steps_that_come_one_behind_the_other_go_together() {
         dice: vec![4],
         cancel_at: None,
         members: vec![],
+        leaves: None,
         cyclic: false,
     };
     assert_eq!(goes(&case), [vec![0, 1], vec![2, 3], vec![4], vec![5]]);

@@ -26,6 +26,8 @@ pub struct ClusterContext {
     templated: Option<Box<Kubernetes>>,
     /// The section as all nodes see it that see nothing of their own.
     described: Option<serde_json::Value>,
+    /// How many servers are declared.
+    servers: usize,
     /// What `kubernetes.artifact` says besides, by node.
     artifacts: BTreeMap<NodeName, serde_json::Value>,
 }
@@ -60,8 +62,10 @@ impl ClusterContext {
                 (group.to_string(), json!(names))
             })
             .collect();
-        let described = inventory.kubernetes.as_ref().map(describe);
+        let servers = inventory.servers().count();
+        let described = inventory.kubernetes.as_ref().map(|k| describe(k, servers));
         Self {
+            servers,
             artifacts: BTreeMap::new(),
             names: BTreeMap::from([
                 ("nodes", serde_value(&nodes)),
@@ -162,7 +166,7 @@ impl ClusterContext {
                 }
             }
         }
-        Some(describe(&rendered))
+        Some(describe(&rendered, self.servers))
     }
 
     /// A key of `kubernetes.config` as a node sees it before it was met. `None`: it is not there, or not known yet.
@@ -355,7 +359,17 @@ fn expected(node: &Node) -> &'static str {
     }
 }
 
-fn describe(kubernetes: &Kubernetes) -> serde_json::Value {
+/// Where the servers of a cluster keep what it knows: together in their etcd, outside of the cluster, or the only one by
+/// itself.
+fn datastore(kubernetes: &Kubernetes, servers: usize) -> &'static str {
+    match servers {
+        _ if kubernetes.config.contains_key("datastore-endpoint") => "external",
+        0 | 1 => "single",
+        _ => "etcd",
+    }
+}
+
+fn describe(kubernetes: &Kubernetes, servers: usize) -> serde_json::Value {
     let networks = |list: &[crate::kubernetes::Cidr]| -> Vec<String> {
         list.iter().map(ToString::to_string).collect()
     };
@@ -371,6 +385,7 @@ fn describe(kubernetes: &Kubernetes) -> serde_json::Value {
         "version": kubernetes.version.to_string(),
         "minor": kubernetes.version.minor,
         "endpoint": kubernetes.endpoint,
+        "datastore": datastore(kubernetes, servers),
         "repository": kubernetes.repository.as_ref().map(|repository| json!({
             "url": repository.url,
             "key": repository.key.display().to_string(),

@@ -38,11 +38,12 @@ const NODE: [&str; 9] = [
 /// What can be asked of the cluster.
 const CLUSTER: [&str; 1] = ["name"];
 /// What can be asked of the `kubernetes` section.
-const KUBERNETES: [&str; 18] = [
+const KUBERNETES: [&str; 19] = [
     "distribution",
     "version",
     "minor",
     "endpoint",
+    "datastore",
     "repository",
     "disable",
     "tls_san",

@@ -69,18 +69,23 @@ enum Answer {
 
 /// Transform: follow-ups and causes on every node, and the edges between nodes. What cannot get what
 /// it needs from another node is a problem, and so is everything behind it, on any node.
-pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
+pub(super) fn settle(
+    benches: &mut [Workbench<'_>],
+    inputs: &Inputs<'_>,
+    roll: Option<&leave::Roll>,
+) {
     let offers = Offers::of(benches);
     // A node's failure may take away what another node waits for, so until nothing moves.
     loop {
         let prepared = upgrade::prepare(benches);
         let failed = refuse(benches, &offers, inputs, false);
         let held = upgrade::hold_back(benches, inputs);
-        if !servers::hold_back(benches) && !held && !failed && !prepared {
+        if !servers::hold_back(benches, inputs) && !held && !failed && !prepared {
             break;
         }
     }
     drop_unasked(benches);
+    leave::one_list(benches, inputs);
     for bench in benches.iter_mut() {
         bench.add_follow_ups();
         bench.name_causes();
@@ -89,7 +94,7 @@ pub(super) fn settle(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
     while refuse(benches, &offers, inputs, true) {}
     upgrade::order(benches);
     leave::order(benches, inputs);
-    servers::in_turn(benches, inputs);
+    servers::in_turn(benches, inputs, roll);
 }
 
 /// Transform: a token is made where somebody joins with it in the same run, and nowhere else.
@@ -182,10 +187,12 @@ fn answer(
     let settled = |p: &At| !broken(p) && at(*p).change.is_none();
     // A server that joins gives its API to itself alone: the others have that of the members.
     let joins = |p: &At| *need == ClusterToken::Api && benches[p.0].part == Some(Part::Joins);
-    let providers: Vec<At> = offers
+    let mut providers: Vec<At> = offers
         .of_token(need, me)
         .filter(|p| p.0 == me.0 || !joins(p))
         .collect();
+    // A server asks its own API: where that does not answer, no other one's will do.
+    providers.sort_by_key(|p| p.0 != me.0);
     if !awaits && providers.iter().any(settled) {
         return Answer::Given;
     }

@@ -75,6 +75,7 @@ impl<'a> Workbench<'a> {
             steps: Vec::new(),
             registered: false,
             part: None,
+            runs: false,
         }
     }
 

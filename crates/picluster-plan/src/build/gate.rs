@@ -69,9 +69,9 @@ pub(super) fn keep(
             false
         }
     });
-    if found.is_empty() {
+    let Some(distribution) = found.values().map(|f| f.distribution).next() else {
         return;
-    }
+    };
     let servers: Vec<(NodeName, Server)> = inputs
         .servers
         .iter()
@@ -84,7 +84,9 @@ pub(super) fn keep(
         .collect();
     let choice = choose(&Situation {
         servers: &servers,
+        distribution,
         remembering: &remembering,
+        unasked: &unasked(benches, nodes, inputs),
         endpoint: endpoint(&found),
         forced: inputs.bootstrap.as_ref(),
     });
@@ -120,8 +122,7 @@ pub(super) fn keep(
             (what, cure, None)
         } else if let Some(stop) = kept_out {
             let because = (stop.server != *bench.node).then(|| stop.server.clone());
-            let cure = in_words_of(member.distribution, stop);
-            (stop.what.clone(), cure, because)
+            (stop.what.clone(), stop.cure.clone(), because)
         } else if foreign {
             let rite = match member.distribution {
                 Distribution::K3s => format!(
@@ -229,6 +230,7 @@ fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, 
             _ => Part::Joins,
         };
         bench.part = Some(part);
+        bench.runs = memory.serving;
         let named = match choice {
             Choice::Found(name) | Choice::Join(name) | Choice::Resume(name) => Some(name),
             Choice::Register(_) | Choice::Stop(_) => None,
@@ -253,20 +255,6 @@ fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, 
                 _ => {}
             }
         }
-    }
-}
-
-/// A cure by hand as it goes with the distribution: where k3s wants directories deleted, kubeadm has a command.
-fn in_words_of(distribution: Distribution, stop: &Stop) -> String {
-    let of_k3s = ["rancher", "k3s"]
-        .iter()
-        .any(|word| stop.cure.contains(word));
-    match distribution {
-        Distribution::Kubeadm if of_k3s => format!(
-            "to go on with the cluster that is remembered: put /etc/kubernetes and /var/lib/etcd back on {0} from a backup, then run: picluster apply; to give it up: kubeadm reset -f on every machine that was in it, then run: picluster apply",
-            stop.server
-        ),
-        Distribution::K3s | Distribution::Kubeadm => stop.cure.clone(),
     }
 }
 
@@ -318,6 +306,29 @@ fn registers(server: NodeName, found: &BTreeMap<NodeName, Found>) -> Stop {
     }
 }
 
+/// Why a node was not looked at, in words.
+fn closed(name: &NodeName, nodes: &BTreeMap<NodeName, NodePlan>, inputs: &Inputs<'_>) -> String {
+    let why = match (inputs.nodes.get(name), nodes.get(name)) {
+        (Some(NodeInput::Closed(state)), _) => across::found(state),
+        (_, Some(plan)) => across::found(&plan.state),
+        _ => "was not looked at",
+    };
+    why.to_owned()
+}
+
+/// The agents that were not looked at: nobody knows what they remember.
+fn unasked(
+    benches: &[Workbench<'_>],
+    nodes: &BTreeMap<NodeName, NodePlan>,
+    inputs: &Inputs<'_>,
+) -> Vec<(NodeName, String)> {
+    let here = |name: &NodeName| benches.iter().any(|bench| bench.node == name);
+    let away = inputs.agents.iter().filter(|name| !here(name));
+    away.filter(|name| !inputs.departing.contains(*name))
+        .map(|name| (name.clone(), closed(name, nodes, inputs)))
+        .collect()
+}
+
 fn server(
     name: &NodeName,
     found: Option<&Found>,
@@ -325,12 +336,7 @@ fn server(
     inputs: &Inputs<'_>,
 ) -> Server {
     let Some(found) = found else {
-        let why = match (inputs.nodes.get(name), nodes.get(name)) {
-            (Some(NodeInput::Closed(state)), _) => across::found(state),
-            (_, Some(plan)) => across::found(&plan.state),
-            _ => "was not looked at",
-        };
-        return Server::Unreachable(why.to_owned());
+        return Server::Unreachable(closed(name, nodes, inputs));
     };
     let memory = &found.memory;
     match (memory.datastore, &memory.agent_ca) {

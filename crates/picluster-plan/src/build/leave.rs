@@ -45,6 +45,12 @@ impl Roll {
             })
     }
 
+    /// The servers that their cluster counts on, declared or not.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &Registered> {
+        let counts = |node: &&Registered| node.server && node.registered;
+        self.ours.iter().filter(counts)
+    }
+
     /// The nodes that the inventory no longer has in its cluster.
     pub(super) fn leaving(&self, inputs: &Inputs<'_>) -> BTreeMap<NodeName, LeavingNode> {
         let gone = self.ours.iter().filter(|node| !node.declared);
@@ -117,10 +123,10 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
             )
             .cure("picluster apply --remove-nodes takes it out; to keep it, give it back its `kubernetes`"),
             (true, None, Some(server)) => Problem::new(format!(
-                "{server} has no list of the cluster's nodes or does not answer, and nobody else stays who could drain and delete it"
+                "{server} does not answer for the cluster, and nobody else stays who could drain and delete it"
             ))
             .cure(format!(
-                "bring {server} up; the list is kept by the server that stands first in the inventory: to reset that one, let {server} stand first and apply; then run the same command again"
+                "bring {server} up, then run the same command again"
             ))
             .because(Some(server.clone())),
             _ => continue,
@@ -231,6 +237,50 @@ impl Workbench<'_> {
             }
         }
     }
+}
+
+/// Transform: of the servers that could write the list of the cluster's nodes, the first one does.
+pub(super) fn one_list(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
+    let writes = |item: &Item<'_>| {
+        let roll = matches!(item.resource.as_ref(), Resource::ClusterRoll(_));
+        roll && !item.departs && !item.removed && item.change.is_some()
+    };
+    let writer = inputs.servers.iter().find(|name| {
+        let bench = benches.iter().find(|bench| bench.node == *name);
+        bench.is_some_and(|bench| bench.items.iter().any(writes))
+    });
+    for bench in benches.iter_mut().filter(|b| Some(b.node) != writer) {
+        for item in bench.items.iter_mut().filter(|i| writes(i)) {
+            item.change = None;
+        }
+    }
+}
+
+/// The deletions of servers: the steps of those that are down, and where the entries of those that are up stand.
+pub(super) fn deletions(
+    benches: &[Workbench<'_>],
+    roll: Option<&Roll>,
+) -> (Vec<StepAddr>, Vec<(usize, usize)>) {
+    let ready = |name: &NodeName| {
+        let known = roll.and_then(|roll| roll.ours.iter().find(|n| n.name == *name));
+        known.is_some_and(|node| node.ready)
+    };
+    let (mut away, mut up) = (Vec::new(), Vec::new());
+    for (b, bench) in benches.iter().enumerate() {
+        for (i, item) in bench.items.iter().enumerate() {
+            let Resource::NodeAbsent(absent) = item.resource.as_ref() else {
+                continue;
+            };
+            if !item.departs || !absent.server || item.change.is_none() {
+                continue;
+            }
+            match ready(&absent.node) {
+                true => up.push((b, i)),
+                false => away.push(item.addr.clone()),
+            }
+        }
+    }
+    (away, up)
 }
 
 /// A name comes off the list when its machine has been cleaned, or not at all.

@@ -1,33 +1,42 @@
 //! The servers of the cluster: which of them are members, and which steps take one down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::NodeName;
-use picluster_resource::{Effect, Resource};
+use picluster_resource::kinds::cluster_node::{self, ClusterNode};
+use picluster_resource::kinds::cluster_roll::Registered;
+use picluster_resource::{Effect, Observation, Resource, Seen};
 
-use super::{Inputs, Part, Workbench, across};
+use super::leave::Roll;
+use super::{Inputs, Part, Workbench, across, leave};
 use crate::addr::StepAddr;
-use crate::members::{Member, MemberStanding, takes_down};
-use crate::plan::{LeavingNode, NodePlan, Problem, Step};
+use crate::members::{Member, MemberStanding, lets_go, takes_down};
+use crate::plan::{NodePlan, Problem, Step};
 
 /// What is known of the declared servers, and of those that only the cluster has: they count in it all the same.
 pub(super) fn members(
     inputs: &Inputs<'_>,
     nodes: &BTreeMap<NodeName, NodePlan>,
     benches: &[Workbench<'_>],
-    left: &BTreeMap<NodeName, LeavingNode>,
+    roll: Option<&Roll>,
 ) -> BTreeMap<NodeName, Member> {
-    let unknown = |why: &str| Member {
-        standing: MemberStanding::Unknown(why.to_owned()),
+    let of = |standing: MemberStanding| Member {
+        standing,
         server: None,
     };
-    let of = |name: &NodeName| {
+    let unknown = |why: &str| of(MemberStanding::Unknown(why.to_owned()));
+    let counting: BTreeMap<&NodeName, &Registered> = roll
+        .into_iter()
+        .flat_map(Roll::servers)
+        .map(|node| (&node.name, node))
+        .collect();
+    let declared = |name: &NodeName| {
         if inputs.departing.contains(name) {
-            // Nobody has to wait for one that goes: the others have to do without it.
-            return Member {
-                standing: MemberStanding::Blank,
-                server: None,
-            };
+            // Where the cluster does not count on it, nobody has to wait for one that goes.
+            return of(match counting.contains_key(name) {
+                true => MemberStanding::Leaves,
+                false => MemberStanding::Blank,
+            });
         }
         let Some(bench) = benches.iter().find(|bench| bench.node == name) else {
             let why = nodes.get(name).map(|node| across::found(&node.state));
@@ -41,6 +50,8 @@ pub(super) fn members(
             return unknown("has no role that says how one sees it serve (cluster_server)");
         };
         let standing = match bench.observed.answers.path(&server.data) {
+            // What a join that was broken off has left there makes nobody a member.
+            Ok(Some(_)) if bench.part == Some(Part::Joins) && !bench.runs => MemberStanding::Blank,
             Ok(Some(_)) => MemberStanding::Member,
             Ok(None) => MemberStanding::Blank,
             Err(diagnosis) => MemberStanding::Unknown(diagnosis.what),
@@ -50,21 +61,69 @@ pub(super) fn members(
             server: Some(server.clone()),
         }
     };
-    let counting = left
-        .iter()
-        .filter(|(_, node)| node.server && node.registered && !node.removed)
-        .map(|(name, _)| {
-            let why = "is a server of the cluster that the inventory no longer has (picluster apply --remove-nodes takes it out)";
-            (name.clone(), unknown(why))
-        });
+    let foreign = counting.values().filter(|node| !node.declared).map(|node| {
+        let why = "is a server of the cluster that the inventory no longer has (picluster apply --remove-nodes takes it out)";
+        let standing = match inputs.departing.contains(&node.name) {
+            true => MemberStanding::Leaves,
+            false => MemberStanding::Unknown(why.to_owned()),
+        };
+        (node.name.clone(), of(standing))
+    });
     let servers = inputs.servers.iter();
-    let declared = servers.map(|name| (name.clone(), of(name)));
-    counting.chain(declared).collect()
+    foreign
+        .chain(servers.map(|name| (name.clone(), declared(name))))
+        .collect()
+}
+
+/// Transform: while a member that is to leave counts in its cluster, it may be the one too many that is down: what takes
+/// another one down comes behind its deletion.
+pub(super) fn behind_departures(steps: &mut [Step], members: &BTreeMap<NodeName, Member>) {
+    let go: BTreeMap<StepAddr, NodeName> = steps
+        .iter()
+        .filter_map(|step| Some((step.addr.clone(), lets_go(step)?.clone())))
+        .collect();
+    if go.is_empty() {
+        return;
+    }
+    let index: BTreeMap<StepAddr, usize> = steps
+        .iter()
+        .enumerate()
+        .map(|(i, step)| (step.addr.clone(), i))
+        .collect();
+    // What a deletion itself waits for cannot wait for it.
+    let mut first: BTreeSet<StepAddr> = BTreeSet::new();
+    let mut open: Vec<StepAddr> = go.keys().cloned().collect();
+    while let Some(addr) = open.pop() {
+        let needs = index.get(&addr).map(|i| steps[*i].needs.iter());
+        open.extend(
+            needs
+                .into_iter()
+                .flatten()
+                .filter(|a| !first.contains(*a))
+                .cloned(),
+        );
+        first.insert(addr);
+    }
+    for step in steps {
+        let Some(member) = members.get(&step.addr.node) else {
+            continue;
+        };
+        let stays = !matches!(
+            member.standing,
+            MemberStanding::Blank | MemberStanding::Leaves
+        );
+        if stays && !first.contains(&step.addr) && takes_down(step, member.server.as_ref()) {
+            step.needs.extend(go.keys().cloned());
+        }
+    }
 }
 
 /// Transform: says of every step that can take a member down that it does.
 pub(super) fn announce(steps: &mut [Step], members: &BTreeMap<NodeName, Member>) {
-    let words = if members.len() == 1 {
+    let stay = members
+        .values()
+        .filter(|m| m.standing != MemberStanding::Leaves);
+    let words = if stay.count() == 1 {
         "the only server: the API does not answer meanwhile, what runs on the nodes goes on"
     } else {
         "a server goes down; before that all others are seen to serve, and after it the server itself"
@@ -73,7 +132,11 @@ pub(super) fn announce(steps: &mut [Step], members: &BTreeMap<NodeName, Member>)
         let Some(member) = members.get(&step.addr.node) else {
             continue;
         };
-        if member.standing != MemberStanding::Blank && takes_down(step, member.server.as_ref()) {
+        let counts = !matches!(
+            member.standing,
+            MemberStanding::Blank | MemberStanding::Leaves
+        );
+        if counts && takes_down(step, member.server.as_ref()) {
             let effect = Effect::ServerDown(words.into());
             step.change.effects.insert(effect);
         }
@@ -103,40 +166,97 @@ fn start(bench: &Workbench<'_>) -> Option<usize> {
     )
 }
 
+/// The entry that waits until a server serves.
+fn node<'a>(bench: &'a Workbench<'_>) -> Option<(usize, &'a ClusterNode)> {
+    let i = entry(bench, |r| matches!(r, Resource::ClusterNode(_)))?;
+    match bench.items[i].resource.as_ref() {
+        Resource::ClusterNode(node) => Some((i, node)),
+        _ => None,
+    }
+}
+
 /// The step behind which a server serves, if it is one of this plan.
 fn ready(bench: &Workbench<'_>) -> Option<StepAddr> {
-    let i = entry(bench, |r| matches!(r, Resource::ClusterNode(_)))?;
-    let item = &bench.items[i];
+    let item = &bench.items[node(bench)?.0];
     item.change.is_some().then(|| item.addr.clone())
 }
 
-/// Transform: a server that cannot be told where to join is not started: it would found a cluster of its own. Returns
-/// whether something became a problem.
-pub(super) fn hold_back(benches: &mut [Workbench<'_>]) -> bool {
+/// Whether the cluster can count on a server as it is: it is Ready and, on embedded etcd, a voter, by the cluster's own word.
+pub(super) fn counts(bench: &Workbench<'_>) -> bool {
+    let Some((i, node)) = node(bench) else {
+        return false;
+    };
+    matches!(&bench.items[i].seen, Some(Observation::ClusterNode(Seen::Now(seen))) if node.counts(seen))
+}
+
+/// Servers that the cluster has, that it cannot count on, and that this plan cannot wait for: in the words of the cluster.
+fn in_the_way(benches: &[Workbench<'_>], inputs: &Inputs<'_>) -> BTreeMap<NodeName, String> {
+    let tells = |bench: &Workbench<'_>| match node(bench)?.1.roll(&bench.observed.answers) {
+        Some(cluster_node::Roll::Nodes(nodes)) => Some(nodes),
+        _ => None,
+    };
+    let told = benches.iter().find_map(tells).unwrap_or_default();
+    let waited_for = |name: &NodeName| {
+        let bench = benches.iter().find(|bench| bench.node == name);
+        bench.is_some_and(|bench| counts(bench) || ready(bench).is_some())
+    };
+    told.into_iter()
+        .filter(|n| n.server && (n.ready != "True" || !n.voter))
+        .filter_map(|n| {
+            let name = NodeName::new(&n.name).ok()?;
+            let why = if n.ready == "True" {
+                "is no voter of etcd"
+            } else {
+                "is not Ready"
+            };
+            (!waited_for(&name) && !inputs.departing.contains(&name))
+                .then(|| (name, why.to_owned()))
+        })
+        .collect()
+}
+
+/// Transform: a server that cannot be told where to join is not started: it would found a cluster of its own; and none joins
+/// while another one is neither a voter nor anything this plan can wait for. Returns whether something became a problem.
+pub(super) fn hold_back(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> bool {
     let mut moved = false;
+    let in_the_way = in_the_way(benches, inputs);
     for bench in benches {
-        let (Some(Part::Joins), Some(join), Some(start)) = (bench.part, join(bench), start(bench))
-        else {
+        let (Some(Part::Joins), Some(start)) = (bench.part, start(bench)) else {
             continue;
         };
-        let broken = bench.items[join].problem.is_some() || bench.is_skipped(join);
-        if !broken || bench.items[start].change.is_none() {
+        if bench.items[start].change.is_none() {
             continue;
         }
-        let problem = Problem::new(format!(
-            "it cannot be told where to join ({}), and must not found a cluster",
-            bench.items[join].addr.local()
-        ))
-        .of(bench.items[start].addr.clone());
+        let untold = join(bench)
+            .filter(|join| bench.items[*join].problem.is_some() || bench.is_skipped(*join));
+        let votes = node(bench).is_some_and(|(_, node)| node.voter);
+        let other = in_the_way
+            .iter()
+            .find(|(name, _)| votes && *name != bench.node);
+        let problem = match (untold, other) {
+            (Some(join), _) => Problem::new(format!(
+                "it cannot be told where to join ({}), and must not found a cluster",
+                bench.items[join].addr.local()
+            )),
+            (None, Some((name, why))) => Problem::new(format!(
+                "it does not join yet: servers join one at a time, and server {name} {why}"
+            ))
+            .cure(format!(
+                "bring {name} up, then run: picluster apply; if it is gone for good, take it out of the inventory and run: picluster apply --remove-nodes"
+            ))
+            .because(Some(name.clone())),
+            (None, None) => continue,
+        };
+        let problem = problem.of(bench.items[start].addr.clone());
         bench.fail(start, problem);
         moved = true;
     }
     moved
 }
 
-/// Transform: servers join one at a time, in the order of the inventory, each once the one before it is a voter; who has
-/// founded the cluster is told to join like the others, once another one has.
-pub(super) fn in_turn(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
+/// Transform: servers join one at a time, in the order of the inventory, each once the one before it is a voter, and behind any
+/// that an earlier run has left halfway; who has founded the cluster is told to join like the others, once another one has.
+pub(super) fn in_turn(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Option<&Roll>) {
     let at = |name: &NodeName, benches: &[Workbench<'_>]| {
         benches.iter().position(|bench| bench.node == name)
     };
@@ -145,15 +265,25 @@ pub(super) fn in_turn(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
         .iter()
         .filter_map(|name| at(name, benches))
         .collect();
-    let joining: Vec<usize> = order
+    let mut joining: Vec<usize> = order
         .iter()
         .copied()
         .filter(|b| benches[*b].part == Some(Part::Joins))
         .collect();
+    // Who is about to join already has the first turn.
+    joining.sort_by_key(|b| !benches[*b].runs);
     let founder = order
         .iter()
         .find(|b| benches[**b].part == Some(Part::Founds))
         .and_then(|b| ready(&benches[*b]));
+    // Those that an earlier run has left as learners, or not Ready.
+    let halfway: Vec<StepAddr> = order
+        .iter()
+        .filter(|b| benches[**b].part == Some(Part::Member) && !counts(&benches[**b]))
+        .filter_map(|b| ready(&benches[*b]))
+        .collect();
+    // etcd takes nobody while one of its members is away.
+    let (away, leave) = leave::deletions(benches, roll);
     let mut before = founder;
     let mut first: Option<StepAddr> = None;
     for b in joining {
@@ -172,11 +302,19 @@ pub(super) fn in_turn(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
             .filter(|i| *i != start && bench.items[*i].change.is_some())
             .map(|i| bench.items[i].addr.clone())
             .collect();
-        bench.items[start].foreign.extend(told);
-        bench.items[start].foreign.extend(before.clone());
+        let foreign = &mut bench.items[start].foreign;
+        foreign.extend(told);
+        foreign.extend(halfway.iter().chain(&away).cloned());
+        foreign.extend(before.clone());
         if mine.is_some() {
             first = first.or_else(|| mine.clone());
             before = mine;
+        }
+    }
+    // One that serves goes when whoever comes for it votes: until then it is one more that may be lost.
+    if first.is_some() {
+        for (b, i) in leave {
+            benches[b].items[i].foreign.extend(before.clone());
         }
     }
     let members = order

@@ -12,7 +12,7 @@ use picluster_model::kubernetes::{KubernetesVersion, Upgrade};
 use picluster_resource::kinds::cluster_node::{ClusterNode, ClusterSays};
 use picluster_resource::{Action, Change, Observation, Resource, Seen, Token};
 
-use super::{Inputs, Workbench};
+use super::{Inputs, Workbench, servers};
 use crate::addr::StepAddr;
 use crate::plan::Problem;
 
@@ -284,17 +284,22 @@ pub(super) fn order(benches: &mut [Workbench<'_>]) {
     let of = |list: &[(At, NodeName)], node: &NodeName| {
         list.iter().find(|(_, n)| n == node).map(|(at, _)| *at)
     };
-    // An agent goes when the servers have, so that they come first here, too.
+    // An agent goes when the servers have, so that they come first here, too; and of those the ones that an earlier run has left
+    // halfway, because nobody else may go before they serve.
     let mut turns: Vec<usize> = (0..benches.len())
         .filter(|b| ready(&benches[*b]).is_some())
         .collect();
-    turns.sort_by_key(|b| is_agent(&benches[*b]));
+    turns.sort_by_key(|b| {
+        let bench = &benches[*b];
+        (is_agent(bench), servers::counts(bench))
+    });
     let snapshots: BTreeSet<StepAddr> = kept
         .iter()
         .filter_map(|(at, _)| planned(benches, *at))
         .collect();
     let (mut servers, mut agents): (Vec<StepAddr>, Vec<StepAddr>) = (Vec::new(), Vec::new());
     let mut last_server: Option<StepAddr> = None;
+    let mut first: Option<NodeName> = None;
     for b in turns {
         let node = benches[b].node.clone();
         let Some((ready_at, entry)) = ready(&benches[b]) else {
@@ -318,6 +323,7 @@ pub(super) fn order(benches: &mut [Workbench<'_>]) {
                 behind.extend(before.map(|i| agents[i].clone()));
             } else {
                 behind.extend(last_server.clone());
+                first.get_or_insert(node.clone());
             }
             let drain = drain.filter(|at| planned(benches, *at).is_some());
             if let Some((db, di)) = drain {
@@ -339,8 +345,12 @@ pub(super) fn order(benches: &mut [Workbench<'_>]) {
             agents.push(end);
         }
     }
-    // Its pods have gone when the server is stopped for the copy.
+    // Its pods have gone when the server is stopped for the copy. Where another one goes first there are several, and
+    // embedded etcd is kept while it runs.
     for ((b, i), node) in kept {
+        if first.as_ref().is_some_and(|first| *first != node) {
+            continue;
+        }
         let behind = of(&drained, &node).and_then(|at| planned(benches, at));
         if benches[b].items[i].change.is_some() {
             benches[b].items[i].foreign.extend(behind);

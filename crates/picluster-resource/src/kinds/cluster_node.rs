@@ -141,7 +141,14 @@ pub struct Registered {
     pub taints: Vec<String>,
     /// The machine id it registered with.
     pub machine_id: String,
+    /// It is a member of the control plane.
+    pub server: bool,
+    /// Its etcd votes, by the condition that k3s sets on it.
+    pub voter: bool,
 }
+
+/// Set by k3s and kubeadm alike (Kubernetes' well-known labels).
+pub(crate) const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// Whether a machine is the one that is registered, by their machine ids. One that is not known speaks against nothing.
 fn same_machine(registered: &str, here: &str) -> bool {
@@ -163,6 +170,8 @@ impl From<kube::KubeNode> for Registered {
             value => format!("{}={value}:{}", t.key, t.effect),
         };
         Self {
+            server: node.labels.contains_key(CONTROL_PLANE),
+            voter: node.voter == "True",
             name: node.name,
             ready: node.ready,
             version: node.version,
@@ -192,6 +201,22 @@ impl ClusterNode {
         // A server asks for all nodes: others ask the same, and it is asked once.
         let node = (!self.server).then(|| self.name.as_str());
         kube::question(&self.kubeconfig, &self.kubectl, node)
+    }
+
+    /// Whether it is what others may count on, whatever its version: this machine is registered, Ready and, where it has to be,
+    /// a voter; by what was seen of it.
+    #[must_use]
+    pub fn counts(&self, seen: &NodeSeen) -> bool {
+        let ClusterSays::Node {
+            ready,
+            same_machine,
+            voter,
+            ..
+        } = &seen.cluster
+        else {
+            return false;
+        };
+        ready == "True" && *same_machine && (*voter || !self.voter) && seen.unit == "active"
     }
 
     fn wanted(&self) -> String {
@@ -505,7 +530,7 @@ mod tests {
             crate::Answers([(query, crate::Answer::Fragment { status, stdout })].into())
         };
         let (server, agent) = (node(true), node(false));
-        let list = r#"{"kind":"List","items":[{"metadata":{"name":"rpi02"},
+        let list = r#"{"kind":"List","items":[{"metadata":{"name":"rpi02","labels":{"node-role.kubernetes.io/control-plane":"true"}},
             "spec":{"taints":[{"key":"slow","value":"yes","effect":"NoSchedule"},{"key":"node.kubernetes.io/unreachable","effect":"NoExecute"}]},
             "status":{"conditions":[{"type":"MemoryPressure","status":"False"},{"type":"Ready","status":"Unknown"}],
                 "nodeInfo":{"machineID":"ab","kubeletVersion":"v1.33.5+k3s1"}}}]}"#;
@@ -518,6 +543,8 @@ mod tests {
                 "node.kubernetes.io/unreachable:NoExecute".into(),
             ],
             machine_id: "ab".into(),
+            server: true,
+            voter: false,
         };
         let roll = |status, stdout| server.roll(&answers(&server, status, stdout));
         assert_eq!(roll(0, list), Some(Roll::Nodes(vec![told])));

@@ -78,14 +78,22 @@ pub(crate) fn function(kubeconfig: &NodePath, kubectl: &[NodePath]) -> String {
     )
 }
 
-/// The question for one node, or for all.
+/// The namespace that no cluster is without, and that cannot be deleted (`NamespaceLifecycle`, plugin/pkg/admission in
+/// kubernetes): what is kept of the cluster as a whole stands in its annotations.
+pub(crate) const HOME: &str = "kube-system";
+
+/// The question for one node, or for all; with the latter come the namespaces.
 pub(crate) fn question(kubeconfig: &NodePath, kubectl: &[NodePath], node: Option<&str>) -> String {
     let (title, what) = match node {
         Some(node) => (
             format!("node {node} of the cluster"),
             format!("get node {}", quote(node)),
         ),
-        None => ("nodes of the cluster".to_owned(), "get nodes".to_owned()),
+        // What is kept of the cluster as a whole stands on a namespace: it comes with the same answer.
+        None => (
+            "nodes of the cluster".to_owned(),
+            "get nodes,namespaces".to_owned(),
+        ),
     };
     format!(
         "# {title}\n{}[ -s \"$cfg\" ] || exit {NO_CREDENTIALS}\n[ -x \"$k\" ] || exit {NO_KUBECTL}\nkc {what} -o json && exit 0\n! grep -q '(NotFound)' /run/picluster/kubectl.err || exit {NOT_FOUND}\nexit {FAILED}",
@@ -119,6 +127,8 @@ struct ListOrNode {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawNode {
+    #[serde(rename = "kind")]
+    item: String,
     metadata: RawMeta,
     spec: RawSpec,
     status: RawStatus,
@@ -192,7 +202,24 @@ pub(crate) fn answer(status: u32, stdout: &str) -> Asked {
     }
     match serde_json::from_str::<ListOrNode>(stdout) {
         Ok(found) if found.kind == "Node" => Asked::Nodes(vec![found.node.into()]),
-        Ok(found) => Asked::Nodes(found.items.into_iter().map(Into::into).collect()),
+        Ok(found) => {
+            let nodes = found.items.into_iter().filter(|i| i.item != NAMESPACE);
+            Asked::Nodes(nodes.map(Into::into).collect())
+        }
         Err(_) => Asked::NoAnswer,
     }
+}
+
+const NAMESPACE: &str = "Namespace";
+
+/// The annotations of the cluster's namespace, out of the answer to [`question`] for all nodes.
+pub(crate) fn notes(stdout: &str) -> BTreeMap<String, String> {
+    let found: Option<ListOrNode> = serde_json::from_str(stdout).ok();
+    let items = found.into_iter().flat_map(|found| found.items);
+    let home = |i: &RawNode| i.item == NAMESPACE && i.metadata.name == HOME;
+    let mut homes = items.filter(home);
+    homes
+        .next()
+        .map(|i| i.metadata.annotations)
+        .unwrap_or_default()
 }

@@ -121,9 +121,22 @@ fn route(store: &Arc<Store>, caller: &Caller, request: &Request) -> Result<Reply
         )),
         "patch" => patched(store, caller, request, &target, &key, &body),
         "delete" => {
-            let gone = store.delete(&key)?.ok_or_else(|| {
-                Refusal::not_found(&target.kind.group, &target.kind.plural, &target.name)
-            })?;
+            let missing =
+                || Refusal::not_found(&target.kind.group, &target.kind.plural, &target.name);
+            let there = store.get(&key).ok_or_else(missing)?;
+            // Its finalizer is somebody's who still has to see to something.
+            if target.kind.kind == "Node" && crate::etcd::kept(&there) {
+                let marked = store.update(&target.kind, &key, |node| {
+                    let meta = &mut node["metadata"];
+                    if meta["deletionTimestamp"].is_null() {
+                        meta["deletionTimestamp"] = crate::clock::stamp().into();
+                        meta["deletionGracePeriodSeconds"] = 0.into();
+                    }
+                    Ok(())
+                })?;
+                return Ok(Reply::json(200, &marked));
+            }
+            let gone = store.delete(&key)?.ok_or_else(missing)?;
             Ok(Reply::json(
                 200,
                 &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",

@@ -2,14 +2,14 @@
 //! member_controller.go in pkg/etcd).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Listed, Member};
+use crate::api::Key;
 use crate::api::kinds;
 use crate::api::status::Refusal;
-use crate::api::{Key, Store};
 use crate::fault::Outcome;
 use crate::heart::Heart;
 use crate::release::Release;
@@ -38,9 +38,6 @@ pub(crate) fn watch(member: &Arc<Member>, heart: &Heart, own: Option<String>) {
             std::thread::sleep(EVERY);
         }
     });
-    if let Heart::BuiltIn(store) = heart {
-        deletions(member.clone(), store.clone());
-    }
 }
 
 fn text<'a>(node: &'a Value, annotation: &str) -> Option<&'a str> {
@@ -98,7 +95,6 @@ fn lead(member: &Member, heart: &Heart) {
         }
     };
     member.leads(leads);
-    let_go(member, leads);
     if !leads {
         return;
     }
@@ -131,6 +127,9 @@ fn lead(member: &Member, heart: &Heart) {
                 "Unable to set etcd status condition {}: {}",
                 key.name, refusal.message
             ));
+        }
+        if let Err(why) = part(member, heart, &key, &node) {
+            log::error(format!("error syncing '{}': {why}", key.name));
         }
         if let Err(why) = asked_to_go(member, heart, &key, &node) {
             log::error(format!("error syncing '{}': {why}", key.name));
@@ -239,66 +238,48 @@ fn remove(member: &Member, name: &str, address: &str) -> Outcome {
     Ok(())
 }
 
-/// The member of a node that is deleted goes with it (`onRemove`). All servers take note; whoever leads does it.
-pub(crate) fn removed_node(member: &Member, node: &Value) {
+/// The member of a node that is deleted goes with it, before the node does (`onRemove`).
+pub(crate) fn let_go(member: &Member, node: &Value) -> Outcome {
     if node["metadata"]["labels"][ROLE] != "true" {
-        return;
+        return Ok(());
     }
-    let of = |annotation: &str| text(node, annotation).map(str::to_owned);
-    let name = node["metadata"]["name"].as_str().unwrap_or_default();
-    if let (Some(member_name), Some(address)) = (of(NAME), of(ADDRESS)) {
-        member.leaving().push(Leaving {
-            node: name.to_owned(),
-            name: member_name,
-            address,
-            since: Instant::now(),
-        });
-    }
+    let (Some(name), Some(address)) = (text(node, NAME), text(node, ADDRESS)) else {
+        return Ok(());
+    };
+    let node = node["metadata"]["name"].as_str().unwrap_or_default();
+    log::info(format!("Removing etcd member {node} from cluster"));
+    remove(member, name, address)
 }
 
-/// A member whose node is gone.
-#[derive(Debug, Clone)]
-pub(super) struct Leaving {
-    node: String,
-    name: String,
-    address: String,
-    since: Instant,
-}
-
-/// Removes members whose nodes are gone, if this one leads; otherwise another does.
-fn let_go(member: &Member, leads: bool) {
-    let all: Vec<Leaving> = std::mem::take(&mut *member.leaving());
-    for one in all {
-        if leads {
-            log::info(format!("Removing etcd member {} from cluster", one.node));
-            match remove(member, &one.name, &one.address) {
-                Ok(()) => continue,
-                Err(why) => log::error(format!("error syncing '{}': {why}", one.node)),
-            }
-        }
-        if one.since.elapsed() < Duration::from_secs(60) {
-            member.leaving().push(one);
-        }
+/// Sees to it that a node of a member is kept until the member is gone, and lets both go once the node is deleted.
+fn part(member: &Member, heart: &Heart, key: &Key, node: &Value) -> Outcome {
+    // A real API server keeps it by itself, for the supervisor's own finalizer (`lifecycle::provide`).
+    let Heart::BuiltIn(store) = heart else {
+        return Ok(());
+    };
+    let told = |r: Refusal| crate::fault::Fault(r.message);
+    if !kept(node) {
+        return update(heart, key, keep).map_err(told);
     }
+    if node["metadata"]["deletionTimestamp"].is_string() {
+        let_go(member, node)?;
+        store.delete(key).map_err(told)?;
+    }
+    Ok(())
 }
 
-fn deletions(member: Arc<Member>, store: Arc<Store>) {
-    std::thread::spawn(move || {
-        let mut version = store.version();
-        loop {
-            let happened = match store.since(version, Duration::from_secs(30)) {
-                Ok(happened) => happened,
-                Err(_) => {
-                    version = store.version();
-                    continue;
-                }
-            };
-            for h in happened {
-                version = h.version;
-                if h.verb == "DELETED" && h.key.plural == "nodes" {
-                    removed_node(&member, &h.object);
-                }
-            }
-        }
-    });
+/// What keeps the node of a member (wrangler's `OnRemove`, by the name that member_controller.go gives it).
+const FINALIZER: &str = "wrangler.cattle.io/managed-etcd-controller";
+
+/// Whether a node stays, when it is deleted, until its member is gone.
+pub(crate) fn kept(node: &Value) -> bool {
+    let all = node["metadata"]["finalizers"].as_array();
+    all.is_some_and(|all| all.iter().any(|f| f == FINALIZER))
+}
+
+fn keep(node: &mut Value) {
+    match node["metadata"]["finalizers"].as_array_mut() {
+        Some(all) => all.push(FINALIZER.into()),
+        None => node["metadata"]["finalizers"] = json!([FINALIZER]),
+    }
 }

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(crate) use bootstrap::{answer as bootstrap_answer, critical};
 pub(crate) use gateway::{Gateway, Listed, PATIENCE};
-pub(crate) use manage::{removed_node, watch};
+pub(crate) use manage::{kept, let_go, watch};
 
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};
@@ -147,7 +147,6 @@ pub(crate) struct Member {
     others: Mutex<BTreeMap<String, Arc<Gateway>>>,
     /// Set by the process's watcher once the cluster has removed it.
     removed: Arc<AtomicBool>,
-    leaving: Mutex<Vec<manage::Leaving>>,
     /// Since when it leads, if it does.
     leads: Mutex<Option<time::OffsetDateTime>>,
 }
@@ -180,10 +179,6 @@ impl Member {
     /// Since when this member leads the cluster.
     pub(crate) fn leads_since(&self) -> Option<time::OffsetDateTime> {
         *self.leads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn leaving(&self) -> MutexGuard<'_, Vec<manage::Leaving>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leads(&self, yes: bool) {
@@ -282,7 +277,6 @@ pub(crate) fn start(start: &Start<'_>) -> Outcome<Arc<Member>> {
         address: start.address,
         place: place.clone(),
         others: Mutex::default(),
-        leaving: Mutex::default(),
         removed,
         leads: Mutex::default(),
     });

@@ -1,5 +1,9 @@
 //! `kubectl delete`.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::arguments::Arguments;
 use super::session::{Named, Session};
 use super::{Done, Failure, apply};
@@ -22,7 +26,7 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
     let mut failures = vec![];
     for named in targets {
         match session.send("DELETE", &named.path(), "", &[]) {
-            Ok(_) => {
+            Ok(answer) => {
                 let kind = &named.kind;
                 let full = if kind.group.is_empty() {
                     kind.singular.clone()
@@ -39,6 +43,9 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
                     Some("name") => println!("{full}/{}", named.name),
                     _ => println!("{full} \"{}\" deleted{place}", named.name),
                 }
+                if arguments.flag("wait") != Some("false") {
+                    gone(session, &named, &answer)?;
+                }
             }
             Err(Failure::Server { reason, .. })
                 if reason == "NotFound" && arguments.is_on("ignore-not-found") => {}
@@ -46,4 +53,19 @@ pub(super) fn run(session: &Session, arguments: &Arguments, words: &[String]) ->
         }
     }
     super::get::fail(failures)
+}
+
+/// Waits for what somebody still has to see to before it goes (`--wait`, which is on by itself).
+fn gone(session: &Session, named: &Named, answer: &[u8]) -> Done {
+    let object: Value = serde_json::from_slice(answer).unwrap_or_default();
+    if !object["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(());
+    }
+    loop {
+        match session.get(&named.path()) {
+            Ok(_) => std::thread::sleep(Duration::from_millis(200)),
+            Err(Failure::Server { reason, .. }) if reason == "NotFound" => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+    }
 }

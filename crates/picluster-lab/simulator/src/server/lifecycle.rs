@@ -107,8 +107,11 @@ fn provide(server: &Server, own: Option<&str>, role_is_set: &mut bool) -> Result
             if !leads {
                 continue;
             }
-            if let Some(member) = &server.member {
-                crate::etcd::removed_node(member, &node);
+            if let Some(member) = &server.member
+                && let Err(why) = crate::etcd::let_go(member, &node)
+            {
+                log::error(format!("error syncing '{}': {why}", key.name));
+                continue;
             }
             let secret = format!("{}.node-password.k3s", key.name);
             heart.delete(&Key::secret("kube-system", &secret))?;

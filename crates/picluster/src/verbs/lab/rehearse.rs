@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use picluster_engine::ExitCode;
 use picluster_lab::Lab;
-use picluster_model::inventory::Project;
+use picluster_model::NodeName;
+use picluster_model::inventory::{Expected, Node, Project};
+use picluster_model::kubernetes::KubernetesRole;
 
 use crate::cli::LabRehearse;
 use crate::error::Failure;
@@ -14,6 +16,17 @@ use crate::verbs::lab::{
     failure, introduce, lend, options, picluster_inside, progress, specification, wait,
 };
 use crate::{project, verbs};
+
+/// The server that is told to found the cluster where agents are declared absent: outside they may remember one, and in a new
+/// lab there is nobody who could.
+fn founder(project: &Project) -> Option<NodeName> {
+    let nodes = || project.inventory.nodes.values();
+    let absent = |node: &&Node| {
+        node.kubernetes == Some(KubernetesRole::Agent) && node.expected == Expected::Absent
+    };
+    nodes().find(absent)?;
+    project.inventory.servers().next()
+}
 
 /// Rehearses an inventory. The lab lives no longer than this process, unless `--keep`.
 pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failure> {
@@ -33,9 +46,17 @@ pub fn run(args: &LabRehearse, out: Style, err: Style) -> Result<ExitCode, Failu
     introduce(&lab, &home, &project, args.ask, err)?;
     let up = start.elapsed().as_secs_f64();
     let inventory = args.lab.inventory.display().to_string();
+    let founder = founder(&project).map(|node| node.to_string());
+    let founds: Vec<&str> = founder.iter().flat_map(|n| ["--bootstrap", n]).collect();
     let acts = [
-        ("plan", vec!["plan", &inventory]),
-        ("apply", vec!["apply", "--yes", &inventory]),
+        (
+            "plan",
+            [vec!["plan"], founds.clone(), vec![&inventory]].concat(),
+        ),
+        (
+            "apply",
+            [vec!["apply", "--yes"], founds, vec![&inventory]].concat(),
+        ),
         ("second apply", vec!["apply", "--yes", &inventory]),
         (
             "second plan is empty",
