@@ -575,7 +575,7 @@ fn blank(project: &Project, system: impl Fn(&str) -> &'static str) -> Plan {
         departing: std::collections::BTreeSet::new(),
         bootstrap: None,
         servers: project.inventory.servers().collect(),
-        agents: Vec::new(),
+        agents: project.inventory.agents().collect(),
         cluster: "rack".parse().unwrap(),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //! before anything is compared.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::NodeName;
 use picluster_model::kubernetes::{Distribution, KubernetesRole};
@@ -59,12 +59,15 @@ pub(super) fn keep(
     inputs: &Inputs<'_>,
 ) {
     let mut found: BTreeMap<NodeName, Found> = BTreeMap::new();
+    // These were looked at, and are no nodes of this cluster.
+    let mut unfit: BTreeSet<NodeName> = BTreeSet::new();
     benches.retain(|bench| match look(bench) {
         Ok(member) => {
             found.extend(member.map(|m| (bench.node.clone(), m)));
             true
         }
         Err(diagnosis) => {
+            unfit.insert(bench.node.clone());
             nodes.insert(bench.node.clone(), NodePlan::blocked(diagnosis.into()));
             false
         }
@@ -86,7 +89,7 @@ pub(super) fn keep(
         servers: &servers,
         distribution,
         remembering: &remembering,
-        unasked: &unasked(benches, nodes, inputs),
+        unasked: &unasked(benches, &unfit, nodes, inputs),
         endpoint: endpoint(&found),
         forced: inputs.bootstrap.as_ref(),
     });
@@ -319,10 +322,12 @@ fn closed(name: &NodeName, nodes: &BTreeMap<NodeName, NodePlan>, inputs: &Inputs
 /// The agents that were not looked at: nobody knows what they remember.
 fn unasked(
     benches: &[Workbench<'_>],
+    unfit: &BTreeSet<NodeName>,
     nodes: &BTreeMap<NodeName, NodePlan>,
     inputs: &Inputs<'_>,
 ) -> Vec<(NodeName, String)> {
-    let here = |name: &NodeName| benches.iter().any(|bench| bench.node == name);
+    let here =
+        |name: &NodeName| unfit.contains(name) || benches.iter().any(|bench| bench.node == name);
     let away = inputs.agents.iter().filter(|name| !here(name));
     away.filter(|name| !inputs.departing.contains(*name))
         .map(|name| (name.clone(), closed(name, nodes, inputs)))
