@@ -61,7 +61,7 @@ config = json.dumps(
         "architecture": "amd64",
         "os": "linux",
         "config": {
-            "Cmd": ["/" + programs[0].split("=", 1)[0].lstrip("/")],
+            "Entrypoint": ["/" + programs[0].split("=", 1)[0].lstrip("/")],
             "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
         },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]},

@@ -1,8 +1,16 @@
 #!/bin/bash
-# Rehearses a cluster of kubeadm with the real programs, on this machine, as root: one control plane and one worker from blank,
-# a second apply that must find nothing to do, a worker that leaves and comes back, a kubeadm that is killed and taken up again.
+# Rehearses clusters of kubeadm with the real programs, on this machine, as root.
 #
-#   tests/kubeadm/rehearse.sh PICLUSTER [FOLDER]      FOLDER (/var/tmp/picluster-kubeadm) keeps what was built: 20 minutes once
+#   tests/kubeadm/rehearse.sh PICLUSTER [FOLDER [PART...]]      FOLDER (/var/tmp/picluster-kubeadm) keeps what was built: half an hour once
+#
+#   one      a control plane and a worker from blank; kubeadm is killed at several points of init and join, and taken up again; a
+#            second apply finds nothing to do; the worker leaves and comes back
+#   ha       three control planes and a worker behind one address; a control plane's join is killed; etcd is asked from outside
+#   upgrade  (with ha) that cluster goes to the next minor, killed once on the way
+#
+# The next minor is the same source with another number: Debian has one release of Kubernetes. What kubeadm does to get from one to
+# the other is real; that the programs differ is not. Behind the address is a balancer of TCP on the hub that takes the first
+# control plane that answers; no image of kube-vip is to be had without a registry.
 #
 # Needs Debian 12 with systemd-container, mmdebstrap, golang-1.19-go, golang-github-modern-go-reflect2-dev, gcc, libc6-dev, make,
 # rsync, dpkg-dev, apt-utils, gpg, python3, busybox-static, iproute2, openssh-client. Nodes are systemd-nspawn containers with all
@@ -13,7 +21,11 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 PICLUSTER=$(realpath "${1:?the program to try}")
 W=$(realpath -m "${2:-/var/tmp/picluster-kubeadm}")
 [ "$(id -u)" = 0 ] || { echo "only root can do this" >&2; exit 1; }
+shift $(($# > 1 ? 2 : 1))
+PARTS=${*:-one ha upgrade}
 VERSION=1.20.2
+NEXT=1.21.0
+NODES="1 2 3 4"
 HUB=picluster-kubeadm
 NET=10.88.7
 mkdir -p "$W"
@@ -22,31 +34,42 @@ cd "$W"
 say() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
 
 # Kubernetes from Debian's source package (decisions 22 and 33). The vendored reflect2 is of before Go 1.18: kubeadm dies of it.
-programs() {
-  [ ! -e programs/done ] || return 0
-  say "building kubeadm, kubelet and the control plane"
-  mkdir -p src/apt/lists/partial src/apt/cache/archives/partial src/gopath/src/k8s.io programs
+source_tree() {
+  tree=$W/src/gopath/src/k8s.io/kubernetes
+  [ ! -d "$tree/cmd/labcrictl" ] || return 0
+  mkdir -p src/apt/lists/partial src/apt/cache/archives/partial src/gopath/src/k8s.io
   (
     cd src
     echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main" > apt/sources.list
     o=(-q -o "Dir::Etc::SourceList=$PWD/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$PWD/apt/lists" -o "Dir::Cache=$PWD/apt/cache" -o APT::Sandbox::User=root)
     apt-get "${o[@]}" update
     apt-get "${o[@]}" source --download-only kubernetes
-    tree=$PWD/gopath/src/k8s.io/kubernetes
     [ -d "$tree" ] || dpkg-source --no-check -x kubernetes_*.dsc "$tree"
     rm -rf "$tree/vendor/github.com/modern-go/reflect2"
     cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$tree/vendor/github.com/modern-go/"
     mkdir -p "$tree/cmd/labcrictl"
     cp "$HERE/crictl.go" "$tree/cmd/labcrictl/main.go"
-    printf '%s\n' KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive "KUBE_GIT_VERSION=v$VERSION" KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 > version
+  ) > build.log 2>&1 || { tail -n 20 build.log >&2; exit 1; }
+}
+
+# VERSION FOLDER: the programs of a release; the second one is only linked anew.
+programs() {
+  [ ! -e "$2/done" ] || return 0
+  say "building kubeadm, kubelet and the control plane, $1"
+  source_tree
+  mkdir -p "$2"
+  (
+    cd src
+    minor=${1#1.}
+    printf '%s\n' KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive "KUBE_GIT_VERSION=v$1" KUBE_GIT_MAJOR=1 "KUBE_GIT_MINOR=${minor%%.*}" > version
     export GOPATH=$PWD/gopath GO111MODULE=off GOFLAGS=-buildvcs=false GOCACHE=$PWD/cache
     export KUBE_GIT_VERSION_FILE=$PWD/version KUBE_BUILD_PLATFORMS=linux/amd64 PATH=/usr/lib/go-1.19/bin:$PATH
-    cd "$tree"
+    cd "$W/src/gopath/src/k8s.io/kubernetes"
     nice make all WHAT="cmd/kubeadm cmd/kubelet cmd/kubectl cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kube-proxy"
-    cp _output/local/bin/linux/amd64/kube* "$W/programs/"
-    CGO_ENABLED=0 nice go build -o "$W/programs/crictl" ./cmd/labcrictl
-  ) > build.log 2>&1 || { tail -n 20 build.log >&2; exit 1; }
-  touch programs/done
+    cp _output/local/bin/linux/amd64/kube* "$W/$2/"
+    CGO_ENABLED=0 nice go build -o "$W/$2/crictl" ./cmd/labcrictl
+  ) >> build.log 2>&1 || { tail -n 20 build.log >&2; exit 1; }
+  touch "$2/done"
 }
 
 # A machine's tree: Debian with systemd, sshd, containerd, and what the kubelet's package depends on.
@@ -54,7 +77,7 @@ tree() {
   [ ! -e root/done ] || return 0
   say "making the nodes' tree"
   rm -rf root
-  mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,containerd,runc,containernetworking-plugins,iptables,conntrack,socat,ebtables,ethtool,kmod,procps,etcd-server,openssh-server,curl \
+  mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,containerd,runc,containernetworking-plugins,iptables,conntrack,socat,ebtables,ethtool,kmod,procps,etcd-server,etcd-client,openssh-server,curl \
     bookworm root http://deb.debian.org/debian 2> tree.log || { tail -n 20 tree.log >&2; exit 1; }
   [ -e id ] || ssh-keygen -q -t ed25519 -N '' -f id
   install -d -m 700 root/root/.ssh
@@ -106,39 +129,47 @@ images() {
   say "making images"
   mkdir -p root/opt/images
   gcc -static -O2 -o programs/pause "$HERE/pause.c"
-  for p in kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
-    python3 "$HERE/image.py" "root/opt/images/$p.tar" "k8s.gcr.io/$p:v$VERSION" "usr/local/bin/$p=programs/$p"
+  for v in "$VERSION programs" "$NEXT programs-$NEXT"; do
+    set -- $v
+    for p in kube-apiserver kube-controller-manager kube-scheduler kube-proxy; do
+      python3 "$HERE/image.py" "root/opt/images/$p-$1.tar" "k8s.gcr.io/$p:v$1" "usr/local/bin/$p=$2/$p"
+    done
   done
-  python3 "$HERE/image.py" root/opt/images/etcd.tar k8s.gcr.io/etcd:3.4.13-0 usr/local/bin/etcd=root/usr/bin/etcd
-  python3 "$HERE/image.py" root/opt/images/pause.tar k8s.gcr.io/pause:3.2 pause=programs/pause
+  python3 "$HERE/image.py" root/opt/images/etcd.tar k8s.gcr.io/etcd:3.4.13-0 usr/local/bin/etcd=root/usr/bin/etcd usr/local/bin/etcdctl=root/usr/bin/etcdctl
+  # kubeadm's of both releases, and the one that the next release's containerd is told to take.
+  for v in 3.2 3.4.1; do python3 "$HERE/image.py" root/opt/images/pause-$v.tar k8s.gcr.io/pause:$v pause=programs/pause; done
   # CoreDNS is in no package of Debian: a program that waits stands for it, and is never ready.
   python3 "$HERE/image.py" root/opt/images/coredns.tar k8s.gcr.io/coredns:1.7.0 coredns=programs/pause
   python3 "$HERE/image.py" root/opt/images/cni.tar docker.io/lab/cni:1 bin/busybox=/bin/busybox $(for p in bridge host-local portmap loopback; do echo "cni/$p=root/usr/lib/cni/$p"; done)
   touch root/opt/images/done
 }
 
-# The repository of the minor release: laid out as upstream's, signed with a key of its own.
+# The repository of both releases: laid out as upstream's, signed with a key of its own.
 repository() {
   [ ! -e repository/InRelease ] || return 0
   say "making the repository"
   mkdir -p repository
-  pack() { # NAME VERSION DEPENDS
+  pack() { # NAME VERSION DEPENDS PROGRAM
+    rm -rf "debs/$1"
     mkdir -p "debs/$1/DEBIAN" "debs/$1/usr/bin"
-    cp "programs/${4:-$1}" "debs/$1/usr/bin/"
+    cp "$4" "debs/$1/usr/bin/"
     printf 'Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: lab <lab@localhost>\nDepends: %s\nDescription: built from the source package of Debian\n' "$1" "$2" "$3" > "debs/$1/DEBIAN/control"
   }
-  pack kubelet $VERSION-1.1 "iptables, conntrack, socat, ebtables, ethtool"
-  pack kubectl $VERSION-1.1 libc6
-  pack cri-tools 1.20.0-1.1 libc6 crictl
-  pack kubeadm $VERSION-1.1 "kubelet, kubectl, cri-tools"
   units=usr/lib/systemd/system
-  mkdir -p debs/kubelet/$units debs/kubeadm/$units/kubelet.service.d debs/kubelet/etc/kubernetes/manifests
-  # As in upstream's packages (kubernetes/release, cmd/krel/templates/latest/kubelet and kubeadm).
-  printf '%s\n' '[Unit]' 'Description=kubelet: The Kubernetes Node Agent' 'Wants=network-online.target' 'After=network-online.target' '[Service]' 'ExecStart=/usr/bin/kubelet' 'Restart=always' 'StartLimitInterval=0' 'RestartSec=10' '[Install]' 'WantedBy=multi-user.target' > debs/kubelet/$units/kubelet.service
-  printf '%s\n' '[Service]' 'Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"' 'Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"' 'EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env' 'EnvironmentFile=-/etc/default/kubelet' 'ExecStart=' 'ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS' > debs/kubeadm/$units/kubelet.service.d/10-kubeadm.conf
-  printf '#!/bin/sh\nset -e\nsystemctl daemon-reload\nsystemctl enable kubelet.service\nsystemctl restart kubelet.service\n' > debs/kubelet/DEBIAN/postinst
-  chmod 755 debs/kubelet/DEBIAN/postinst
-  for p in debs/*; do dpkg-deb -Zgzip -z1 --build --root-owner-group "$p" repository/ >/dev/null; done
+  for v in "$VERSION programs" "$NEXT programs-$NEXT"; do
+    set -- $v
+    pack kubelet "$1-1.1" "iptables, conntrack, socat, ebtables, ethtool" "$2/kubelet"
+    pack kubectl "$1-1.1" libc6 "$2/kubectl"
+    pack cri-tools "${1%.*}.0-1.1" libc6 "$2/crictl"
+    pack kubeadm "$1-1.1" "kubelet (>= 1.19.0), kubectl (>= 1.19.0), cri-tools (>= 1.19.0)" "$2/kubeadm"
+    mkdir -p debs/kubelet/$units debs/kubeadm/$units/kubelet.service.d debs/kubelet/etc/kubernetes/manifests
+    # As in upstream's packages (kubernetes/release, cmd/krel/templates/latest/kubelet and kubeadm). Restarts are nobody's but ours.
+    printf '%s\n' '[Unit]' 'Description=kubelet: The Kubernetes Node Agent' 'Wants=network-online.target' 'After=network-online.target' '[Service]' 'ExecStart=/usr/bin/kubelet' 'Restart=always' 'StartLimitInterval=0' 'RestartSec=10' '[Install]' 'WantedBy=multi-user.target' > debs/kubelet/$units/kubelet.service
+    printf '%s\n' '[Service]' 'Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"' 'Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"' 'EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env' 'EnvironmentFile=-/etc/default/kubelet' 'ExecStart=' 'ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS' > debs/kubeadm/$units/kubelet.service.d/10-kubeadm.conf
+    printf '#!/bin/sh\nset -e\nsystemctl daemon-reload\n' > debs/kubelet/DEBIAN/postinst
+    chmod 755 debs/kubelet/DEBIAN/postinst
+    for p in debs/*; do dpkg-deb -Zgzip -z1 --build --root-owner-group "$p" repository/ >/dev/null; done
+  done
   export GNUPGHOME=$W/gpg
   mkdir -p -m 700 "$GNUPGHOME"
   gpg --quiet --batch --passphrase '' --quick-gen-key 'lab <lab@localhost>' ed25519 sign never
@@ -146,7 +177,7 @@ repository() {
   (cd repository && apt-ftparchive packages . > Packages && apt-ftparchive release . > ../Release && mv ../Release . && gpg --quiet --batch --clearsign -o InRelease Release)
 }
 
-# NODE 1 or 2: a container of its own, with its control groups, network, and disks that can be filled.
+# NODE: a container of its own, with its control groups, network, and disks that can be filled.
 up() {
   local n=$1 d=$W/node/$1
   mkdir -p "$d"/{upper,work,root,containerd,kubelet}
@@ -177,14 +208,16 @@ up() {
 
 down() {
   trap - EXIT
-  [ ! -e http.pid ] || kill "$(cat http.pid)" 2>/dev/null || :
-  rm -f http.pid
-  for n in 1 2; do
+  for f in http.pid balancer.pid; do
+    [ ! -e "$f" ] || kill "$(cat "$f")" 2>/dev/null || :
+    rm -f "$f"
+  done
+  for n in $NODES; do
     # Everything in the node's own control groups, and nothing else.
     for p in $(find /sys/fs/cgroup/*/$HUB/n$n -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); do kill -9 "$p" 2>/dev/null || :; done
   done
   sleep 1
-  for n in 1 2; do
+  for n in $NODES; do
     for m in "$W/node/$n/root" "$W/node/$n/containerd" "$W/node/$n/kubelet"; do umount -R -l "$m" 2>/dev/null || :; done
     ip netns del $HUB-$n 2>/dev/null || :
   done
@@ -198,75 +231,168 @@ on() { # NODE COMMAND
 picluster() {
   (cd "$W/desk" && env HOME="$W/desk/home" XDG_CACHE_HOME="$W/desk/cache" XDG_STATE_HOME="$W/desk/state" XDG_CONFIG_HOME="$W/desk/config" ip netns exec $HUB "$PICLUSTER" "$@")
 }
-kubectl() { on 1 "kubectl --kubeconfig /etc/kubernetes/admin.conf $*"; }
+kubectl() { on "${AT:-1}" "kubectl --kubeconfig /etc/kubernetes/admin.conf $*"; }
 fail() { say "FAILED: $*"; exit 1; }
+apply() { # LOG OPTION...
+  local log=$1; shift
+  picluster apply --yes "$@" > "$log" 2>&1 || { cat "$log" >&2; fail "apply ($log)"; }
+}
 unchanged() { picluster apply --yes > again.log 2>&1 && grep -q '^Nothing to do' again.log || { cat again.log >&2; fail "the second apply had something to do"; }; }
-inventory() { # the line of the worker, or none
+# NODE CONDITION: kubeadm there is killed as soon as the condition holds; the apply that runs meanwhile has to notice.
+killed_when() {
+  local n=$1 when=$2
+  say "kn$n: kubeadm is killed when $when"
+  on "$n" "until pidof -q kubeadm || [ -n \"\$(cat /proc/[0-9]*/stat 2>/dev/null | grep -m 1 '(kubeadm)')\" ]; do sleep 0.05; done; until $when; do sleep 0.05; done; kill -9 \$(cat /proc/[0-9]*/stat 2>/dev/null | awk '\$2 == \"(kubeadm)\" { print \$1 }')" & killer=$!
+  ! picluster apply --yes --accept-new > killed.log 2>&1 || fail "nobody noticed that kubeadm was killed"
+  wait $killer || { cat killed.log >&2; fail "kubeadm had ended before it could be killed"; }
+  grep -q 'ended by signal 9' killed.log || { cat killed.log >&2; fail "the cause was not named"; }
+}
+ready() { [ "$(kubectl get nodes --no-headers | awk -v v="v$2" '$2 == "Ready" && $NF == v { n++ } END { print n + 0 }')" = "$1" ] || { kubectl get nodes >&2; fail "$1 nodes are Ready at $2"; }; }
+no_secrets() { # NODE...: nothing that lets anybody in is left
+  [ -z "$(kubectl "-n kube-system get secrets -o name" | grep -e bootstrap-token -e kubeadm-certs)" ] || fail "a token, or the certificates, are left in the cluster"
+  for n; do
+    [ -z "$(on "$n" "find / -xdev -type f -size -300k -newer /etc/apt/sources.list.d/kubernetes.sources -not -path '/proc/*' -not -path '/var/lib/etcd/*' -exec grep -lE '(^|[^a-z0-9.])[a-z0-9]{6}\\.[a-z0-9]{16}([^a-z0-9]|$)|certificateKey: ' {} + 2>/dev/null")" ] || fail "a file on kn$n holds a token or a key"
+    ! on "$n" 'journalctl -q --no-pager | grep -qE "certificateKey|[^a-z0-9.][a-z0-9]{6}\.[a-z0-9]{16}[^a-z0-9]"' || fail "the journal of kn$n holds a token or a key"
+  done
+}
+inventory() { # VERSION, lines of the cluster, lines of nodes
   cat > desk/inventory.yaml <<X
 cluster: kubeadm
 ssh: { user: root, identity: $W/id }
 roles:
-  - kubeadm: { timeout: 240, kubeadm_timeout: 600 }
+  - kubeadm: { timeout: 400, kubeadm_timeout: 900, drain_timeout: 120 }
 kubernetes:
   distribution: kubeadm
-  version: v$VERSION
+  version: v$1
   repository: { url: "http://$NET.254:8000/", key: kubernetes.asc }
   cluster_cidr: 10.244.0.0/16
   manifests: [{ name: bridge, path: network.yaml }]
+$2
 nodes:
-  kn1: { address: $NET.1, kubernetes: server, labels: { disk: nvme } }
-$1
+$3
 X
 }
-WORKER="  kn2: { address: $NET.2, kubernetes: agent, labels: { node-role.kubernetes.io/worker: \"\" }, taints: [\"slow=yes:PreferNoSchedule\"] }"
+server() { echo "  kn$1: { address: $NET.$1, kubernetes: server }"; }
+worker() { echo "  kn$1: { address: $NET.$1, kubernetes: agent, labels: { node-role.kubernetes.io/worker: \"\" }, taints: [\"slow=yes:PreferNoSchedule\"] }"; }
 
-programs
+start() { # NODE...
+  down
+  trap down EXIT
+  mkdir -p desk/home
+  cp kubernetes.asc "$HERE/network.yaml" desk/
+  ip netns add $HUB
+  ip -n $HUB link set lo up
+  ip -n $HUB link add br0 type bridge
+  ip -n $HUB addr add $NET.254/24 dev br0
+  ip -n $HUB link set br0 up
+  (cd repository && exec ip netns exec $HUB python3 -m http.server 8000 --bind $NET.254 > ../http.log 2>&1) &
+  echo $! > http.pid
+  for n; do up $n; done
+  for n; do
+    for _ in $(seq 300); do on $n 'systemctl is-active --quiet lab-images.service' 2>/dev/null && break; sleep 1; done
+    on $n 'systemctl is-active --quiet lab-images.service' || fail "kn$n did not start: $W/node/$n/console.log"
+  done
+}
+
+one() {
+  start 1 2
+  say "one control plane and a worker, from blank"
+  inventory $VERSION "" "$(server 1; worker 2)"
+  killed_when 1 'test -s /etc/kubernetes/pki/ca.crt'
+  killed_when 1 'test -e /etc/kubernetes/manifests/kube-scheduler.yaml'
+  killed_when 1 'kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 2s -n kube-system get configmap kubeadm-config >/dev/null 2>&1'
+  killed_when 2 'test -e /etc/kubernetes/bootstrap-kubelet.conf'
+  killed_when 2 'test -s /etc/kubernetes/kubelet.conf'
+  for _ in $(seq 120); do kubectl get node kn2 2>/dev/null | grep -q ' Ready ' && break; sleep 1; done
+  kubectl get node kn2 | grep -q ' Ready ' || fail "kn2 is Ready, although its join was killed"
+  say "taken up again"
+  apply second.log
+  unchanged
+  ready 2 $VERSION
+  kubectl get node kn2 -o yaml | grep -q 'node-role.kubernetes.io/worker' || fail "the label is there"
+  kubectl get node kn2 -o yaml | grep -q 'kubeadm.alpha.kubernetes.io/cri-socket' || fail "the annotation is there"
+  no_secrets 1 2
+  picluster kubeconfig --out "$W/desk/kubeconfig" > kubeconfig.log 2>&1 || { cat kubeconfig.log >&2; fail "kubeconfig"; }
+  ip netns exec $HUB programs/kubectl --kubeconfig desk/kubeconfig get nodes > /dev/null || fail "the kubeconfig leads to the cluster"
+
+  say "the worker leaves, and comes back; a machine that is something else is refused before anything is written"
+  inventory $VERSION "" "$(server 1)"
+  apply leaves.log --remove-nodes
+  ! kubectl get node kn2 2>/dev/null || fail "kn2 is no node any more"
+  ! on 2 'test -e /etc/kubernetes/kubelet.conf' || fail "kn2 has forgotten the cluster"
+  inventory $VERSION "" "$(server 1; worker 2)"
+  on 2 'mkdir -p /etc/kubernetes/pki; echo other > /etc/kubernetes/pki/ca.crt'
+  ! picluster apply --yes --accept-new > refused.log 2>&1 || fail "a CA of somebody else was taken over"
+  grep -q 'kubeadm join refused kn2 before it wrote anything' refused.log || { cat refused.log >&2; fail "the refusal is named"; }
+  ! on 2 'test -e /etc/kubernetes/picluster.begun' || fail "what was refused has not begun"
+  on 2 'rm /etc/kubernetes/pki/ca.crt'
+  apply back.log
+  unchanged
+}
+
+HA="  endpoint: $NET.254"
+ALL=
+etcd() { # what etcd says, asked from outside: certificates of the first control plane, all three addresses
+  mkdir -p desk/etcd
+  for f in ca.crt healthcheck-client.crt healthcheck-client.key; do on "${AT:-1}" "cat /etc/kubernetes/pki/etcd/$f" > desk/etcd/$f; done
+  ip netns exec $HUB root/usr/bin/etcdctl --endpoints="https://$NET.1:2379,https://$NET.2:2379,https://$NET.3:2379" --cacert=desk/etcd/ca.crt --cert=desk/etcd/healthcheck-client.crt --key=desk/etcd/healthcheck-client.key "$@"
+}
+ha() {
+  start 1 2 3 4
+  ip netns exec $HUB python3 "$HERE/balancer.py" $NET.254:6443 $NET.1:6443 $NET.2:6443 $NET.3:6443 > balancer.log 2>&1 &
+  echo $! > balancer.pid
+  ALL=$(server 1; server 2; server 3; worker 4)
+  say "three control planes and a worker, from blank"
+  inventory $VERSION "$HA" "$ALL"
+  killed_when 2 'test -s /etc/kubernetes/pki/apiserver.crt'
+  killed_when 2 'test -s /etc/kubernetes/kubelet.conf'
+  killed_when 2 'test -e /etc/kubernetes/manifests/etcd.yaml'
+  apply ha.log
+  unchanged
+  ready 4 $VERSION
+  etcd member list | tee members.log >&2
+  [ "$(grep -c ', started, .*, false$' members.log)" = 3 ] || fail "three voters"
+  etcd endpoint health >&2 || fail "all three answer"
+  no_secrets 1 2 3 4
+  picluster kubeconfig --out "$W/desk/kubeconfig" > kubeconfig.log 2>&1 || { cat kubeconfig.log >&2; fail "kubeconfig"; }
+  grep -q "server: https://$NET.254:6443" desk/kubeconfig || fail "the kubeconfig has the cluster's address"
+  ip netns exec $HUB programs/kubectl --kubeconfig desk/kubeconfig get nodes > /dev/null || fail "the kubeconfig leads to the cluster"
+}
+
+upgrade() {
+  [ -n "$ALL" ] || fail "upgrade goes with ha"
+  say "a release that is too far, and an older one"
+  for v in 1.22.0 1.19.16 1.20.1; do
+    inventory $v "$HA" "$ALL"
+    ! picluster plan > refused.log 2>&1 || { cat refused.log >&2; fail "v$v is refused"; }
+  done
+  say "from $VERSION to $NEXT"
+  inventory $NEXT "$HA" "$ALL"
+  picluster plan > upgrade-plan.log 2>&1 || :
+  killed_when 1 'grep -q kube-apiserver:v'$NEXT' /etc/kubernetes/manifests/kube-apiserver.yaml'
+  # The quorum of etcd and the number of nodes out of work, all the time.
+  ( while :; do
+      etcd endpoint health 2>&1 | grep -c 'is healthy' || :
+      sleep 2
+    done ) > quorum.log & watch=$!
+  if picluster apply --yes > upgrade.log 2>&1; then :; else kill $watch; cat upgrade.log >&2; fail "the upgrade"; fi
+  kill $watch
+  ! grep -qx '[01]' quorum.log || { sort quorum.log | uniq -c >&2; fail "two of three members of etcd at any time"; }
+  unchanged
+  ready 4 $NEXT
+  [ "$(kubectl "-n kube-system get pods -l tier=control-plane -o yaml" | grep -c "image: k8s.gcr.io/kube-apiserver:v$NEXT")" -ge 3 ] || fail "three API servers of the release"
+  [ -z "$(kubectl "get nodes -o yaml" | grep 'unschedulable: true')" ] || fail "all nodes take pods"
+  [ -n "$(on 1 "ls /var/backups/etcd/picluster-v$VERSION-*.db")" ] || fail "the snapshot is there"
+  on 1 "cp /var/backups/etcd/picluster-v$VERSION-*.db /tmp/s.db && etcdctl snapshot status /tmp/s.db" >&2 || fail "the snapshot can be read"
+  [ "$(on 1 'apt-mark showhold | tr "\n" " "')" = "kubeadm kubectl kubelet " ] || fail "packages are on hold"
+}
+
+programs $VERSION programs
+programs $NEXT programs-$NEXT
 tree
 images
 repository
-down
-trap down EXIT
-mkdir -p desk/home
-cp kubernetes.asc "$HERE/network.yaml" desk/
-ip netns add $HUB
-ip -n $HUB link set lo up
-ip -n $HUB link add br0 type bridge
-ip -n $HUB addr add $NET.254/24 dev br0
-ip -n $HUB link set br0 up
-(cd repository && exec ip netns exec $HUB python3 -m http.server 8000 --bind $NET.254 > ../http.log 2>&1) &
-echo $! > http.pid
-for n in 1 2; do up $n; done
-for n in 1 2; do
-  for _ in $(seq 120); do on $n 'systemctl is-active --quiet lab-images.service' 2>/dev/null && break; sleep 1; done
-  on $n 'systemctl is-active --quiet lab-images.service' || fail "kn$n did not start: $W/node/$n/console.log"
+for part in $PARTS; do
+  "$part"
 done
-
-say "from blank, and kubeadm is killed while the control plane starts"
-inventory "$WORKER"
-(
-  until on 1 'test -e /etc/kubernetes/manifests/kube-scheduler.yaml' 2>/dev/null; do sleep 0.3; done
-  on 1 'kill -9 $(cat /proc/[0-9]*/stat | awk '"'"'$2 == "(kubeadm)" { print $1 }'"'"')'
-) & killer=$!
-! picluster apply --yes --accept-new > first.log 2>&1 || fail "nobody noticed that kubeadm was killed"
-wait $killer
-grep -q 'ended by signal 9' first.log || { cat first.log >&2; fail "the cause was not named"; }
-
-say "taken up again"
-time picluster apply --yes > second.log 2>&1 || { cat second.log >&2; fail "apply"; }
-unchanged
-[ "$(kubectl get nodes --no-headers | awk '$2 == "Ready" { n++ } END { print n + 0 }')" = 2 ] || fail "two nodes are Ready"
-kubectl get node kn2 -o yaml | grep -q 'node-role.kubernetes.io/worker' || fail "the label is there"
-[ -z "$(on 1 'kubeadm --kubeconfig /etc/kubernetes/admin.conf token list')" ] || fail "no token is left"
-for n in 1 2; do
-  [ -z "$(on $n "find / -xdev -type f -size -300k -newer /etc/apt/sources.list.d/kubernetes.sources -not -path '/proc/*' -exec grep -lE '(^|[^a-z0-9.])[a-z0-9]{6}\\.[a-z0-9]{16}([^a-z0-9]|$)' {} + 2>/dev/null")" ] || fail "a file on kn$n holds a token"
-done
-
-say "the worker leaves, and comes back"
-inventory ""
-picluster apply --yes --remove-nodes > leaves.log 2>&1 || { cat leaves.log >&2; fail "apply --remove-nodes"; }
-! kubectl get node kn2 2>/dev/null || fail "kn2 is no node any more"
-! on 2 'test -e /etc/kubernetes/kubelet.conf' || fail "kn2 has forgotten the cluster"
-inventory "$WORKER"
-picluster apply --yes --accept-new > back.log 2>&1 || { cat back.log >&2; fail "apply"; }
-unchanged
 say "all is well"

@@ -30,6 +30,8 @@ pub struct Kubernetes {
     pub cluster_cidr: Vec<Cidr>,
     /// Service networks (one, or one of each family).
     pub service_cidr: Vec<Cidr>,
+    /// The first server is reached at an address of IPv6.
+    pub by_ipv6: bool,
     /// The token of servers; made on the first server when absent.
     pub token: Option<SecretRef>,
     /// The stable token of agents; made on the first server when absent.
@@ -197,11 +199,17 @@ impl Kubernetes {
     /// The networks of services: those written, or what the distribution takes by itself.
     #[must_use]
     pub fn service_networks(&self) -> Vec<Cidr> {
-        self.networks(&self.service_cidr, "10.43.0.0/16", "10.96.0.0/12")
+        let kubeadm = if self.by_ipv6 {
+            "fd00:10:96::/112"
+        } else {
+            "10.96.0.0/12"
+        };
+        self.networks(&self.service_cidr, "10.43.0.0/16", kubeadm)
     }
 
     /// Defaults of k3s: <https://docs.k3s.io/cli/server#networking>; of kubeadm:
-    /// <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/>, which leaves pods to who brings their network.
+    /// <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/>, which leaves pods to who brings their network, and
+    /// has none for IPv6, so that one is chosen here.
     fn networks(&self, written: &[Cidr], k3s: &str, kubeadm: &str) -> Vec<Cidr> {
         if !written.is_empty() {
             return written.to_vec();

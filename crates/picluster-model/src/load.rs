@@ -252,7 +252,7 @@ fn project(
         identities: RefCell::default(),
     };
     groups::check(&scope, out);
-    let kubernetes = kubernetes::read(&scope, out);
+    let mut kubernetes = kubernetes::read(&scope, out);
     let mut nodes = IndexMap::new();
     for draft in &drafts {
         if let Some(node) = node::read(&scope, draft, out) {
@@ -262,7 +262,8 @@ fn project(
     node::addresses(&nodes, &drafts, out);
     jumps::check(&nodes, &drafts, out);
     keys(&scope, &nodes, local, out);
-    if let Some(kubernetes) = &kubernetes {
+    if let Some(kubernetes) = &mut kubernetes {
+        kubernetes.by_ipv6 = kubernetes::is_by_ipv6(&nodes);
         kubernetes::check_nodes(kubernetes, &nodes, &drafts, out);
     }
     let roles = roles::read(&scope, &mut nodes, &drafts, library, kinds, out);

@@ -2,6 +2,7 @@
 //! serve, and which steps can take one down.
 
 use picluster_model::NodeName;
+use picluster_model::kubernetes::KubernetesRole;
 use picluster_resource::kinds::cluster_server::ClusterServer;
 use picluster_resource::{Effect, Resource};
 use schemars::JsonSchema;
@@ -65,6 +66,8 @@ pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
             Resource::Unit(unit) => unit.active == Some(false) && counts(&unit.name),
             // Whoever deletes a member takes a vote away from those that stay.
             Resource::NodeAbsent(absent) => absent.server,
+            // Its static pods start anew, etcd among them.
+            Resource::KubeadmUpgrade(upgrade) => upgrade.role == KubernetesRole::Server,
             _ => false,
         },
     };
@@ -89,6 +92,7 @@ pub fn joins(step: &Step, server: Option<&ClusterServer>) -> bool {
     match &step.work {
         Work::Resource(resource) => match resource.as_ref() {
             Resource::Unit(unit) => server.is_some_and(|server| server.unit == unit.name),
+            Resource::Kubeadm(_) => true,
             _ => false,
         },
         Work::Reboot { .. } => false,

@@ -3,14 +3,18 @@
 //! <https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/> and its predecessors.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use picluster_model::render::ClusterContext;
+use picluster_model::secret::SecretValues;
 use picluster_model::{Color, Diagnostic, Everything, RoleLibrary, load, render};
-use picluster_plan::Declared;
+use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions};
 use picluster_plan::declare::declare;
-use picluster_resource::{Facts, Resource};
+use picluster_plan::{Declared, Plan, Step};
+use picluster_resource::query::{Answer, PackageState, PathKind, PathState, UnitState};
+use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
 use serde_json::Value;
 
 fn repository() -> PathBuf {
@@ -19,8 +23,14 @@ fn repository() -> PathBuf {
 
 /// An inventory of a control plane, and perhaps a worker, by lines below `kubernetes`, arguments of the role, and nodes.
 fn inventory(version: &str, more: &str, role: &str, nodes: &str) -> String {
+    // pkgs.k8s.io begins with v1.24.
+    let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
+    let url = match minor {
+        ..24 => "url: \"http://packages.lan/\", ",
+        _ => "",
+    };
     let mut text = format!(
-        "cluster: rack\nroles: [{{ kubeadm: {{ {role} }} }}]\nkubernetes:\n  distribution: kubeadm\n  version: {version}\n  repository: {{ key: kubernetes.asc }}\n  manifests: [{{ name: flannel, content: \"kind: List\" }}, {{ name: own, content: \"kind: List\" }}]\n"
+        "cluster: rack\nroles: [{{ kubeadm: {{ {role} }} }}]\nkubernetes:\n  distribution: kubeadm\n  version: {version}\n  repository: {{ {url}key: kubernetes.asc }}\n  manifests: [{{ name: flannel, content: \"kind: List\" }}, {{ name: own, content: \"kind: List\" }}]\n"
     );
     for line in more.lines() {
         text += &format!("  {line}\n");
@@ -43,7 +53,11 @@ fn nodes(text: &str) -> Result<Vec<Vec<Declared>>, Vec<Diagnostic>> {
     )?;
     let facts = fs::read_to_string(repository().join("tests/cases/facts/rpios-bookworm-arm64.txt"));
     let facts = Facts::parse(&facts.unwrap()).unwrap();
-    let cluster = ClusterContext::new(&project);
+    // What k3s' role asks for; kubeadm's does not.
+    let program = serde_json::json!({"sha256": "0".repeat(64), "size": 3, "arch": "arm64"});
+    let names = project.inventory.nodes.keys();
+    let programs = names.map(|name| (name.clone(), program.clone())).collect();
+    let cluster = ClusterContext::new(&project).with_artifacts(programs);
     let nodes = project.inventory.nodes.values();
     nodes
         .map(|node| declare(&project, &cluster, node, &facts))
@@ -88,6 +102,12 @@ fn the_documents_have_the_form_of_the_release() {
             "",
             "workloads_on_control_plane: true",
             "  rpi01: { address: rpi01.lan, kubernetes: server }\n  rpi02: { address: rpi02.lan, kubernetes: agent }\n",
+        ),
+        (
+            "v1.34.0",
+            "endpoint: 192.168.2.250",
+            "",
+            "  rpi[1:3]: { address: \"192.168.2.{n}\", kubernetes: server }\n",
         ),
     ] {
         for all in of(&inventory(version, more, role, of_nodes)) {
@@ -174,4 +194,204 @@ fn the_network_comes_first() {
         .find(|item| item.addr.kind == "cluster_node")
         .unwrap();
     assert!(ready.needs.contains(&"network".to_owned()));
+}
+
+/// A node as it comes from its image.
+fn nothing(queries: Vec<Query>) -> Answers {
+    let mut answers = Answers::default();
+    for query in queries {
+        let answer = match &query {
+            Query::Path(path) => Answer::Path(
+                matches!(path.as_str(), "/" | "/etc" | "/usr/local/bin").then(|| PathState {
+                    kind: PathKind::Directory,
+                    mode: 0o755,
+                    owner: "root".into(),
+                    group: "root".into(),
+                    size: 0,
+                }),
+            ),
+            Query::Content { .. } => Answer::Content(None),
+            Query::Text(_) => Answer::Text(None),
+            Query::Secret(_) => Answer::Secret(None),
+            Query::Package { .. } => Answer::Package(PackageState {
+                status: "un".into(),
+                version: None,
+                candidate: None,
+                available: Vec::new(),
+            }),
+            Query::Unit(_) => Answer::Unit(UnitState {
+                load: "not-found".into(),
+                active: "inactive".into(),
+                ..UnitState::default()
+            }),
+            Query::Fragment(text) if text.contains("package database") => Answer::Fragment {
+                status: 0,
+                stdout: "journals=\n".into(),
+            },
+            // 90: there are no credentials yet.
+            Query::Fragment(text) => Answer::Fragment {
+                status: if text.contains("kubectl") { 90 } else { 0 },
+                stdout: String::new(),
+            },
+            other => panic!("no answer prepared for {other}"),
+        };
+        answers.0.insert(query, answer);
+    }
+    answers
+}
+
+/// The plan for blank machines.
+fn blank(text: &str) -> Plan {
+    let facts = fs::read_to_string(repository().join("tests/cases/facts/rpios-bookworm-arm64.txt"));
+    let facts = Facts::parse(&facts.unwrap()).unwrap();
+    let secrets = SecretValues::default();
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
+    let (mut nodes, mut servers) = (BTreeMap::new(), Vec::new());
+    for all in of(text) {
+        let name = all[0].addr.node.clone();
+        // What the machine itself is like is not what this is about.
+        let kernel = |d: &Declared| matches!(d.addr.kind.as_str(), "sysctl" | "kernel_module");
+        let mut declared: Vec<Declared> = all.into_iter().filter(|d| !kernel(d)).collect();
+        for item in &mut declared {
+            if let Resource::Artifact(key) = &mut item.resource {
+                key.sha256 = Some("0".repeat(64));
+                key.size = Some(3);
+            }
+        }
+        if declared.iter().any(|d| d.addr.kind == "cluster_server") {
+            servers.push(name.clone());
+        }
+        let observed = ObservedNode {
+            facts: facts.clone(),
+            host_key: "SHA256:x".into(),
+            answers: nothing(questions(&declared, ctx)),
+            declared,
+        };
+        nodes.insert(name, NodeInput::Observed(Box::new(observed)));
+    }
+    build(&Inputs {
+        departing: BTreeSet::new(),
+        bootstrap: None,
+        servers,
+        cluster: "rack".parse().unwrap(),
+        inventory: "inventory.yaml".into(),
+        addresses: BTreeMap::new(),
+        nodes,
+        secrets: &secrets,
+        key: b"a key of this test",
+    })
+}
+
+/// One founds, the others come one behind the other, with what one server has made for them.
+#[test]
+fn control_planes_join_one_behind_the_other() {
+    let text = inventory(
+        "v1.33.2",
+        "endpoint: 192.168.2.250",
+        "",
+        "  rpi[1:3]: { address: \"192.168.2.{n}\", kubernetes: server }\n  rpi4: { address: 192.168.2.4, kubernetes: agent }\n",
+    );
+    let plan = blank(&text);
+    for (name, node) in &plan.nodes {
+        assert!(node.problems.is_empty(), "{name}: {:?}", node.problems);
+    }
+    let by_addr: BTreeMap<String, &Step> = plan
+        .steps
+        .iter()
+        .map(|step| (step.addr.to_string(), step))
+        .collect();
+    let behind = |addr: &str| {
+        let mut open = vec![addr.to_owned()];
+        let mut found = BTreeSet::new();
+        while let Some(addr) = open.pop() {
+            let needs = by_addr[&addr].needs.iter().map(ToString::to_string);
+            open.extend(needs.filter(|need| found.insert(need.clone())));
+        }
+        found
+    };
+    let what = |node: &str| {
+        let step = by_addr[&format!("{node}/kubeadm/kubeadm[{node}]")];
+        serde_json::to_value(&step.change.fields[0].after)
+            .unwrap()
+            .to_string()
+    };
+    assert!(
+        what("rpi1").contains("founds the cluster"),
+        "{}",
+        what("rpi1")
+    );
+    for (node, before) in [("rpi2", "rpi1"), ("rpi3", "rpi2")] {
+        assert!(what(node).contains("as a control plane"), "{}", what(node));
+        let all = behind(&format!("{node}/kubeadm/kubeadm[{node}]"));
+        let ready = format!("{before}/kubeadm/cluster_node[{before}]");
+        let token = "rpi1/kubeadm/join_token[kubeadm-control-plane]";
+        assert!(
+            all.contains(&ready) && all.contains(token),
+            "{node}: {all:?}"
+        );
+    }
+    let tokens: Vec<&String> = by_addr
+        .keys()
+        .filter(|addr| addr.contains("join_token"))
+        .collect();
+    assert_eq!(
+        tokens,
+        [
+            "rpi1/kubeadm/join_token[kubeadm-control-plane revoked]",
+            "rpi1/kubeadm/join_token[kubeadm-control-plane]",
+            "rpi1/kubeadm/join_token[kubeadm-discovery revoked]",
+            "rpi1/kubeadm/join_token[kubeadm-discovery]",
+        ]
+    );
+    let revoked = behind("rpi1/kubeadm/join_token[kubeadm-control-plane revoked]");
+    assert!(revoked.contains("rpi3/kubeadm/cluster_node[rpi3]"));
+    // A worker waits for the cluster, and not for all of its servers.
+    let worker = behind("rpi4/kubeadm/kubeadm[rpi4]");
+    assert!(
+        !worker
+            .iter()
+            .any(|addr| addr.starts_with("rpi2/") || addr.starts_with("rpi3/"))
+    );
+}
+
+/// What cannot go together is said when the role is read.
+#[test]
+fn containerd_2_needs_a_kubelet_that_speaks_cri_v1() {
+    let wrong = nodes(&inventory("v1.22.0", "", "containerd: 2", TWO)).unwrap_err();
+    let said = render(&wrong, Color::Plain);
+    assert!(
+        said.contains("containerd 2 does not go with v1.22.0"),
+        "{said}"
+    );
+    assert!(nodes(&inventory("v1.23.0", "", "containerd: 2", TWO)).is_ok());
+}
+
+/// kube-vip: a static pod with kubeadm, a daemon set with k3s, both at the cluster's address.
+#[test]
+fn kube_vip_has_the_clusters_address() {
+    let servers = "  rpi[1:3]: { address: \"192.168.2.{n}\", kubernetes: server }\n";
+    let with = |text: &str| text.replace("roles: [", "roles: [{ kube-vip: { interface: eth0 } }, ");
+    let mut shown = String::new();
+    for version in ["v1.28.0", "v1.29.0"] {
+        let text = with(&inventory(version, "endpoint: 192.168.2.250", "", servers));
+        for all in of(&text).iter().take(2) {
+            let pod = said(
+                all,
+                "file",
+                "/etc/kubernetes/manifests/kube-vip.yaml",
+                "content",
+            );
+            shown += &format!("######## {version} {}\n{pod}\n", all[0].addr.node);
+        }
+    }
+    let k3s = format!(
+        "cluster: rack\nroles: [kube-vip]\nkubernetes: {{ distribution: k3s, version: v1.33.5+k3s1, endpoint: \"[fd00::250]:6443\" }}\nnodes:\n{servers}"
+    );
+    let all = &of(&k3s)[0];
+    let path = "/var/lib/rancher/k3s/server/manifests/kube-vip.yaml";
+    shown += &format!("######## k3s\n{}\n", said(all, "manifest", path, "content"));
+    insta::assert_snapshot!("kube-vip", shown);
 }

@@ -308,6 +308,7 @@ resources! {
     NodeAbsent(kinds::node_absent::NodeAbsent),
     Manifest(kinds::manifest::Manifest),
     Kubeadm(kinds::kubeadm::Kubeadm),
+    KubeadmUpgrade(kinds::kubeadm_upgrade::KubeadmUpgrade),
     JoinToken(kinds::join_token::JoinToken),
 }
 

@@ -454,7 +454,7 @@ async fn probe_all(
             Beside::Credentials => kubeconfig
                 .as_ref()
                 .filter(|intent| intent.asks(&name))
-                .and_then(|_| intent::query()),
+                .and_then(Intent::query),
         };
         tasks.spawn(async move {
             let observed = observe(
@@ -507,10 +507,11 @@ async fn observe(
         secrets,
     };
     let mut asked = questions(&declared, ctx);
+    let wanted = more.clone();
     let more = more.filter(|query| !asked.contains(query));
     asked.extend(more.clone());
     let mut answers = engine.probe(name, access, asked).await?;
-    let credentials = intent::answered(&answers);
+    let credentials = wanted.and_then(|query| intent::answered(&query, &answers));
     let readings = (beside == Beside::Readings).then(|| Readings::of(&facts, &declared, &answers));
     // Nothing else may come across it.
     if let Some(query) = &more {

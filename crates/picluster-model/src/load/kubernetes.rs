@@ -59,7 +59,8 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
     };
     let repository = kubeadm::repository(scope, document, &version, out);
     if distribution == Distribution::Kubeadm {
-        kubeadm::check(document, &version, &section.span, out);
+        let networks = [cluster_cidr.as_slice(), service_cidr.as_slice()];
+        kubeadm::check(document, &version, networks, &section.span, out);
     }
     Some(Kubernetes {
         distribution,
@@ -70,6 +71,7 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
         tls_san: texts(document.tls_san.as_ref()),
         cluster_cidr,
         service_cidr,
+        by_ipv6: false,
         token: document.token.clone(),
         agent_token: document.agent_token.clone(),
         artifact,
@@ -82,6 +84,14 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
         written: written.clone(),
         span: section.span.clone(),
     })
+}
+
+/// Whether the first server is reached at an address of IPv6.
+pub fn is_by_ipv6(nodes: &IndexMap<NodeName, Node>) -> bool {
+    let first = nodes
+        .values()
+        .find(|node| node.kubernetes == Some(KubernetesRole::Server));
+    first.is_some_and(|node| node.address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// Whether the nodes go with the section: someone serves, their number can decide, and nobody
@@ -107,10 +117,9 @@ pub fn check_nodes(
         );
     }
     if kubernetes.distribution == Distribution::Kubeadm {
-        kubeadm::one_server(&servers, drafts, out);
-    } else {
-        quorum(kubernetes, &servers, drafts, out);
+        kubeadm::one_address(kubernetes, &servers, drafts, out);
     }
+    quorum(kubernetes, &servers, drafts, out);
     networks::check_nodes(kubernetes, nodes, drafts, out);
 }
 
@@ -139,8 +148,14 @@ fn quorum(kubernetes: &Kubernetes, servers: &[&Node], drafts: &[Draft], out: &mu
     } else {
         format!("{count} servers tolerate no more losses than {}", count - 1)
     };
+    let outside = match kubernetes.distribution {
+        Distribution::K3s => {
+            ", or a database outside of the cluster: `config: { datastore-endpoint: … }`"
+        }
+        Distribution::Kubeadm => "",
+    };
     let mut finding = Diagnostic::new(message, &place(last)).help(format!(
-        "etcd needs more than half of its members: declare {} or {} servers, or a database outside of the cluster: `config: {{ datastore-endpoint: … }}`",
+        "etcd needs more than half of its members: declare {} or {} servers{outside}",
         count - 1,
         count + 1,
     ));

@@ -394,6 +394,7 @@ fn describe(kubernetes: &Kubernetes, servers: usize) -> serde_json::Value {
         "tls_san": kubernetes.tls_san,
         "cluster_cidr": networks(&kubernetes.cluster_cidr),
         "service_cidr": networks(&kubernetes.service_cidr),
+        "service_networks": networks(&kubernetes.service_networks()),
         "token": token(&kubernetes.token),
         "agent_token": token(&kubernetes.agent_token),
         "artifact": by_arch(kubernetes.artifact.as_ref()),

@@ -49,6 +49,7 @@ const KUBERNETES: [&str; 19] = [
     "tls_san",
     "cluster_cidr",
     "service_cidr",
+    "service_networks",
     "token",
     "agent_token",
     "artifact",

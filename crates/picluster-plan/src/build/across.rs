@@ -97,7 +97,8 @@ pub(super) fn settle(
     servers::in_turn(benches, inputs, roll);
 }
 
-/// Transform: a token is made where somebody joins with it in the same run, and nowhere else.
+/// Transform: a token is made where somebody joins with it in the same run, by one server that has the cluster, and nowhere
+/// else.
 fn drop_unasked(benches: &mut [Workbench<'_>]) {
     let asked: BTreeSet<Token> = benches
         .iter()
@@ -105,12 +106,25 @@ fn drop_unasked(benches: &mut [Workbench<'_>]) {
         .filter(|item| item.change.is_some())
         .flat_map(|item| item.resource.requires())
         .collect();
-    for item in benches.iter_mut().flat_map(|bench| &mut bench.items) {
-        if let Resource::JoinToken(token) = item.resource.as_ref()
-            && token.state == Presence::Present
-            && !token.provides().iter().any(|given| asked.contains(given))
-        {
-            item.change = None;
+    let mut made: BTreeSet<Token> = BTreeSet::new();
+    for bench in benches.iter_mut() {
+        let joins = bench.part == Some(Part::Joins);
+        for item in &mut bench.items {
+            let Resource::JoinToken(token) = item.resource.as_ref() else {
+                continue;
+            };
+            if token.state != Presence::Present || item.change.is_none() {
+                continue;
+            }
+            let values = || {
+                let of_cluster = |token: &Token| matches!(token, Token::Cluster(_));
+                token.provides().into_iter().filter(of_cluster)
+            };
+            if joins || !values().any(|given| asked.contains(&given) && !made.contains(&given)) {
+                item.change = None;
+            } else {
+                made.extend(values());
+            }
         }
     }
 }

@@ -205,6 +205,7 @@ fn shares(bench: &Workbench<'_>) -> bool {
     let one = |resource: &Resource| match resource {
         Resource::ClusterFounding(_) => true,
         Resource::ClusterMember(member) => member.external_datastore,
+        Resource::Kubeadm(kubeadm) => kubeadm.is_one_of_several(),
         _ => false,
     };
     bench.items.iter().any(|i| one(i.resource.as_ref()))
@@ -254,6 +255,11 @@ fn give_parts(benches: &mut [Workbench<'_>], found: &BTreeMap<NodeName, Found>, 
                     let mut join = join.clone();
                     join.via = via.cloned();
                     item.resource = Cow::Owned(Resource::ClusterJoin(join));
+                }
+                Resource::Kubeadm(kubeadm) => {
+                    let mut kubeadm = kubeadm.clone();
+                    kubeadm.joins = part == Part::Joins;
+                    item.resource = Cow::Owned(Resource::Kubeadm(kubeadm));
                 }
                 _ => {}
             }

@@ -153,8 +153,11 @@ fn join(bench: &Workbench<'_>) -> Option<usize> {
     entry(bench, |r| matches!(r, Resource::ClusterJoin(_)))
 }
 
-/// The start of what makes a server serve.
+/// The start of what makes a server serve: of its unit, or the run of kubeadm.
 fn start(bench: &Workbench<'_>) -> Option<usize> {
+    if let Some(kubeadm) = entry(bench, |r| matches!(r, Resource::Kubeadm(_))) {
+        return Some(kubeadm);
+    }
     let node = entry(bench, |r| matches!(r, Resource::ClusterNode(_)))?;
     let Resource::ClusterNode(node) = bench.items[node].resource.as_ref() else {
         return None;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use picluster_model::NodeName;
 use picluster_model::kubernetes::{KubernetesVersion, Upgrade};
 use picluster_resource::kinds::cluster_node::{ClusterNode, ClusterSays};
-use picluster_resource::{Action, Change, Observation, Resource, Seen, Token};
+use picluster_resource::{Action, Change, Kind as _, Observation, Resource, Seen, Token};
 
 use super::{Inputs, Workbench, servers};
 use crate::addr::StepAddr;
@@ -118,14 +118,23 @@ pub(super) fn refuse(benches: &mut [Workbench<'_>]) {
     }
 }
 
-/// What brings another version to a node: its program, and the start of its unit.
+/// What brings another version to a node: its program, or the package of that, what kubeadm does before, and the start of its
+/// unit.
 fn heads(bench: &Workbench<'_>) -> Vec<usize> {
     let Some((_, node)) = ready(bench) else {
         return Vec::new();
     };
     let program = node.program.clone().map(Token::Path);
+    let package = node.program.as_ref().and_then(|program| {
+        let name = program.as_str().rsplit('/').next()?;
+        Some(Token::Package(name.to_owned()))
+    });
     let brings = |resource: &Resource| match resource {
         Resource::Unit(unit) => unit.name == node.unit,
+        Resource::KubeadmUpgrade(_) => true,
+        Resource::Package(other) => package
+            .as_ref()
+            .is_some_and(|package| other.provides().contains(package)),
         other => program
             .as_ref()
             .is_some_and(|program| other.provides().contains(program)),

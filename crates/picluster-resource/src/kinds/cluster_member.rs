@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
+use crate::kinds::kubeadm::release_of;
 use crate::operation::Operation;
 use crate::query::{Answers, Query};
 use crate::shell::quote;
@@ -36,7 +37,7 @@ pub struct ClusterMember {
     /// `k3s` or `kubeadm`: where what is remembered stands.
     #[serde(default = "k3s", skip_serializing_if = "is_k3s")]
     pub distribution: Distribution,
-    /// With `kubeadm`: the release that members must have. Nothing here takes a member from one release to another.
+    /// With `kubeadm`: the release that members are to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -203,25 +204,13 @@ impl ClusterMember {
         }
     }
 
-    /// Why a machine that is a member of a cluster of kubeadm stays as it is.
-    fn other_release(&self, answers: &Answers) -> Result<Option<Diagnosis>, Diagnosis> {
-        let Some(wanted) = &self.version else {
+    /// The release of a member's kubelet by its package, which stands for it where its cluster does not say.
+    fn packaged(&self, answers: &Answers) -> Result<Option<String>, Diagnosis> {
+        if self.version.is_none() {
             return Ok(None);
-        };
+        }
         let kubelet = answers.package(&Self::kubelet())?;
-        let Some(has) = kubelet.version.as_deref() else {
-            return Ok(None);
-        };
-        // The packaging's own number stands behind: 1.33.2-1.1.
-        let has = format!("v{}", has.split('-').next().unwrap_or(has));
-        Ok((has != *wanted).then(|| {
-            Diagnosis::new(format!(
-                "it is a member of a kubeadm cluster at {has}, and {wanted} is wanted: this version of picluster does not upgrade those"
-            ))
-            .cure(format!(
-                "set kubernetes.version to {has}; or upgrade by hand (https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/kubeadm-upgrade/), then: picluster apply"
-            ))
-        }))
+        Ok(kubelet.version.as_deref().map(release_of))
     }
 
     /// Why this machine can never be a node of a cluster of kubeadm.
@@ -336,7 +325,7 @@ impl Kind for ClusterMember {
             )));
         }
         let unit = answers.unit(self.unit())?;
-        let memory = Memory {
+        let mut memory = Memory {
             server_ca: find("server-ca"),
             datastore: find("datastore").is_some() || self.is_external(find("server-ca").is_some()),
             sqlite: find("datastore").as_deref() == Some("sqlite")
@@ -349,10 +338,8 @@ impl Kind for ClusterMember {
             version: find("version"),
             registration: self.heard(answers)?,
         };
-        if (memory.datastore || memory.agent_ca.is_some())
-            && let Some(stays) = self.other_release(answers)?
-        {
-            return Err(stays);
+        if memory.datastore {
+            memory.version = memory.version.or(self.packaged(answers)?);
         }
         match &memory.joined_as {
             Some(other) if *other != self.name.as_str() => Err(Diagnosis::new(format!(

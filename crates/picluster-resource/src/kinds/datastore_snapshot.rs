@@ -36,6 +36,10 @@ pub struct DatastoreSnapshot {
     /// How many copies of SQLite stay there, this one included. Those of etcd are upstream's to prune.
     #[serde(default = "two")]
     pub keep: u32,
+    /// etcd is a static pod of kubeadm, whose `etcdctl snapshot save` makes the copy. `data` is its data directory, and copies are
+    /// in /var/backups/etcd.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub static_pod: bool,
     /// Credentials that may read this node.
     pub kubeconfig: NodePath,
     /// Where kubectl is; the first that exists is used.
@@ -75,6 +79,12 @@ impl DatastoreSnapshot {
     /// What is in the datastore's folder. A server that changed over to etcd has both, and uses etcd
     /// (k3s pkg/cluster/managed.go).
     fn look(&self) -> String {
+        if self.static_pod {
+            return format!(
+                "# copies of the datastore\n[ ! -d {}/member ] || echo etcd\n[ ! -d /var/backups/etcd ] || find /var/backups/etcd -maxdepth 1 -name 'picluster-*' -mmin -60 | sed 's/.*\\//snapshots\\//'",
+                quote(self.data.as_str()),
+            );
+        }
         format!(
             "# copies of the datastore\ncd {}/db 2>/dev/null || exit 0\nif [ -d etcd ]; then echo etcd; elif [ -e state.db ]; then echo sqlite; fi\n[ ! -d snapshots ] || find snapshots -maxdepth 1 -name 'picluster-*' -mmin -60",
             quote(self.data.as_str()),
@@ -197,6 +207,12 @@ impl Kind for DatastoreSnapshot {
             self.keep,
         );
         let body = match seen.datastore {
+            Some(Datastore::Etcd) if self.static_pod => {
+                let kc = kube::function(&self.kubeconfig, &self.kubectl);
+                let head = head + &kc + "node=" + &quote(self.node.as_str()) + "\n";
+                let script = head + include_str!("datastore_snapshot/static_pod.sh");
+                return Ok(Operation::script(script).within(Duration::from_secs(600)));
+            }
             Some(Datastore::Etcd) => "\"$program\" etcd-snapshot save --name \"$name\"",
             _ => include_str!("datastore_snapshot/sqlite.sh"),
         };

@@ -42,6 +42,13 @@ pub struct JoinToken {
     /// After how many seconds it ends by itself.
     #[serde(default = "half_an_hour")]
     pub ttl: u32,
+    /// It is for control planes: the certificates that all of them share are put into the cluster, encrypted with a key that
+    /// stands beside the token (`kubeadm init phase upload-certs`), and are taken out with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificates: bool,
+    /// With `certificates`: the release of the cluster, `v1.33.2`, which kubeadm otherwise looks up in the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 fn half_an_hour() -> u32 {
@@ -75,9 +82,14 @@ impl JoinToken {
 
     fn question(&self) -> String {
         format!(
-            "# join token {}\n{}[ -s \"$f\" ] || exit 0\nid=$(id) && [ -n \"$id\" ] || exit 0\nkc -n kube-system get secret \"bootstrap-token-$id\" -o name || exit {}",
+            "# join token {}\n{}[ -s \"$f\" ] || exit 0\nid=$(id) && [ -n \"$id\" ] || exit 0\n{}kc -n kube-system get secret \"bootstrap-token-$id\" -o name || exit {}",
             self.name,
             self.preamble(),
+            if self.certificates {
+                "kc -n kube-system get secret kubeadm-certs -o name >/dev/null && "
+            } else {
+                ""
+            },
             kube::FAILED,
         )
     }
@@ -107,6 +119,9 @@ impl Kind for JoinToken {
             wrong.push("nodes are for `state: absent`".into());
         }
         wrong.extend(kube::no_program(&self.kubectl));
+        if self.certificates != self.version.is_some() {
+            wrong.push("version goes with `certificates`, and both with control planes".into());
+        }
         if !(60..=86_400).contains(&self.ttl) {
             wrong.push("ttl is 60 to 86400 seconds".into());
         }
@@ -162,12 +177,14 @@ impl Kind for JoinToken {
             Presence::Present => include_str!("join_token/mint.sh"),
             Presence::Absent => include_str!("join_token/revoke.sh"),
         };
+        let release = self.version.as_deref().filter(|_| self.certificates);
         let script = format!(
-            "# join token {}\n{}program={} ttl={}s\n{body}",
+            "# join token {}\n{}program={} ttl={}s certificates={}\n{body}",
             self.name,
             self.preamble(),
             quote(self.program.as_str()),
             self.ttl,
+            quote(release.unwrap_or_default()),
         );
         Ok(Operation::script(script).within(Duration::from_secs(120)))
     }

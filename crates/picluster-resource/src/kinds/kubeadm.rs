@@ -1,13 +1,14 @@
 //! `kubeadm`: this machine becomes a node of its cluster by kubeadm, once.
 
-mod diagnosis;
+pub(crate) mod diagnosis;
 
 use std::time::Duration;
 
-use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::kubernetes::{KubernetesRole, KubernetesVersion};
 use picluster_model::{NodeName, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::change::{Action, Change, Diff, Shown};
 use crate::kind::{Ctx, Diagnosis, Kind, Seen};
@@ -19,23 +20,39 @@ use crate::query::{Answers, Query};
 use crate::shell::quote;
 use crate::token::{ClusterToken, Token};
 
-/// `kubeadm init` on the machine that founds a cluster, `kubeadm join` on one that joins it. It happens once: what kubeadm
-/// was told is not compared later, because kubeadm itself does not carry a changed file into a running cluster. A run
-/// that broke off is taken up again, and takes nothing away.
+/// `kubeadm init` on the machine that founds a cluster, `kubeadm join` on one that joins it, as a worker or as a further control
+/// plane. It happens once: what kubeadm was told is not compared later, because kubeadm itself does not carry a changed file into
+/// a running cluster. A run that broke off is taken up again, and takes nothing away. Which of several servers founds the
+/// cluster is decided by the planner from what all of them remember.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubeadm {
     /// Its name in the cluster.
     #[schemars(with = "String")]
     pub name: NodeName,
-    /// `server` founds the cluster; `agent` joins as a worker.
+    /// `server` founds the cluster, or joins it as a control plane where there are several; `agent` joins as a worker.
     pub role: KubernetesRole,
-    /// The documents for `--config`, without the discovery of a worker.
+    /// The documents for `--config`. A `JoinConfiguration` is for who joins, without its discovery and without `controlPlane`; all
+    /// others are for who founds.
     pub content: String,
-    /// The value (see `join_token`) with which a worker finds and trusts the cluster: the `discovery` of its
-    /// `JoinConfiguration`. It goes to kubeadm in a file in /run that only root may read, and is gone with the run.
+    /// Of one of several servers: the address that its API server and its etcd announce. kubeadm's own choice when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// It joins. Left to the planner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joins: bool,
+    /// The value (see `join_token`) with which who joins finds and trusts the cluster: the `discovery` of its
+    /// `JoinConfiguration`, and of a server the key of the certificates. It goes to kubeadm in a file in /run that only root may
+    /// read, and is gone with the run. A server that has it is one of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<String>,
+    /// The release, `v1.33.2`, and the major release of containerd below it: together they are refused where the kubelet does not
+    /// speak the interface that this containerd has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// See `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<u32>,
     /// The program.
     pub program: NodePath,
     /// Where kubectl is; the first that exists is used.
@@ -59,37 +76,97 @@ pub struct KubeadmSeen {
 }
 
 /// Credentials of a kubelet that has joined (kubeadm, `constants.KubeletKubeConfigFileName`).
-const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+pub(crate) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 /// Credentials of the administrator (`constants.AdminKubeConfigFileName`).
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// Stands there from before kubeadm begins until it has ended well.
-const BEGUN: &str = "/etc/kubernetes/picluster.begun";
+pub(crate) const BEGUN: &str = "/etc/kubernetes/picluster.begun";
 
-/// What an earlier run of the same kind leaves, so that it is no reason to refuse the next one. kubeadm's phases keep
+/// What an earlier run leaves, so that it is no reason to refuse the next one. kubeadm's phases keep
 /// certificates and credentials that are there (cmd/kubeadm/app/phases/certs, kubeconfig), and write manifests anew.
-const LEFT_BY_INIT: &str = "DirAvailable--var-lib-etcd,FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml,FileAvailable--etc-kubernetes-manifests-kube-controller-manager.yaml,FileAvailable--etc-kubernetes-manifests-kube-scheduler.yaml,FileAvailable--etc-kubernetes-manifests-etcd.yaml,Port-6443,Port-10250,Port-10257,Port-10259,Port-2379,Port-2380";
-const LEFT_BY_JOIN: &str = "FileAvailable--etc-kubernetes-kubelet.conf,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,FileAvailable--etc-kubernetes-pki-ca.crt,DirAvailable--etc-kubernetes-manifests,Port-10250";
+const LEFT: &str = "FileAvailable--etc-kubernetes-kubelet.conf,FileAvailable--etc-kubernetes-bootstrap-kubelet.conf,FileAvailable--etc-kubernetes-pki-ca.crt,DirAvailable--etc-kubernetes-manifests,DirAvailable--var-lib-etcd,FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml,FileAvailable--etc-kubernetes-manifests-kube-controller-manager.yaml,FileAvailable--etc-kubernetes-manifests-kube-scheduler.yaml,FileAvailable--etc-kubernetes-manifests-etcd.yaml,Port-6443,Port-10250,Port-10257,Port-10259,Port-2379,Port-2380";
+
+/// The port of an API server (`constants.KubeAPIServerPort`).
+const API_PORT: u16 = 6443;
+
+/// The last minor release whose kubelet speaks only `runtime.v1alpha2` of the Container Runtime Interface
+/// (<https://kubernetes.io/blog/2022/12/09/kubernetes-1-26-release/#removal-of-cri-v1alpha2>: v1 came with 1.23), which containerd 2.0
+/// has dropped (<https://github.com/containerd/containerd/blob/main/docs/containerd-2.0.md>).
+const LAST_OF_CRI_ALPHA: u32 = 22;
+
+/// The release of a package: the packaging's own number stands behind it (`1.33.2-1.1`).
+pub(crate) fn release_of(package: &str) -> String {
+    format!("v{}", package.split('-').next().unwrap_or(package))
+}
 
 fn path(text: &str) -> Result<NodePath, Diagnosis> {
     NodePath::new(text).map_err(|e| Diagnosis::new(e.to_string()))
 }
 
 impl Kubeadm {
+    /// Whether it joins a cluster, as a worker or as a further control plane.
+    fn is_joining(&self) -> bool {
+        self.role == KubernetesRole::Agent || self.joins
+    }
+
     fn verb(&self) -> &'static str {
-        match self.role {
-            KubernetesRole::Server => "init",
-            KubernetesRole::Agent => "join",
+        if self.is_joining() { "join" } else { "init" }
+    }
+
+    /// Whether it is one of several servers, so that it may have to join.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> bool {
+        self.role == KubernetesRole::Server && self.discovery.is_some()
+    }
+
+    /// The documents of what it does.
+    fn documents(&self) -> String {
+        let wanted = |document: &&str| {
+            let joins = |line: &str| line.trim_end() == "kind: JoinConfiguration";
+            document.lines().any(joins) == self.is_joining()
+        };
+        let all: Vec<&str> = self.content.split("\n---\n").filter(wanted).collect();
+        let mut text = all.join("\n---\n").trim_end().to_owned();
+        text.push('\n');
+        text
+    }
+
+    /// What stands behind the documents of who joins: what makes it a control plane, and how it finds the cluster. As JSON, which
+    /// is YAML as well.
+    fn tail(&self, value: &str) -> Result<String, Diagnosis> {
+        let told = || {
+            Diagnosis::new(format!(
+                "{}, with which it joins, is not what a join needs",
+                self.discovery.as_deref().unwrap_or("the value")
+            ))
+            .cure("picluster apply")
+        };
+        let mut discovery: Map<String, Value> =
+            serde_json::from_str(value.trim()).map_err(|_| told())?;
+        let key = discovery.remove("certificateKey");
+        let mut text = format!("discovery: {}\n", Value::Object(discovery));
+        if self.joins {
+            let mut plane = Map::new();
+            plane.insert("certificateKey".into(), key.ok_or_else(told)?);
+            if let Some(address) = &self.advertise {
+                let endpoint = json!({ "advertiseAddress": address, "bindPort": API_PORT });
+                plane.insert("localAPIEndpoint".into(), endpoint);
+            }
+            text.push_str(&format!("controlPlane: {}\n", Value::Object(plane)));
         }
+        Ok(text)
     }
 
     fn change(&self, before: Shown) -> Change {
         let after = match self.role {
+            KubernetesRole::Server if self.joins => "joins the cluster as a control plane",
             KubernetesRole::Server => "founds the cluster",
             KubernetesRole::Agent => "joins the cluster",
         };
+        let documents = self.documents();
         let mut change = Change::new(Action::Run).field("node", before, Shown::text(after));
-        change.text = Some(text_diff("", &self.content));
-        change.bytes = self.content.len() as u64;
+        change.text = Some(text_diff("", &documents));
+        change.bytes = documents.len() as u64;
         change
     }
 }
@@ -104,18 +181,24 @@ impl Kind for Kubeadm {
 
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        match (self.role, &self.discovery) {
-            (KubernetesRole::Agent, None) => {
-                wrong.push("discovery names the value that a worker joins with".into());
-            }
-            (KubernetesRole::Server, Some(_)) => {
-                wrong
-                    .push("discovery is for workers: who founds a cluster has none to find".into());
-            }
-            _ => {}
+        if self.role == KubernetesRole::Agent && self.discovery.is_none() {
+            wrong.push("discovery names the value that a worker joins with".into());
         }
-        if self.content.trim().is_empty() {
-            wrong.push("content is empty".into());
+        if let (Some(version), Some(2..)) = (&self.version, self.containerd)
+            && let Some(release) = KubernetesVersion::of_any(version)
+            && release.minor <= LAST_OF_CRI_ALPHA
+        {
+            wrong.push(format!(
+                "containerd 2 does not go with {version}: kubelets before v1.23 speak only v1alpha2 of the Container Runtime Interface, which containerd 2.0 has dropped; say containerd: 1"
+            ));
+        }
+        if self.documents().trim().is_empty() {
+            wrong.push("content has no document for what it does".into());
+        } else if self.is_one_of_several() && !self.content.contains("\nkind: JoinConfiguration") {
+            wrong.push(
+                "content has no JoinConfiguration, and one of several servers may have to join"
+                    .into(),
+            );
         }
         wrong.extend(kube::no_program(&self.kubectl));
         if self.timeout == 0 {
@@ -161,9 +244,8 @@ impl Kind for Kubeadm {
         _change: &Change,
         ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
-        let mut text = self.content.trim_end().to_owned();
-        text.push('\n');
-        if let Some(name) = &self.discovery {
+        let mut text = self.documents();
+        if let Some(name) = self.discovery.as_ref().filter(|_| self.is_joining()) {
             let reference = SecretRef::ClusterValue(name.clone());
             let value = ctx.secrets.0.get(&reference).ok_or_else(|| {
                 Diagnosis::new(format!(
@@ -171,19 +253,14 @@ impl Kind for Kubeadm {
                 ))
                 .cure("picluster apply")
             })?;
-            // JSON, which is YAML as well.
-            text.push_str(&format!("discovery: {}\n", value.reveal().trim()));
+            text.push_str(&self.tail(value.reveal())?);
         }
         let kubectl: Vec<&str> = self.kubectl.iter().map(NodePath::as_str).collect();
         let script = format!(
-            "# {name}: kubeadm {verb}\nprogram={program} verb={verb} begun={BEGUN} admin={ADMIN} left={left}\nfor k in {kubectl}; do [ -x \"$k\" ] && break; done\n{body}",
+            "# {name}: kubeadm {verb}\nprogram={program} node={name} verb={verb} begun={BEGUN} admin={ADMIN} left={LEFT}\nfor k in {kubectl}; do [ -x \"$k\" ] && break; done\n{body}",
             name = quote(self.name.as_str()),
             verb = self.verb(),
             program = quote(self.program.as_str()),
-            left = match self.role {
-                KubernetesRole::Server => LEFT_BY_INIT,
-                KubernetesRole::Agent => LEFT_BY_JOIN,
-            },
             kubectl = crate::shell::words(kubectl.into_iter()),
             body = include_str!("kubeadm/run.sh"),
         );
@@ -203,7 +280,7 @@ impl Kind for Kubeadm {
     }
 
     fn requires(&self) -> Vec<Token> {
-        let value = self.discovery.clone();
+        let value = self.discovery.clone().filter(|_| self.is_joining());
         value
             .map(|name| Token::Cluster(ClusterToken::Value(name)))
             .into_iter()
@@ -212,5 +289,45 @@ impl Kind for Kubeadm {
 
     fn explain(&self, status: u32, output: &str, _ctx: Ctx<'_>) -> Option<Diagnosis> {
         (status == diagnosis::FAILED).then(|| diagnosis::of(self.verb(), &self.name, output))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn server(joins: bool, advertise: Option<&str>) -> Kubeadm {
+        serde_json::from_value(json!({
+            "name": "rpi02", "role": "server", "joins": joins, "advertise": advertise,
+            "content": "kind: InitConfiguration\n---\nkind: ClusterConfiguration\n---\nkind: JoinConfiguration\n",
+            "discovery": "x", "program": "/usr/bin/kubeadm", "kubectl": ["/usr/bin/kubectl"],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_joins_is_given_the_document_of_a_join_and_the_key() {
+        let value =
+            r#"{"bootstrapToken":{"token":"abcdef.0123456789abcdef"},"certificateKey":"ab"}"#;
+        let joins = server(true, Some("192.168.2.2"));
+        assert_eq!(joins.documents(), "kind: JoinConfiguration\n");
+        assert_eq!(
+            joins.tail(value).unwrap(),
+            "discovery: {\"bootstrapToken\":{\"token\":\"abcdef.0123456789abcdef\"}}\ncontrolPlane: {\"certificateKey\":\"ab\",\"localAPIEndpoint\":{\"advertiseAddress\":\"192.168.2.2\",\"bindPort\":6443}}\n"
+        );
+        assert_eq!(
+            server(true, None).tail(value).unwrap().lines().last(),
+            Some("controlPlane: {\"certificateKey\":\"ab\"}")
+        );
+        // A value for workers makes no control plane.
+        let wrong = joins.tail(r#"{"bootstrapToken":{}}"#).unwrap_err();
+        assert!(!format!("{wrong:?}").contains("bootstrapToken"));
+        let founds = server(false, None);
+        assert_eq!(
+            founds.documents(),
+            "kind: InitConfiguration\n---\nkind: ClusterConfiguration\n"
+        );
+        assert!(founds.requires().is_empty() && !joins.requires().is_empty());
     }
 }

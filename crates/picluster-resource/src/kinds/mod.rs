@@ -27,6 +27,7 @@ pub mod kernel_cmdline;
 pub mod kernel_module;
 pub(crate) mod kube;
 pub mod kubeadm;
+pub mod kubeadm_upgrade;
 pub mod line;
 pub mod link;
 pub mod manifest;

@@ -39,6 +39,10 @@ pub struct Unit {
     /// `/etc/systemd/system` is always among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_on: Vec<NodePath>,
+    /// Packages that hold what it runs, where they do not see to its restart. Whether it runs a program that has been replaced is
+    /// seen on the process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_on_packages: Vec<String>,
     /// Files it can read again without a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reload_on: Vec<NodePath>,
@@ -144,6 +148,7 @@ impl Unit {
             active: None,
             masked: None,
             restart_on: Vec::new(),
+            restart_on_packages: Vec::new(),
             reload_on: Vec::new(),
             no_block: false,
         }
@@ -152,6 +157,17 @@ impl Unit {
     /// Runs, or is on its way where that is enough.
     fn runs(&self, state: &UnitState) -> bool {
         is_running(state) || self.no_block && state.active == "activating"
+    }
+
+    /// Asks whether its process runs a file that is no longer there (proc_pid_exe(5)): dpkg puts a new one in its place.
+    fn replaced(&self) -> Option<String> {
+        (!self.restart_on_packages.is_empty()).then(|| {
+            format!(
+                "# program of {0}\np=$(systemctl show -p MainPID --value -- {1})\ncase $(readlink \"/proc/${{p:-0}}/exe\" 2>/dev/null) in *' (deleted)') echo replaced;; esac",
+                self.name,
+                quote(&self.name),
+            )
+        })
     }
 
     /// Something that needs the unit to exist is asked for.
@@ -304,7 +320,9 @@ impl Kind for Unit {
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
-        Ok(vec![Query::Unit(self.name.clone())])
+        let replaced = self.replaced().map(Query::Fragment);
+        let unit = Query::Unit(self.name.clone());
+        Ok([unit].into_iter().chain(replaced).collect())
     }
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<UnitState>, Diagnosis> {
@@ -329,7 +347,15 @@ impl Kind for Unit {
                 "systemd cannot read the file of {name}"
             ))
             .cure(format!("systemd-analyze verify {name}"))),
-            _ => Ok(Seen::Now(state.clone())),
+            _ => {
+                let mut state = state.clone();
+                if let Some(question) = self.replaced()
+                    && answers.fragment(&question)?.1.trim() == "replaced"
+                {
+                    state.pending = Some("restart".into());
+                }
+                Ok(Seen::Now(state))
+            }
         }
     }
 
@@ -528,6 +554,7 @@ impl Kind for Unit {
         // Which package brings a unit is not known before it is there; those of its name are.
         let stem = self.name.split(['.', '@']).next().unwrap_or_default();
         needs.push(Token::Package(stem.to_owned()));
+        needs.extend(self.restart_on_packages.iter().cloned().map(Token::Package));
         needs.extend(
             PACKAGES
                 .iter()
@@ -541,20 +568,30 @@ impl Kind for Unit {
         if self.active == Some(false) || self.masked == Some(true) {
             return Vec::new();
         }
-        let reaction = |path: NodePath, restart| Reaction {
-            on: Token::Path(path),
+        let reaction = |on: Token, restart| Reaction {
+            on,
             unit: Some(self.name.clone()),
             restart,
         };
         self.own_file()
             .into_iter()
             .chain(self.restart_on.iter().cloned())
-            .map(|path| reaction(path, true))
+            .map(|path| reaction(Token::Path(path), true))
+            .chain(
+                self.restart_on_packages
+                    .iter()
+                    .cloned()
+                    .map(|name| Reaction {
+                        // Without a mark on the node: the process tells.
+                        unit: None,
+                        ..reaction(Token::Package(name), true)
+                    }),
+            )
             .chain(
                 self.reload_on
                     .iter()
                     .cloned()
-                    .map(|path| reaction(path, false)),
+                    .map(|path| reaction(Token::Path(path), false)),
             )
             .collect()
     }
@@ -594,6 +631,7 @@ impl Kind for Unit {
             active: None,
             masked: Some(false),
             restart_on: Vec::new(),
+            restart_on_packages: Vec::new(),
             reload_on: Vec::new(),
             no_block: false,
         })

@@ -1,14 +1,27 @@
-//! The administrator's credentials, as a server of k3s writes them.
+//! The administrator's credentials, as k3s and kubeadm write them on a server.
 
 use std::fmt;
 use std::sync::Arc;
 
 use picluster_model::Secret;
+use picluster_model::kubernetes::Distribution;
 use picluster_model::span::SourceFile;
 use picluster_model::yaml::{YamlKind, parse};
 
 /// Where k3s writes them (<https://docs.k3s.io/cluster-access>).
 pub const K3S_YAML: &str = "/etc/rancher/k3s/k3s.yaml";
+
+/// Where kubeadm writes them (cmd/kubeadm/app/constants: `AdminKubeConfigFileName`).
+pub const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
+
+/// Where a server has them.
+#[must_use]
+pub fn place(distribution: Distribution) -> &'static str {
+    match distribution {
+        Distribution::K3s => K3S_YAML,
+        Distribution::Kubeadm => ADMIN_CONF,
+    }
+}
 
 /// One cluster and one user.
 #[derive(Clone)]
@@ -30,7 +43,7 @@ impl Credentials {
     /// What is missing in it; never what is in it.
     pub fn read(text: &str) -> Result<Self, String> {
         let file = Arc::new(SourceFile {
-            name: K3S_YAML.to_owned(),
+            name: "kubeconfig".to_owned(),
             text: text.to_owned(),
         });
         let root = parse::parse(&file).map_err(|_| "it is not YAML".to_owned())?;

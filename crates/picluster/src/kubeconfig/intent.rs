@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use picluster_engine::Engine;
 use picluster_engine::run::Access;
 use picluster_model::inventory::{Expected, Node, Project};
-use picluster_model::kubernetes::KubernetesRole;
+use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_model::render::ClusterContext;
 use picluster_model::{NodeName, Secret};
 use picluster_resource::path::NodePath;
 use picluster_resource::query::{Answer, Answers, Query};
 
-use super::credentials::{Credentials, K3S_YAML};
+use super::credentials::{self, Credentials};
 use super::file::{Obstacle, Target, Written};
 use crate::releases;
 
@@ -27,8 +27,10 @@ pub struct Intent {
     endpoint: Option<String>,
     /// The servers that should be there, in the inventory's order, and their addresses.
     servers: Vec<(NodeName, String)>,
-    /// Whether a server gets k3s by this inventory, so that there will be credentials.
+    /// Whether a server gets its program by this inventory, so that there will be credentials.
     installed: bool,
+    /// Where servers have them.
+    place: &'static str,
 }
 
 /// What the next apply does with the kubeconfig.
@@ -46,21 +48,17 @@ pub enum Foreseen {
     Unreadable {
         /// The server.
         node: NodeName,
+        /// Where they stand on it.
+        place: &'static str,
         /// Why.
         why: String,
     },
 }
 
-/// The question that a server answers with its credentials. Its answer is secret.
+/// The answer to [`Intent::query`].
 #[must_use]
-pub fn query() -> Option<Query> {
-    NodePath::new(K3S_YAML).ok().map(Query::Text)
-}
-
-/// The answer to [`query`].
-#[must_use]
-pub fn answered(answers: &Answers) -> Option<Secret<String>> {
-    match answers.0.get(&query()?)? {
+pub fn answered(query: &Query, answers: &Answers) -> Option<Secret<String>> {
+    match answers.0.get(query)? {
         Answer::Text(Some(text)) => Some(Secret::new(text.clone())),
         _ => None,
     }
@@ -68,10 +66,10 @@ pub fn answered(answers: &Answers) -> Option<Secret<String>> {
 
 impl Intent {
     /// What the inventory wants, whether or not it is to be merged by itself; `None` without a
-    /// cluster of k3s, or when nothing says where the user's kubeconfig is.
+    /// cluster, or when nothing says where the user's kubeconfig is.
     #[must_use]
     pub fn of(project: &Project) -> Option<Self> {
-        let kubernetes = releases::k3s(project)?;
+        let kubernetes = project.inventory.kubernetes.as_ref()?;
         let path = match &kubernetes.kubeconfig.path {
             Some(path) => releases::at_home(path),
             None => Target::of_user()?,
@@ -84,13 +82,18 @@ impl Intent {
             .filter(|n| n.expected == Expected::Present)
             .collect();
         let cluster = ClusterContext::new(project);
-        let installs = |node: &&Node| releases::installs(project, &cluster, node, None);
+        // kubeadm's role goes with `kubernetes: server`; k3s may be left to somebody else.
+        let installs = |node: &&Node| match kubernetes.distribution {
+            Distribution::K3s => releases::installs(project, &cluster, node, None),
+            Distribution::Kubeadm => true,
+        };
         Some(Self {
             target: Target {
                 path,
                 context: kubernetes.kubeconfig.context.clone(),
             },
             endpoint: kubernetes.endpoint.clone(),
+            place: credentials::place(kubernetes.distribution),
             installed: servers.iter().any(installs),
             servers: servers
                 .into_iter()
@@ -102,7 +105,24 @@ impl Intent {
     /// The same, when it is merged without being asked for.
     #[must_use]
     pub fn merged(project: &Project) -> Option<Self> {
-        Self::of(project).filter(|_| releases::k3s(project).is_some_and(|k| k.kubeconfig.merge))
+        let merges = project
+            .inventory
+            .kubernetes
+            .as_ref()
+            .is_some_and(|k| k.kubeconfig.merge);
+        Self::of(project).filter(|_| merges)
+    }
+
+    /// Where servers have the credentials.
+    #[must_use]
+    pub fn place(&self) -> &'static str {
+        self.place
+    }
+
+    /// The question that a server answers with its credentials. Its answer is secret.
+    #[must_use]
+    pub fn query(&self) -> Option<Query> {
+        NodePath::new(self.place).ok().map(Query::Text)
     }
 
     /// Whether this node is asked.
@@ -134,7 +154,11 @@ impl Intent {
     #[must_use]
     pub fn foresee(&self, read: &Read) -> Foreseen {
         match self.credentials(read) {
-            Err((node, why)) => Foreseen::Unreadable { node, why },
+            Err((node, why)) => Foreseen::Unreadable {
+                node,
+                place: self.place,
+                why,
+            },
             Ok(None) if self.installed => Foreseen::Later(self.target.clone()),
             Ok(None) => Foreseen::Nothing,
             Ok(Some(credentials)) => match self.target.look(&credentials) {
@@ -151,12 +175,12 @@ impl Intent {
     pub async fn read(&self, engine: &Engine, access: &BTreeMap<NodeName, Access>) -> Read {
         let mut read = Read::new();
         for name in self.servers() {
-            let (Some(access), Some(query)) = (access.get(name), query()) else {
+            let (Some(access), Some(query)) = (access.get(name), self.query()) else {
                 continue;
             };
-            match engine.probe(name, access, vec![query]).await {
+            match engine.probe(name, access, vec![query.clone()]).await {
                 Ok(answers) => {
-                    if let Some(text) = answered(&answers) {
+                    if let Some(text) = answered(&query, &answers) {
                         read.insert(name.clone(), text);
                         break;
                     }

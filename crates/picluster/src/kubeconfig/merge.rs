@@ -80,7 +80,11 @@ impl Merge {
                 Err(obstacle) => show::kubeconfig::refused(&obstacle, style),
             },
             Err((node, why)) => show::kubeconfig::foreseen(
-                &Foreseen::Unreadable { node, why },
+                &Foreseen::Unreadable {
+                    node,
+                    place: intent.place(),
+                    why,
+                },
                 &intent.target.context,
                 style,
             ),

@@ -11,7 +11,7 @@ pub mod file;
 pub mod intent;
 pub mod merge;
 
-pub use credentials::{Credentials, K3S_YAML};
+pub use credentials::Credentials;
 pub use edit::Refusal;
 pub use file::{Obstacle, Target, Written};
 pub use intent::{Foreseen, Intent};

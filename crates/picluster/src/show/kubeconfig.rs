@@ -35,10 +35,9 @@ pub fn foreseen(foreseen: &Foreseen, context: &str, style: Style) -> String {
             &format!("context {context} will be written once the server has its credentials"),
         ),
         Foreseen::Refused(obstacle) => format!("{}\n", refused(obstacle, style)),
-        Foreseen::Unreadable { node, why } => format!(
-            "{} {node}: {} makes no sense: {why}; your kubeconfig will not be changed\n\n",
+        Foreseen::Unreadable { node, place, why } => format!(
+            "{} {node}: {place} makes no sense: {why}; your kubeconfig will not be changed\n\n",
             style.red("kubeconfig:"),
-            crate::kubeconfig::K3S_YAML
         ),
     }
 }

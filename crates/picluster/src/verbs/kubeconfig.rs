@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::kubeconfig::{Intent, Target, Written, edit};
 use crate::store::Store;
 use crate::term::Style;
-use crate::{connect, project, releases, secrets, show, survey, verbs};
+use crate::{connect, project, secrets, show, survey, verbs};
 
 /// Fetches the credentials and merges or prints them; or takes them out of the kubeconfig.
 ///
@@ -18,9 +18,9 @@ use crate::{connect, project, releases, secrets, show, survey, verbs};
 pub fn run(args: &KubeconfigArgs, out: Style) -> Result<ExitCode, Failure> {
     let project = project::load(&args.source.inventory)?;
     let Some(mut intent) = Intent::of(&project) else {
-        return Err(if releases::k3s(&project).is_none() {
+        return Err(if project.inventory.kubernetes.is_none() {
             Failure::usage(format!(
-                "{}: there is no kubernetes section with distribution k3s",
+                "{}: there is no kubernetes section",
                 args.source.inventory.display()
             ))
             .hint("no node was contacted")
@@ -63,18 +63,15 @@ pub fn run(args: &KubeconfigArgs, out: Style) -> Result<ExitCode, Failure> {
     let credentials = intent
         .credentials(&read)
         .map_err(|(node, why)| {
-            Failure::usage(format!(
-                "{node}: {} makes no sense: {why}",
-                crate::kubeconfig::K3S_YAML
-            ))
-            .hint("your kubeconfig was not changed")
+            Failure::usage(format!("{node}: {} makes no sense: {why}", intent.place()))
+                .hint("your kubeconfig was not changed")
         })?
         .ok_or_else(|| {
             let servers: Vec<&str> = intent.servers().map(|n| n.as_str()).collect();
             let mut failure = Failure::usage(format!(
                 "no credentials on {}: there is no {}",
                 servers.join(", "),
-                crate::kubeconfig::K3S_YAML
+                intent.place()
             ))
             .hint("your kubeconfig was not changed; bring the cluster up first: picluster apply");
             failure.hints.splice(0..0, said);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::diagnostic::Diagnostic;
 use crate::document::inventory::KubernetesDocument;
 use crate::inventory::Node;
-use crate::kubernetes::{Distribution, KubernetesVersion, Repository};
+use crate::kubernetes::{Cidr, Distribution, Kubernetes, KubernetesVersion, Repository};
 use crate::load::node::Draft;
 use crate::load::{Scope, ssh};
 use crate::span::Span;
@@ -68,14 +68,58 @@ fn other_minor(url: &str, place: &Span, version: &KubernetesVersion, out: &mut V
     }
 }
 
+/// The oldest release that pkgs.k8s.io has
+/// (<https://kubernetes.io/blog/2023/08/15/pkgs-k8s-io-introduction/>).
+const PUBLISHED: (u32, u32) = (1, 24);
+
+/// The first release in which two families go by themselves: the feature gate `IPv6DualStack` is off before
+/// (<https://kubernetes.io/docs/reference/command-line-tools-reference/feature-gates-removed/>).
+const DUAL_STACK: (u32, u32) = (1, 21);
+
 /// What a cluster of kubeadm must say.
 pub fn check(
     document: &KubernetesDocument,
     version: &KubernetesVersion,
+    networks: [&[Cidr]; 2],
     section: &Span,
     out: &mut Vec<Diagnostic>,
 ) {
-    if document.repository.is_none() {
+    let release = (version.major, version.minor);
+    let too_old = release < OLDEST;
+    if let Some(written) = document.repository.as_ref()
+        && written.value.url.is_none()
+        && !too_old
+        && release < PUBLISHED
+    {
+        out.push(
+            Diagnostic::new(
+                format!("pkgs.k8s.io has no packages of {version}: it begins with v1.24"),
+                &written.span,
+            )
+            .help("name a repository that has them: repository: { url: …, key: … }; or take a newer release"),
+        );
+    }
+    let two = networks.iter().find(|list| list.len() > 1);
+    if two.is_some()
+        && !too_old
+        && release < DUAL_STACK
+        && let Some(written) = &document.version
+    {
+        out.push(
+            Diagnostic::new(
+                format!("{version} has dual stack switched off (the feature gate IPv6DualStack is alpha before v1.21)"),
+                &written.span,
+            )
+            .help("write one network for pods and one for services, or take v1.21 or newer"),
+        );
+    }
+    if document.repository.is_none() && !too_old && release < PUBLISHED {
+        out.push(
+            Diagnostic::new("the repository of the packages is not said", section).help(format!(
+                "pkgs.k8s.io begins with v1.24 and has none of {version}: name one that has: repository: {{ url: …, key: … }}"
+            )),
+        );
+    } else if document.repository.is_none() {
         let url = Repository::published(version);
         out.push(
             Diagnostic::new("the key of the packages' repository is not said", section).help(
@@ -101,20 +145,29 @@ pub fn check(
     }
 }
 
-/// One control plane is what can be set up.
-pub fn one_server(servers: &[&Node], drafts: &[Draft], out: &mut Vec<Diagnostic>) {
+/// Several control planes are reached by one address: it is in every certificate and credential that kubeadm writes, and cannot be
+/// given later (<https://kubernetes.io/docs/setup/production-environment/tools/kubeadm/high-availability/>).
+pub fn one_address(
+    kubernetes: &Kubernetes,
+    servers: &[&Node],
+    drafts: &[Draft],
+    out: &mut Vec<Diagnostic>,
+) {
     let [first, second, ..] = servers else {
         return;
     };
+    if kubernetes.endpoint.is_some() {
+        return;
+    }
     out.push(
         Diagnostic::new(
             format!(
-                "{} control planes are declared, and with kubeadm this version sets up one",
+                "{} control planes are declared, and no `endpoint` at which the cluster is reached",
                 servers.len()
             ),
             &super::place(second, drafts),
         )
         .related(&super::place(first, drafts), "the first")
-        .help("declare one server, and the others as agents"),
+        .help("write `endpoint: HOST` under `kubernetes`: a name or an address that leads to any of them, by a load balancer or the role kube-vip"),
     );
 }

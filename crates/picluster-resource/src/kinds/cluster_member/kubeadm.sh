@@ -1,8 +1,10 @@
 # what this node remembers of a cluster of kubeadm
 d=/etc/kubernetes
 hash() { [ ! -s "$2" ] || { h=$(sha256sum < "$2"); echo "$1 ${h%% *}"; }; }
-# A run that broke off founds nothing and joins nothing: it is taken up again.
-if [ -e "$d/picluster.begun" ]; then :
+# A run that broke off is taken up again. Who had begun to found, and has made the cluster's CA, goes on founding: it is no
+# blank machine, and nobody else founds beside it.
+if [ -e "$d/picluster.begun" ]; then
+  case $(head -n 1 "$d/picluster.begun") in init) [ ! -s "$d/pki/ca.crt" ] || { hash server-ca "$d/pki/ca.crt"; echo datastore etcd; };; esac
 elif [ -e "$d/manifests/kube-apiserver.yaml" ] || [ -e "$d/admin.conf" ]; then
   hash server-ca "$d/pki/ca.crt"
   # One whose datastore is elsewhere has no manifest of etcd.

@@ -7,14 +7,14 @@ use picluster_model::NodeName;
 use crate::kind::Diagnosis;
 
 /// Exit status of the script when kubeadm failed; its output follows.
-pub(super) const FAILED: u32 = 70;
+pub(crate) const FAILED: u32 = 70;
 
-/// What kubeadm's exit statuses mean (cmd/kubeadm/app/util/error.go).
-const PREFLIGHT: &str = "2";
+/// An exit status of kubeadm: it does not take its configuration (cmd/kubeadm/app/util/error.go). The one for preflight, 2, is
+/// rarely seen: phases wrap what failed, and that ends with 1, so refusals are known by their text.
 const CONFIGURATION: &str = "3";
 
-/// Names of preflight checks (cmd/kubeadm/app/preflight/checks.go), and what mends them. A name that ends in `-` stands for
-/// all that begin so.
+/// Names of preflight checks (cmd/kubeadm/app/preflight/checks.go), and what mends them. Each stands for all that begin
+/// so, and the first that fits is taken.
 const CHECKS: &[(&str, &str)] = &[
     (
         "Mem",
@@ -30,12 +30,20 @@ const CHECKS: &[(&str, &str)] = &[
         "look at containerd on the node: journalctl -u containerd -n 50; its configuration must not disable the plugin cri",
     ),
     (
+        "ContainerRuntimeVersion",
+        "use a newer containerd: `containerd_package`, see the README of the role kubeadm",
+    ),
+    (
         "SystemVerification",
         "add the role `cgroups` (it sets cgroup_enable=memory and reboots): roles: [cgroups, …]",
     ),
     (
+        "FileContent--proc-sys-net-bridge",
+        "load br_netfilter: role kubeadm does, look at what another role or a file in /etc/modprobe.d says of it",
+    ),
+    (
         "FileContent-",
-        "load br_netfilter and set the sysctl: role kubeadm does both, look at what another role says of it",
+        "let nothing set that sysctl back: role kubeadm sets it, look at what another role or a file in /etc/sysctl.d says of it",
     ),
     (
         "Port-",
@@ -58,12 +66,42 @@ const CHECKS: &[(&str, &str)] = &[
         "kubeadm and kubelet must be of one minor release: apt-cache policy kubeadm kubelet on the node",
     ),
     (
+        "KubernetesVersion",
+        "kubeadm must be as new as the release it sets up: apt-cache policy kubeadm on the node",
+    ),
+    (
         "ImagePull",
         "look at the node's way to the registry, and at crictl pull there; without a network, import the images first: ctr -n k8s.io images import FILE",
     ),
     (
         "Hostname",
         "let the node's name resolve: role `base` with `hosts: true`",
+    ),
+    (
+        "IsPrivilegedUser",
+        "kubeadm runs as root: look at how picluster becomes root there (`become`)",
+    ),
+    (
+        "ExternalEtcd",
+        "look at the etcd outside of the cluster: its version, and the certificates that lead there",
+    ),
+    // cmd/kubeadm/app/phases/upgrade/health.go.
+    (
+        "CreateJob",
+        "let one node be Ready and take pods: kubeadm tries the cluster with a job of the pause image; kubectl -n kube-system get pods, kubectl get nodes",
+    ),
+    (
+        "ControlPlaneNodesReady",
+        "bring the control planes up that it names: kubectl get nodes",
+    ),
+    (
+        "StaticPodManifest",
+        "put the manifests that it names back into /etc/kubernetes/manifests",
+    ),
+    // cmd/kubeadm/app/phases/upgrade/preflight.go.
+    (
+        "CoreDNS",
+        "look at the ConfigMap coredns in kube-system: its plugins do not go with the next CoreDNS",
     ),
 ];
 
@@ -135,14 +173,12 @@ fn check(line: &str) -> Option<(&str, &str)> {
 fn cure_of(name: &str) -> Option<&'static str> {
     CHECKS
         .iter()
-        .find(|(known, _)| {
-            name == *known || known.ends_with('-') && name.starts_with(known.trim_end_matches('-'))
-        })
+        .find(|(known, _)| name.starts_with(known))
         .map(|(_, cure)| *cure)
 }
 
 /// Names the cause, as far as the output shows one.
-pub(super) fn of(verb: &str, node: &NodeName, output: &str) -> Diagnosis {
+pub(crate) fn of(verb: &str, node: &NodeName, output: &str) -> Diagnosis {
     let status = output
         .lines()
         .find_map(|line| line.strip_prefix("@@ status "))
@@ -156,20 +192,37 @@ pub(super) fn of(verb: &str, node: &NodeName, output: &str) -> Diagnosis {
         }
     };
     let checks: Vec<(&str, &str)> = output.lines().filter_map(check).collect();
-    if status == PREFLIGHT && !checks.is_empty() {
+    if let Some((_, begun)) = output.lines().find_map(|line| {
+        let rest = line.strip_prefix("@@ status ")?;
+        rest.strip_suffix(" was begun").map(|begun| (line, begun))
+    }) {
+        return Diagnosis::new(format!(
+            "kubeadm {begun} broke off on {node} in an earlier run, and now it is to {verb}: what is there belongs to the other one"
+        ))
+        .cure(then(
+            "undo the change to the inventory that brought this about, or give up what was begun: kubeadm reset -f and rm /etc/kubernetes/picluster.begun on NAME",
+        ));
+    }
+    if !checks.is_empty() {
         let said: Vec<String> = checks
             .iter()
             .map(|(name, text)| format!("{name}: {text}"))
             .collect();
-        let cure = checks
-            .iter()
-            .find_map(|(name, _)| cure_of(name))
-            .unwrap_or("mend what it names");
+        let mut cures: Vec<&str> = Vec::new();
+        for cure in checks.iter().filter_map(|(name, _)| cure_of(name)) {
+            if !cures.contains(&cure) {
+                cures.push(cure);
+            }
+        }
+        if cures.is_empty() {
+            cures.push("mend what it names");
+        }
+        let cure = cures.join("; and ");
         return Diagnosis::new(format!(
             "kubeadm {verb} refused {node} before it wrote anything: {}",
             cut(&said.join("; "))
         ))
-        .cure(then(cure));
+        .cure(then(&cure));
     }
     let last = output
         .lines()
@@ -251,6 +304,25 @@ mod tests {
                 "join",
                 "@@ status 2\n\t[ERROR FileContent--proc-sys-net-ipv4-ip_forward]: /proc/sys/net/ipv4/ip_forward contents are not set to 1\n",
             ),
+            // All that role and machine can have wrong at once, with the texts of cmd/kubeadm/app/preflight/checks.go and the
+            // status that phases end with.
+            (
+                "init",
+                "@@ status 1\n[preflight] Running pre-flight checks\nerror execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR CRI]: container runtime is not running: output: time=\"2024-01-01T00:00:00Z\" level=fatal msg=\"getting status of runtime failed: rpc error: code = Unimplemented desc = unknown service runtime.v1alpha2.RuntimeService\"\n, error: exit status 1\n\t[ERROR Swap]: running with swap on is not supported. Please disable swap\n\t[ERROR Port-6443]: Port 6443 is in use\n\t[ERROR FileContent--proc-sys-net-bridge-bridge-nf-call-iptables]: /proc/sys/net/bridge/bridge-nf-call-iptables does not exist\n[preflight] If you know what you are doing, you can make a check non-fatal with `--ignore-preflight-errors=...`\nTo see the stack trace of this error execute with --v=5 or higher\n",
+            ),
+            (
+                "join",
+                "@@ status 1\nerror execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR SystemVerification]: missing required cgroups: memory\n\t[ERROR FileExisting-conntrack]: conntrack not found in system path\n\t[ERROR Hostname]: hostname \"rpi01\" could not be reached\n\t[ERROR ImagePull]: failed to pull image registry.k8s.io/pause:3.10: output: E0101 pulling image: dial tcp: i/o timeout\n, error: exit status 1\n",
+            ),
+            (
+                "init",
+                "@@ status 1\nerror execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR KubeletVersion]: the kubelet version is higher than the control plane version. This is not a supported version skew and may lead to a malfunctional cluster. Kubelet version: \"1.34.0\" Control plane version: \"1.33.2\"\n",
+            ),
+            (
+                "upgrade apply",
+                "@@ status 1\n[upgrade/health] FATAL: [preflight] Some fatal errors occurred:\n\t[ERROR CreateJob]: Job \"upgrade-health-check\" in the namespace \"kube-system\" did not complete in 15s: no condition of type Complete\n\t[ERROR ControlPlaneNodesReady]: there are NotReady control-planes in the cluster: [rpi02]\n",
+            ),
+            ("join", "@@ status init was begun\n"),
             (
                 "init",
                 "@@ status 3\nnodeRegistration.criSocket: Invalid value: \"x\"\nTo see the stack trace of this error execute with --v=5 or higher\n",
