@@ -249,7 +249,7 @@ fn blank(text: &str) -> Plan {
         facts: &facts,
         secrets: &secrets,
     };
-    let (mut nodes, mut servers) = (BTreeMap::new(), Vec::new());
+    let (mut nodes, mut servers, mut agents) = (BTreeMap::new(), Vec::new(), Vec::new());
     for all in of(text) {
         let name = all[0].addr.node.clone();
         // What the machine itself is like is not what this is about.
@@ -263,6 +263,8 @@ fn blank(text: &str) -> Plan {
         }
         if declared.iter().any(|d| d.addr.kind == "cluster_server") {
             servers.push(name.clone());
+        } else {
+            agents.push(name.clone());
         }
         let observed = ObservedNode {
             facts: facts.clone(),
@@ -276,6 +278,7 @@ fn blank(text: &str) -> Plan {
         departing: BTreeSet::new(),
         bootstrap: None,
         servers,
+        agents,
         cluster: "rack".parse().unwrap(),
         inventory: "inventory.yaml".into(),
         addresses: BTreeMap::new(),

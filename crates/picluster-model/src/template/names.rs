@@ -38,7 +38,7 @@ const NODE: [&str; 9] = [
 /// What can be asked of the cluster.
 const CLUSTER: [&str; 1] = ["name"];
 /// What can be asked of the `kubernetes` section.
-const KUBERNETES: [&str; 19] = [
+const KUBERNETES: [&str; 20] = [
     "distribution",
     "version",
     "minor",
