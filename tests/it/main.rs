@@ -38,6 +38,7 @@ mod real_home;
 mod roles;
 mod schema;
 mod secrets;
+mod shutdown;
 mod stale;
 mod status;
 mod sudo_password;

@@ -85,7 +85,7 @@ fn whatever_an_apply_writes_was_in_the_plan() {
             .filter(|s| s.addr.node.as_str() == node)
             .filter_map(|s| match &s.work {
                 Work::Resource(r) => Some(&**r),
-                Work::Reboot { .. } => None,
+                Work::Reboot { .. } | Work::PowerOff => None,
             })
             .collect();
         let named: BTreeSet<String> = resources

@@ -263,6 +263,17 @@ impl Driver<'_> {
                 self.emit(EventKind::NodeRebooting { node: node.clone() });
                 false
             }
+            Told::PoweringOff => {
+                self.emit(EventKind::NodePoweringOff { node: node.clone() });
+                false
+            }
+            Told::Off { seconds } => {
+                self.emit(EventKind::NodeOff {
+                    node: node.clone(),
+                    seconds: rounded(seconds),
+                });
+                false
+            }
             Told::Back { seconds } => {
                 self.emit(EventKind::NodeBack {
                     node: node.clone(),

@@ -114,6 +114,18 @@ pub enum EventKind {
         /// How long it was away.
         seconds: f64,
     },
+    /// A node was told to switch itself off.
+    NodePoweringOff {
+        /// The node.
+        node: NodeName,
+    },
+    /// It does not answer any more.
+    NodeOff {
+        /// The node.
+        node: NodeName,
+        /// How long that took.
+        seconds: f64,
+    },
     /// A server of the cluster is asked whether it serves: because another one is to be taken down, or because it
     /// was itself.
     NodeProving {

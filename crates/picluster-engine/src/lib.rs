@@ -22,6 +22,7 @@ pub mod journal;
 mod link;
 pub mod lock;
 pub mod mask;
+mod power;
 mod proof;
 mod reboot;
 pub mod report;

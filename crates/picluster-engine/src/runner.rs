@@ -51,6 +51,10 @@ impl Worker {
                     Err(error) => StepEnd::broken(&error),
                 }
             }
+            Work::PowerOff => match self.power_off_step(step).await {
+                Ok(end) => end,
+                Err(error) => StepEnd::broken(&error),
+            },
             Work::Reboot { verify } => match self.reboot_step(step, verify).await {
                 Ok(end) => end,
                 Err(error) => StepEnd::broken(&error),

@@ -21,7 +21,9 @@ pub struct StepSpec {
     pub addr: StepAddr,
     /// Steps that must be done before. Those that are not in the plan count as done.
     pub needs: Vec<StepAddr>,
-    /// Its work is a reboot.
+    /// Steps that must have ended before, however they did. Those that are not in the plan count as ended.
+    pub after: Vec<StepAddr>,
+    /// Its work is a reboot, or switches the node off.
     pub reboot: bool,
     /// It sends a large payload.
     pub upload: bool,
@@ -145,9 +147,13 @@ struct StepEntry {
     node: usize,
     needs: Vec<usize>,
     movers: Vec<usize>,
-    /// Needs that are not done yet.
+    /// Those it merely comes after.
+    after: Vec<usize>,
+    /// Needs that are not done yet, and steps it comes after that have not ended.
     unmet: usize,
     dependents: Vec<usize>,
+    /// Steps that wait for the end of this one, however it is.
+    followers: Vec<usize>,
     state: StepState,
 }
 
@@ -222,7 +228,8 @@ impl StepSpec {
             .map(|step| Self {
                 addr: step.addr.clone(),
                 needs: step.needs.clone(),
-                reboot: matches!(step.work, Work::Reboot { .. }),
+                after: step.after.clone(),
+                reboot: matches!(step.work, Work::Reboot { .. } | Work::PowerOff),
                 upload: step.change.bytes >= upload_from as u64,
                 small: is_small(step),
                 moved_by: step.moved_by.clone(),
@@ -264,24 +271,30 @@ impl Scheduler {
                 all.iter().filter_map(|a| index.get(a).copied()).collect()
             };
             let (needs, movers) = (known(&spec.needs), known(&spec.moved_by));
+            let after: Vec<usize> = known(&spec.after).difference(&needs).copied().collect();
             nodes[node].steps.push(i);
             nodes[node].open += 1;
-            if needs.is_empty() {
+            if needs.is_empty() && after.is_empty() {
                 nodes[node].ready.insert(i);
             }
             steps.push(StepEntry {
                 spec,
                 node,
-                unmet: needs.len(),
+                unmet: needs.len() + after.len(),
                 needs: needs.into_iter().collect(),
+                after,
                 movers: movers.into_iter().collect(),
                 dependents: Vec::new(),
+                followers: Vec::new(),
                 state: StepState::Waiting,
             });
         }
         for i in 0..steps.len() {
             for need in steps[i].needs.clone() {
                 steps[need].dependents.push(i);
+            }
+            for other in steps[i].after.clone() {
+                steps[other].followers.push(i);
             }
         }
         let members: Vec<usize> = guard
@@ -484,14 +497,16 @@ impl Scheduler {
         self.open -= 1;
         self.nodes[n].open -= 1;
         self.nodes[n].ready.remove(&i);
+        let mut freed = self.steps[i].followers.clone();
         if state == StepState::Done {
-            for d in self.steps[i].dependents.clone() {
-                self.steps[d].unmet -= 1;
-                if self.steps[d].unmet == 0 && self.steps[d].state == StepState::Waiting {
-                    let other = self.steps[d].node;
-                    self.nodes[other].ready.insert(d);
-                    self.review(other);
-                }
+            freed.extend(&self.steps[i].dependents);
+        }
+        for d in freed {
+            self.steps[d].unmet -= 1;
+            if self.steps[d].unmet == 0 && self.steps[d].state == StepState::Waiting {
+                let other = self.steps[d].node;
+                self.nodes[other].ready.insert(d);
+                self.review(other);
             }
         }
         self.review(n);

@@ -22,6 +22,8 @@ pub struct Settings {
     pub reboot_poll: Duration,
     /// The longest such pause.
     pub reboot_poll_max: Duration,
+    /// How long a node may go on answering after it was told to switch itself off.
+    pub power_off_timeout: Duration,
     /// How long a node waits for the confirmation of a guarded change before it takes it back.
     pub guard_window: Duration,
     /// The same after a boot, from the moment systemd starts services.
@@ -51,6 +53,8 @@ impl Settings {
             reboot_timeout: Duration::from_secs(600),
             reboot_poll: Duration::from_secs(1),
             reboot_poll_max: Duration::from_secs(5),
+            // systemd gives a service 90 s to stop (DefaultTimeoutStopSec=), pods their own time before.
+            power_off_timeout: Duration::from_secs(300),
             guard_window: Duration::from_secs(90),
             guard_boot_window: Duration::from_secs(300),
             serve_hiccup: Duration::from_secs(20),

@@ -80,6 +80,10 @@ pub(crate) enum Told {
     Waiting(Vec<String>),
     /// It was told to reboot.
     Rebooting,
+    /// It was told to switch itself off.
+    PoweringOff,
+    /// It does not answer any more.
+    Off { seconds: f64 },
     /// It is back.
     Back { seconds: f64 },
     /// There is no way in; the node is waited for, which takes its guarded change back.

@@ -14,6 +14,7 @@ mod questions;
 mod reboot;
 mod removal;
 mod servers;
+mod shutdown;
 mod upgrade;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use picluster_model::{ClusterName, NodeName};
 use picluster_resource::{Answers, Change, ClusterToken, Ctx, Facts, Observation, Resource};
 
 pub use self::questions::{harvest, questions, removal_questions, stands_open};
+pub use self::shutdown::{Off, drains, shutdown};
 
 use self::guard::add_guards;
 use self::questions::notes;

@@ -62,6 +62,8 @@ pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
     let restarts = |effect: &Effect| matches!(effect, Effect::Restart(unit) if counts(unit));
     let stops = match &step.work {
         Work::Reboot { .. } => true,
+        // What is switched off on purpose is nothing to wait for: consent stands instead of the guard.
+        Work::PowerOff => false,
         Work::Resource(resource) => match resource.as_ref() {
             Resource::Unit(unit) => unit.active == Some(false) && counts(&unit.name),
             // Whoever deletes a member takes a vote away from those that stay.
@@ -95,6 +97,6 @@ pub fn joins(step: &Step, server: Option<&ClusterServer>) -> bool {
             Resource::Kubeadm(_) => true,
             _ => false,
         },
-        Work::Reboot { .. } => false,
+        Work::Reboot { .. } | Work::PowerOff => false,
     }
 }

@@ -227,6 +227,9 @@ pub struct Step {
     /// Steps of this plan that must be done (changed or found unchanged) before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<StepAddr>,
+    /// Steps of this plan that must have ended before, however they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepAddr>,
     /// Earlier steps of this plan that may move this step's pre-state: after one of them has
     /// changed something, the pre-state need not be as recorded, but the change must stay within
     /// what was shown.
@@ -267,6 +270,7 @@ impl Step {
             cause,
             begun: None,
             needs: Vec::new(),
+            after: Vec::new(),
             moved_by: Vec::new(),
             recorded: None,
             secrets: None,
@@ -318,6 +322,8 @@ pub enum Work {
         /// Resources that wait for the reboot.
         verify: Vec<Resource>,
     },
+    /// Switch the node off, and see that it does not answer any more.
+    PowerOff,
 }
 
 /// Why a resource differs.

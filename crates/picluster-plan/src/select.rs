@@ -20,7 +20,7 @@ fn taken_back_by(step: &Step, plan: &Plan) -> Option<StepAddr> {
             Resource::NodeSchedulable(entry) => entry.node == drain.node,
             _ => false,
         },
-        Work::Reboot { .. } => false,
+        Work::Reboot { .. } | Work::PowerOff => false,
     };
     plan.steps.iter().find(opens).map(|s| s.addr.clone())
 }

@@ -124,6 +124,8 @@ pub enum Effect {
     Drain(String),
     /// A server of the cluster may be down meanwhile; what that means, in words.
     ServerDown(String),
+    /// A node is off until somebody starts it; what that means, in words.
+    Off(String),
 }
 
 /// The words of [`Effect::Access`] for the files of sudoers(5).

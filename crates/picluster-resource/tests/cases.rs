@@ -247,6 +247,7 @@ fn change_json(change: &Change) -> Value {
             Effect::BootUnproven => "boot unproven".into(),
             Effect::Drain(what) => what.clone(),
             Effect::ServerDown(_) => "server down".into(),
+            Effect::Off(_) => "off".into(),
         })
         .collect();
     if !effects.is_empty() {

@@ -79,7 +79,7 @@ impl Shelf {
     pub fn of_plan(&self, plan: &Plan) -> Files {
         let files = plan.steps.iter().filter_map(|step| match &step.work {
             Work::Resource(resource) => resource.sends(),
-            Work::Reboot { .. } => None,
+            Work::Reboot { .. } | Work::PowerOff => None,
         });
         Files(
             files

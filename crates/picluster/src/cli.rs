@@ -87,6 +87,11 @@ pub enum Verb {
         after_help = "Examples:\n  picluster reset rpi04\n  picluster reset --yes --confirm homelab rpi04 rpi05\n  picluster reset\n\nWhat is undone is what picluster wrote down on the node itself that it made: files, settings, k3s with its data. What was\nthere before stays, and so do packages, accounts and what others have put there. Without names all nodes are reset: that is\nthe end of the cluster. The inventory is not changed; the next apply would set them up again."
     )]
     Reset(ResetArgs),
+    /// Switch nodes off, in an order that hurts nobody
+    #[command(
+        after_help = "Examples:\n  picluster shutdown rpi05\n  picluster shutdown --yes 'rpi0*'\n  picluster shutdown\n\nAgents go first, then servers one by one, the first of the inventory last. Where a server stays on, the pods of those that\ngo are moved before, and come back with the next apply. Each is seen not to answer any more. Without names all nodes are\nswitched off. To start again: servers first."
+    )]
+    Shutdown(ShutdownArgs),
     /// Have here what an apply will send, while there is a network
     #[command(
         after_help = "Examples:\n  picluster fetch inventory.yaml\n  picluster fetch --arch arm64 --arch amd64"
@@ -110,6 +115,19 @@ pub enum Verb {
 pub struct Source {
     /// The inventory
     #[arg(value_name = "INVENTORY", default_value = "inventory.yaml")]
+    pub inventory: PathBuf,
+}
+
+/// Where the inventory is, for verbs whose arguments are something else.
+#[derive(Debug, Clone, Args)]
+pub struct NamedSource {
+    /// The inventory
+    #[arg(
+        long,
+        short,
+        value_name = "INVENTORY",
+        default_value = "inventory.yaml"
+    )]
     pub inventory: PathBuf,
 }
 
@@ -240,14 +258,9 @@ pub struct StatusArgs {
 /// `exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// The inventory
-    #[arg(
-        long,
-        short,
-        value_name = "INVENTORY",
-        default_value = "inventory.yaml"
-    )]
-    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: NamedSource,
     #[command(flatten)]
     /// How nodes are met.
     pub meeting: Meeting,
@@ -274,14 +287,9 @@ pub struct ExplainArgs {
     /// a part of one, or a pattern with * and ?. All values when left out
     #[arg(value_name = "NAME")]
     pub var: Option<String>,
-    /// The inventory
-    #[arg(
-        long,
-        short,
-        value_name = "INVENTORY",
-        default_value = "inventory.yaml"
-    )]
-    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: NamedSource,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -292,14 +300,9 @@ pub struct ExplainArgs {
 pub struct ForgetKeyArgs {
     /// The node
     pub node: String,
-    /// The inventory
-    #[arg(
-        long,
-        short,
-        value_name = "INVENTORY",
-        default_value = "inventory.yaml"
-    )]
-    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: NamedSource,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
@@ -311,14 +314,9 @@ pub struct ResetArgs {
     /// The nodes; all when left out
     #[arg(value_name = "NODE")]
     pub nodes: Vec<String>,
-    /// The inventory
-    #[arg(
-        long,
-        short,
-        value_name = "INVENTORY",
-        default_value = "inventory.yaml"
-    )]
-    pub inventory: PathBuf,
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: NamedSource,
     #[command(flatten)]
     /// How nodes are met.
     pub meeting: Meeting,
@@ -328,6 +326,29 @@ pub struct ResetArgs {
     /// The name of the cluster, as consent
     #[arg(long, value_name = "CLUSTER")]
     pub confirm: Option<String>,
+    /// Print events as JSON lines on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `shutdown`.
+#[derive(Debug, Args)]
+pub struct ShutdownArgs {
+    /// Nodes or groups, globs allowed; all nodes when left out
+    #[arg(value_name = "NODE")]
+    pub nodes: Vec<String>,
+    #[command(flatten)]
+    /// Where the inventory is.
+    pub source: NamedSource,
+    #[command(flatten)]
+    /// How nodes are met.
+    pub meeting: Meeting,
+    /// Do not move the pods of nodes that go while others stay on
+    #[arg(long)]
+    pub no_drain: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
     /// Print events as JSON lines on stdout
     #[arg(long)]
     pub json: bool,

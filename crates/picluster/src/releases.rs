@@ -229,7 +229,7 @@ fn machines<'a>(
 fn sent(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.steps.iter().filter_map(|step| match &step.work {
         Work::Resource(resource) => resource.sends()?.sha256,
-        Work::Reboot { .. } => None,
+        Work::Reboot { .. } | Work::PowerOff => None,
     })
 }
 

@@ -47,6 +47,7 @@ pub fn run() -> ProcessExit {
         Verb::Explain(args) => verbs::explain::run(&args, out, err),
         Verb::ForgetKey(args) => verbs::forget_key::run(&args),
         Verb::Reset(args) => verbs::reset::run(&args, out, err),
+        Verb::Shutdown(args) => verbs::shutdown::run(&args, out, err),
         Verb::Fetch(args) => verbs::fetch::run(&args, out),
         Verb::Kubeconfig(args) => verbs::kubeconfig::run(&args, out),
         Verb::Graph(args) => verbs::graph::run(&args),

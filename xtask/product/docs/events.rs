@@ -223,6 +223,11 @@ fn samples() -> Outcome<Vec<EventKind>> {
             seconds: 90,
         },
         EventKind::NodeRebooting { node: node.clone() },
+        EventKind::NodePoweringOff { node: node.clone() },
+        EventKind::NodeOff {
+            node: node.clone(),
+            seconds: 4.2,
+        },
         EventKind::NodeBack {
             node: node.clone(),
             seconds: 31.5,

@@ -30,7 +30,7 @@ fn rig(body: &str) -> Rig {
         (
             "systemctl",
             format!(
-                "#!/bin/sh\nD={}\ncase \"$*\" in *reboot*) {body};; is-system-running) cat $D/state 2>/dev/null || echo running;; esac\n",
+                "#!/bin/sh\nD={}\ncase \"$*\" in *reboot*|*poweroff*) {body};; is-system-running) cat $D/state 2>/dev/null || echo running;; esac\n",
                 dir.path().display()
             ),
         ),
@@ -48,6 +48,7 @@ fn rig(body: &str) -> Rig {
         c.replace
             .push(("/run/systemd/system".into(), "/usr/../usr/../usr/".into()));
         s.reboot_timeout = Duration::from_secs(2);
+        s.power_off_timeout = Duration::from_secs(2);
     })
 }
 
@@ -120,6 +121,47 @@ async fn a_reboot_that_does_not_help_does_not_happen_or_does_not_end_is_a_failur
     ] {
         let rig = rig(body);
         let plan = plan(&rig).await;
+        let (report, _) = rig.apply(&plan).await;
+        assert_eq!(report.exit_code(), ExitCode::NodeFailed, "{body}");
+        let what = why(&report.nodes[&node("pi")].steps[0].outcome);
+        assert!(what.contains(words), "{body}: {what}");
+    }
+}
+
+/// The same plan with another step: the node is switched off.
+async fn off(rig: &Rig) -> Plan {
+    let mut plan = plan(rig).await;
+    plan.steps[0].addr.kind = "power_off".into();
+    plan.steps[0].work = Work::PowerOff;
+    plan
+}
+
+#[tokio::test]
+async fn a_node_is_off_when_nobody_answers_any_more() {
+    // It answers once more on its way down.
+    for end in ["", "; kill -9 $(ps -o ppid= -p $PPID)"] {
+        let rig = rig(&format!("echo 1000000 > $D/pi.away{end}"));
+        let plan = off(&rig).await;
+        let (report, events) = rig.apply(&plan).await;
+        assert_eq!(report.exit_code(), ExitCode::Done, "{events:?}");
+        assert_eq!(report.counts().changed, 1);
+        let place = |wanted: fn(&EventKind) -> bool| events.iter().position(wanted).unwrap();
+        let told = place(|e| matches!(e, EventKind::NodePoweringOff { .. }));
+        assert!(told < place(|e| matches!(e, EventKind::NodeOff { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_refuses_stays_on_or_starts_again_is_not_off() {
+    for (body, words) in [
+        ("echo 'no' >&2; exit 1", "refused to switch itself off"),
+        (":", "it goes on answering"),
+        // A single frame that is lost is no proof.
+        ("echo 1 > $D/pi.away", "it goes on answering"),
+        ("echo second > $D/id", "has started again"),
+    ] {
+        let rig = rig(body);
+        let plan = off(&rig).await;
         let (report, _) = rig.apply(&plan).await;
         assert_eq!(report.exit_code(), ExitCode::NodeFailed, "{body}");
         let what = why(&report.nodes[&node("pi")].steps[0].outcome);

@@ -24,6 +24,8 @@ fn addr(node: usize, step: usize) -> StepAddr {
 struct Case {
     /// Node, needs (indices, mostly earlier ones), reboot, upload.
     steps: Vec<(usize, Vec<usize>, bool, bool)>,
+    /// Which they merely come after (indices of earlier ones).
+    after: Vec<Vec<usize>>,
     /// Which of them are small, and what may move them (indices of earlier ones).
     small: Vec<bool>,
     moved_by: Vec<Vec<usize>>,
@@ -46,6 +48,7 @@ fn cases() -> impl Strategy<Value = Case> {
         proptest::bool::weighted(0.3),
         proptest::bool::weighted(0.7),
         proptest::collection::vec(any::<prop::sample::Index>(), 0..2),
+        proptest::collection::vec(any::<prop::sample::Index>(), 0..2),
     );
     (
         proptest::collection::vec(step, 0..24),
@@ -63,7 +66,7 @@ fn cases() -> impl Strategy<Value = Case> {
             let all = raw.len();
             let small = raw
                 .iter()
-                .map(|(_, _, reboot, upload, small, _)| *small && !reboot && !upload)
+                .map(|(_, _, reboot, upload, small, ..)| *small && !reboot && !upload)
                 .collect();
             let moved_by = raw
                 .iter()
@@ -74,6 +77,14 @@ fn cases() -> impl Strategy<Value = Case> {
                         .filter(|_| i > 0)
                         .map(|m| m.index(i))
                         .collect()
+                })
+                .collect();
+            let after = raw
+                .iter()
+                .enumerate()
+                .map(|(i, step)| {
+                    let before = step.6.iter().filter(|_| i > 0);
+                    before.map(|m| m.index(i)).collect()
                 })
                 .collect();
             let steps = raw
@@ -94,6 +105,7 @@ fn cases() -> impl Strategy<Value = Case> {
             Case {
                 leaves,
                 steps,
+                after,
                 small,
                 moved_by,
                 limits,
@@ -112,6 +124,10 @@ fn specs(case: &Case) -> Vec<StepSpec> {
         .map(|(i, (node, needs, reboot, upload))| StepSpec {
             addr: addr(*node, i),
             needs: needs.iter().map(|n| addr(case.steps[*n].0, *n)).collect(),
+            after: match case.after.get(i) {
+                Some(all) => all.iter().map(|m| addr(case.steps[*m].0, *m)).collect(),
+                None => Vec::new(),
+            },
             reboot: *reboot,
             upload: *upload,
             small: case.small.get(i).is_some_and(|small| *small),
@@ -255,6 +271,10 @@ impl World {
             assert!(
                 spec.needs.iter().all(|n| self.done.contains(n)),
                 "{addr} too early"
+            );
+            assert!(
+                spec.after.iter().all(|n| self.ended.contains_key(n)),
+                "{addr} before one it comes after has ended"
             );
             assert!(!self.ended.contains_key(addr));
             assert!(self.up.contains(&addr.node));
@@ -499,6 +519,7 @@ fn with_all_members_at_work_every_one_of_them_has_its_turn() {
         dice: vec![4],
         cancel_at: None,
         members: vec![(0, true), (1, true), (2, true)],
+        after: vec![],
         small: vec![],
         moved_by: vec![],
         leaves: None,
@@ -521,6 +542,7 @@ fn a_member_that_was_not_reached_keeps_the_others_up_and_says_so() {
         dice: vec![4],
         cancel_at: None,
         members: vec![(0, true), (1, true), (5, false)],
+        after: vec![],
         small: vec![],
         moved_by: vec![],
         leaves: None,
@@ -549,6 +571,7 @@ fn a_step_is_looked_at_ahead_only_if_nothing_else_could_come_first() {
         dice: vec![0],
         cancel_at: None,
         members: vec![],
+        after: vec![],
         small: vec![],
         moved_by: vec![],
         leaves: None,
@@ -595,6 +618,7 @@ fn a_thousand_nodes_are_scheduled_in_no_time() {
         dice: vec![2],
         cancel_at: None,
         members: vec![],
+        after: vec![],
         small: vec![],
         moved_by: vec![],
         leaves: None,
@@ -649,6 +673,7 @@ fn small_steps_that_come_one_behind_the_other_go_together() {
         cancel_at: None,
         members: vec![],
         leaves: None,
+        after: vec![],
         cyclic: false,
     };
     assert_eq!(goes(&case), [vec![0, 1], vec![2, 3], vec![4], vec![5]]);

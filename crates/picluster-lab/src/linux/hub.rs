@@ -55,6 +55,7 @@ pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Re
             "link set p{index} master {BRIDGE} {}",
             if cut { "down" } else { "up" }
         ),
+        format!("route replace {address}/32 dev {BRIDGE}"),
         // Asking for an address nobody answers to yet would make the next question wait a second.
         format!(
             "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
@@ -83,6 +84,7 @@ pub(crate) fn plug_tap(
             "link set p{index} master {BRIDGE} {}",
             if cut { "down" } else { "up" }
         ),
+        format!("route replace {address}/32 dev {BRIDGE}"),
         format!(
             "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
             mac(name)
@@ -93,6 +95,12 @@ pub(crate) fn plug_tap(
 /// Path that names a node's network namespace.
 pub(crate) fn netns(index: usize) -> PathBuf {
     PathBuf::from(format!("/run/netns/n{index}"))
+}
+
+/// A node is off: there is no way to it. Its namespace outlives it and would go on refusing connections, which no machine
+/// without power does.
+pub(crate) fn gone(address: Ipv4Addr) -> Result<(), Trouble> {
+    batch(&[format!("route replace unreachable {address}/32")])
 }
 
 /// Pulls the cable, or puts it back.

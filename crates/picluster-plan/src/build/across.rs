@@ -394,7 +394,7 @@ pub(super) fn sources(steps: &[Step], benches: &[Workbench<'_>]) -> Vec<ValueSou
         .iter()
         .flat_map(|step| match &step.work {
             crate::plan::Work::Resource(resource) => secrets_of(resource),
-            crate::plan::Work::Reboot { .. } => BTreeSet::new(),
+            crate::plan::Work::Reboot { .. } | crate::plan::Work::PowerOff => BTreeSet::new(),
         })
         .filter_map(|reference| match reference {
             SecretRef::ClusterValue(name) => Some(name),

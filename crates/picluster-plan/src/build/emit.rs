@@ -47,6 +47,7 @@ impl Workbench<'_> {
                     .chain(item.foreign.iter().cloned())
                     .chain(behind_reboot.clone())
                     .collect(),
+                after: Vec::new(),
                 moved_by: movers
                     .iter()
                     .map(addr_of)

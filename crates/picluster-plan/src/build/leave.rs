@@ -10,7 +10,7 @@ use picluster_model::{NodeName, RoleName};
 use picluster_resource::Resource;
 use picluster_resource::kinds::cluster_roll::{ClusterRoll, Registered};
 use picluster_resource::kinds::node_absent::NodeAbsent;
-use picluster_resource::kinds::node_drained::NodeDrained;
+use picluster_resource::kinds::node_drained::{NodeDrained, Purpose};
 
 use super::{Inputs, Item, PLANNER, Workbench};
 use crate::addr::StepAddr;
@@ -151,6 +151,7 @@ fn parting(teller: &Workbench<'_>, node: &Registered, met: bool) -> Vec<Resource
         found.push(Resource::NodeDrained(NodeDrained {
             node: node.name.clone(),
             version: None,
+            purpose: Purpose::Removal,
             ..how.clone()
         }));
     }

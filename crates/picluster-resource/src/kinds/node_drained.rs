@@ -22,8 +22,30 @@ pub const CORDONED: &str = "picluster/cordoned";
 /// The annotation of a Node that was drained, with what for.
 pub const DRAINED: &str = "picluster/drained";
 
-/// What a node is drained for that is to leave its cluster.
-pub const LEAVES: &str = "removal";
+/// What a node is drained for, where it is not another version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// It is to leave the cluster.
+    #[default]
+    Removal,
+    /// It is to be switched off.
+    Shutdown,
+    /// Packages of its system are upgraded, and it may reboot.
+    Packages,
+}
+
+impl Purpose {
+    /// As it stands in the annotations of the Node.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removal => "removal",
+            Self::Shutdown => "shutdown",
+            Self::Packages => "packages",
+        }
+    }
+}
 
 /// A node without the pods that can run elsewhere, while its kubelet has another version than is wanted. Declared on a
 /// server, where the administrator's credentials are. It is done in an upgrade only, before the node's program is replaced:
@@ -36,9 +58,13 @@ pub struct NodeDrained {
     /// The node's name in the cluster.
     #[schemars(with = "String")]
     pub node: NodeName,
-    /// The version its kubelet is to have: with that it is not drained. Left out: the node is to leave the cluster.
+    /// The version its kubelet is to have: with that it is not drained. Left out: `purpose` says what it is
+    /// drained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What it is drained for, without `version`: `removal`, `shutdown` or `packages`.
+    #[serde(default, skip_serializing_if = "is_removal")]
+    pub purpose: Purpose,
     /// How long the pods may take, in seconds, all together. What stays then is named, and the node takes pods again.
     #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
@@ -52,6 +78,10 @@ pub struct NodeDrained {
     pub kubeconfig: NodePath,
     /// Where kubectl is; the first that exists is used.
     pub kubectl: Vec<NodePath>,
+}
+
+fn is_removal(purpose: &Purpose) -> bool {
+    *purpose == Purpose::Removal
 }
 
 /// What was seen of it.
@@ -92,7 +122,7 @@ impl NodeDrained {
 
     /// What it is drained for.
     fn goal(&self) -> &str {
-        self.version.as_deref().unwrap_or(LEAVES)
+        self.version.as_deref().unwrap_or(self.purpose.as_str())
     }
 
     fn change(&self, cordoned: Shown, pods: Shown) -> Change {
@@ -236,7 +266,12 @@ fn stay(drain: &NodeDrained, output: &str) -> Diagnosis {
     } else {
         pods.join(", ")
     };
-    let again = format!("then run: picluster apply; until then {node} takes pods as before");
+    let again = match (&drain.version, drain.purpose) {
+        (None, Purpose::Shutdown) => format!(
+            "then run: picluster shutdown {node}; with --no-drain it is switched off with its pods; until then {node} takes pods as before"
+        ),
+        _ => format!("then run: picluster apply; until then {node} takes pods as before"),
+    };
     let heard = |text: &str| said.iter().any(|l| l.contains(text));
     if part("why").contains(&"emptydir") {
         return Diagnosis::new(format!(

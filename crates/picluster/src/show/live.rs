@@ -107,6 +107,8 @@ impl Live {
                 node,
                 style.yellow("no way in: waiting until the node takes the change back"),
             ),
+            EventKind::NodePoweringOff { node } => say(node, style.cyan("switching off")),
+            EventKind::NodeOff { node, .. } => say(node, "off".into()),
             EventKind::NodeBack { node, .. } => say(node, "back".into()),
             EventKind::NodeProving { node } => say(node, "is asked whether it serves".into()),
             EventKind::NodeProved { node, serves, .. } => say(
@@ -205,6 +207,10 @@ pub fn plain(event: &EventKind, style: Style) -> Option<String> {
             "{node} lets nobody in after a guarded change; it takes it back by itself within {seconds} s"
         ),
         EventKind::NodeRebooting { node } => format!("{} {node}", style.cyan("rebooting")),
+        EventKind::NodePoweringOff { node } => format!("{} {node}", style.cyan("switching off")),
+        EventKind::NodeOff { node, seconds } => {
+            format!("{} {node} after {seconds:.1} s", style.cyan("off"))
+        }
         EventKind::NodeBack { node, seconds } => {
             format!("{} {node} (after {seconds:.0} s)", style.cyan("back"))
         }

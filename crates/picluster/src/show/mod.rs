@@ -9,4 +9,5 @@ pub mod live;
 pub mod names;
 pub mod plan;
 pub mod recap;
+pub mod shutdown;
 pub mod status;

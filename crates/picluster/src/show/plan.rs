@@ -215,7 +215,7 @@ fn effects(out: &mut String, plan: &Plan, style: Style) {
                     "not guarded against a kernel that does not boot: the firmware there cannot try boot files once"
                         .into()
                 }
-                Effect::Drain(what) | Effect::ServerDown(what) => what.clone(),
+                Effect::Drain(what) | Effect::ServerDown(what) | Effect::Off(what) => what.clone(),
             };
             let nodes = rows.entry(text).or_default();
             if !nodes.contains(&&step.addr.node) {

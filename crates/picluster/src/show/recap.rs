@@ -16,6 +16,18 @@ const FAILURE_LINES: usize = 15;
 /// The whole recap. `left_out` had work that was not selected; `again` is the command that carries on.
 #[must_use]
 pub fn recap(report: &Report, left_out: &BTreeSet<NodeName>, again: &str, style: Style) -> String {
+    recap_of("Apply:", report, left_out, again, style)
+}
+
+/// The same of a run that is called otherwise.
+#[must_use]
+pub fn recap_of(
+    called: &str,
+    report: &Report,
+    left_out: &BTreeSet<NodeName>,
+    again: &str,
+    style: Style,
+) -> String {
     let mut out = String::new();
     for (node, end) in &report.nodes {
         for step in &end.steps {
@@ -68,7 +80,7 @@ pub fn recap(report: &Report, left_out: &BTreeSet<NodeName>, again: &str, style:
     let _ = writeln!(
         out,
         "\n{} {} on {} in {:.1} s.",
-        style.bold("Apply:"),
+        style.bold(called),
         words.join(", "),
         count(reached, "node"),
         report.seconds

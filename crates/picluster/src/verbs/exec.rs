@@ -24,9 +24,9 @@ use crate::{connect, project, secrets, verbs};
 /// # Errors
 /// Documents, or a pattern that names nothing.
 pub fn run(args: &ExecArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
-    let project = project::load(&args.inventory)?;
+    let project = project::load(&args.source.inventory)?;
     let nodes = project::nodes_matching(&project, &args.on)?;
-    let store = Store::of(&args.inventory, &project.inventory.cluster);
+    let store = Store::of(&args.source.inventory, &project.inventory.cluster);
     let engine = verbs::engine(&project, &store, &args.meeting)?;
     let command = match args.command.as_slice() {
         [one] => one.clone(),

@@ -14,7 +14,7 @@ use crate::{project, show, verbs};
 /// # Errors
 /// An unknown node or value, with the nearest known one.
 pub fn run(args: &ExplainArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
-    let project = project::load_as_written(&args.inventory)?;
+    let project = project::load_as_written(&args.source.inventory)?;
     let node = node(&project, &args.node)?;
     let (all, finding) = values(&project, node);
     if let Some(finding) = finding {

@@ -14,7 +14,7 @@ use crate::{ask, project, verbs};
 /// # Errors
 /// An unknown node, a node without a pin, no consent.
 pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
-    let project = project::load_as_written(&args.inventory)?;
+    let project = project::load_as_written(&args.source.inventory)?;
     let name = NodeName::new(args.node.as_str())
         .ok()
         .filter(|n| project.inventory.nodes.contains_key(n))
@@ -22,11 +22,11 @@ pub fn run(args: &ForgetKeyArgs) -> Result<ExitCode, Failure> {
             Failure::usage(format!(
                 "there is no node {:?} in {}",
                 args.node,
-                args.inventory.display()
+                args.source.inventory.display()
             ))
             .hint("nothing was forgotten; `picluster facts` lists the nodes")
         })?;
-    let store = Store::of(&args.inventory, &project.inventory.cluster);
+    let store = Store::of(&args.source.inventory, &project.inventory.cluster);
     let pins = PinStore::open(store.root()).map_err(|e| Failure::usage(e.to_string()))?;
     let pin_name = PinName::node(&name);
     let known = pins.get(&pin_name);

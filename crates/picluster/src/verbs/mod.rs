@@ -11,6 +11,7 @@ pub mod kubeconfig;
 pub mod lab;
 pub mod plan;
 pub mod reset;
+pub mod shutdown;
 pub mod status;
 pub mod validate;
 

@@ -22,10 +22,10 @@ use crate::{ask, show, takeback, verbs};
 /// # Errors
 /// An unknown node, no consent, and whatever keeps a run from starting.
 pub fn run(args: &ResetArgs, out: Style, err: Style) -> Result<ExitCode, Failure> {
-    let project = verbs::load(&args.inventory, err)?;
+    let project = verbs::load(&args.source.inventory, err)?;
     let nodes = chosen(args, &project)?;
     confirmed(args, &project)?;
-    let mut opening = Opening::of(project, &args.inventory, &args.meeting)?;
+    let mut opening = Opening::of(project, &args.source.inventory, &args.meeting)?;
     opening.departures.reset = nodes.clone();
     let owner = apply::owner(&opening.store);
     let _lock = ControllerLock::acquire(opening.store.root(), &owner).map_err(|e| {
@@ -79,7 +79,7 @@ fn chosen(args: &ResetArgs, project: &Project) -> Result<BTreeSet<NodeName>, Fai
             let names: Vec<&str> = all.keys().map(NodeName::as_str).take(20).collect();
             Failure::usage(format!(
                 "there is no node {text:?} in {}",
-                args.inventory.display()
+                args.source.inventory.display()
             ))
             .hint(format!(
                 "nothing was changed; its nodes: {}. One that has left the inventory goes with picluster apply --remove-nodes",
@@ -97,7 +97,7 @@ fn confirmed(args: &ResetArgs, project: &Project) -> Result<(), Failure> {
     match &args.confirm {
         Some(other) if other != cluster => Err(Failure::usage(format!(
             "--confirm {other}: {} describes cluster {cluster}",
-            args.inventory.display()
+            args.source.inventory.display()
         ))
         .hint("nothing was changed; --confirm takes the name of the cluster that is reset")),
         _ => Ok(()),
@@ -146,7 +146,7 @@ async fn consent(project: &Project, nodes: &BTreeSet<NodeName>) -> Result<(), Fa
 /// The command that carries on.
 fn again(args: &ResetArgs) -> String {
     let mut words = vec!["picluster".to_owned(), "reset".to_owned()];
-    words.extend(["-i".to_owned(), args.inventory.display().to_string()]);
+    words.extend(["-i".to_owned(), args.source.inventory.display().to_string()]);
     words.extend(args.nodes.iter().cloned());
     shell::words(&words)
 }

@@ -45,6 +45,9 @@ impl Node {
             state.running = true;
             drop(state);
             let end = self.boot(wipes, cut);
+            if !matches!(end, Ok(End::Reboot)) {
+                let _ = hub::gone(self.net.address);
+            }
             let mut state = self.state();
             state.wrapper = None;
             state.running = false;

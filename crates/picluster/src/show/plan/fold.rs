@@ -24,7 +24,7 @@ const BRACKETS: usize = 60;
 pub struct Row<'a> {
     /// The nodes it is done on.
     pub nodes: BTreeSet<&'a NodeName>,
-    /// Its role and its kind of resource: `base/file`; `reboot` alone.
+    /// Its role and its kind of resource: `base/file`; `reboot` and `power off` alone.
     kind: String,
     /// What stands in the brackets; nothing for a reboot.
     key: String,
@@ -100,22 +100,25 @@ pub fn rows(plan: &Plan) -> Vec<Row<'_>> {
 
 /// A step by itself.
 fn row(step: &Step) -> Row<'_> {
-    let reboot = step.addr.kind == "reboot";
+    // About the node, and nothing on it.
+    let whole = match step.addr.kind.as_str() {
+        "reboot" => Some("reboot"),
+        "power_off" => Some("power off"),
+        _ => None,
+    };
     let shown = |field: &&FieldChange| {
         // The diff says it better than two digests.
         step.change.text.is_none() || !matches!(field.field.as_str(), "content" | "line" | "value")
     };
     Row {
         nodes: BTreeSet::from([&step.addr.node]),
-        kind: if reboot {
-            step.addr.kind.clone()
-        } else {
-            format!("{}/{}", step.addr.role, step.addr.kind)
+        kind: match whole {
+            Some(word) => word.to_owned(),
+            None => format!("{}/{}", step.addr.role, step.addr.kind),
         },
-        key: if reboot {
-            String::new()
-        } else {
-            step.addr.key.clone()
+        key: match whole {
+            Some(_) => String::new(),
+            None => step.addr.key.clone(),
         },
         members: BTreeSet::new(),
         folded: false,
