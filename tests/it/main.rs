@@ -32,6 +32,7 @@ mod k3s_ready;
 mod labs;
 mod leave;
 mod locks;
+mod packages;
 mod prepare;
 mod quorum;
 mod real_home;

@@ -10,6 +10,7 @@ mod gate;
 mod guard;
 mod leave;
 mod order;
+mod packages;
 mod questions;
 mod reboot;
 mod removal;
@@ -205,6 +206,8 @@ struct Workbench<'a> {
     steps: Vec<Step>,
     /// The cluster still counts on it, while it is to leave.
     registered: bool,
+    /// What its reboot comes behind, on other nodes.
+    reboot_behind: BTreeSet<StepAddr>,
     /// What it does for the control plane in this plan, where it is a server.
     part: Option<Part>,
     /// Its server's unit runs, or is about to.

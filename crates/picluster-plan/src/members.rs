@@ -70,6 +70,8 @@ pub fn takes_down(step: &Step, server: Option<&ClusterServer>) -> bool {
             Resource::NodeAbsent(absent) => absent.server,
             // Its static pods start anew, etcd among them.
             Resource::KubeadmUpgrade(upgrade) => upgrade.role == KubernetesRole::Server,
+            // Packages restart what they like: containerd, the network, systemd itself.
+            Resource::PackageUpgrade(_) => true,
             _ => false,
         },
     };

@@ -40,6 +40,8 @@ struct Rack<'a> {
     at_once: u32,
     /// Whether nodes are drained and the datastore is kept.
     careful: bool,
+    /// Whose packages could be newer.
+    packages: &'a [&'a str],
     nodes: Vec<(&'a str, bool, Found<'a>)>,
 }
 
@@ -75,6 +77,17 @@ fn declared(node: &str, server: bool, rack: &Rack<'_>) -> Vec<Declared> {
         ),
     ];
     let mut all = Vec::from(all);
+    if !rack.packages.is_empty() {
+        // As in the roles: what needs a working kernel comes behind the reboot.
+        for (_, needs, _) in &mut all[2..] {
+            needs.push("reboot");
+        }
+        all.push((
+            "packages",
+            vec![],
+            json!({"package_upgrade": {"which": "all"}}),
+        ));
+    }
     if server && rack.careful {
         let (kubeconfig, kubectl) = ("/etc/k", [PROGRAM]);
         // The first server sees to the agents and to the copy, as in the role.
@@ -141,6 +154,7 @@ fn answer(
     server: bool,
     found: Found<'_>,
     (rack, cordoned): (&Rack<'_>, &[&str]),
+    newer: bool,
 ) -> Answer {
     let program = match found {
         Found::Runs(version) | Found::Mute(version) => Some(version),
@@ -191,6 +205,17 @@ fn answer(
             Found::Mute(_) => says(String::new(), 92),
             Found::Blank | Found::Away => says(String::new(), 90),
         },
+        Query::Fragment(text) if text.starts_with("# age of the package lists") => {
+            says("now 1000000\nlists\nat 999000\n".into(), 0)
+        }
+        Query::Fragment(text) if text.starts_with("# packages to upgrade") => says(
+            match newer {
+                true => "running 6.1.0-28-amd64\nInst bash [5.1] (5.2 Debian:12/stable [amd64])\nasked\n",
+                false => "running 6.1.0-28-amd64\nasked\n",
+            }
+            .into(),
+            0,
+        ),
         Query::Fragment(text) if text.starts_with("# copies") => says("sqlite\n".into(), 0),
         Query::Fragment(_) => says(String::new(), 0),
         other => panic!("no answer prepared for {other}"),
@@ -224,7 +249,13 @@ fn plan_with(rack: &Rack<'_>, cordoned: &[&str]) -> Plan {
                 .map(|query| {
                     (
                         query.clone(),
-                        answer(&query, *server, *found, (rack, cordoned)),
+                        answer(
+                            &query,
+                            *server,
+                            *found,
+                            (rack, cordoned),
+                            rack.packages.contains(node),
+                        ),
                     )
                 })
                 .collect();
@@ -282,6 +313,7 @@ fn rack<'a>(nodes: &[(&'a str, bool, Found<'a>)]) -> Rack<'a> {
         wanted: NEW,
         at_once: 1,
         careful: false,
+        packages: &[],
         nodes: nodes.to_vec(),
     }
 }
@@ -430,6 +462,7 @@ fn care(plan: &Plan) -> Vec<String> {
 fn careful<'a>(nodes: &[(&'a str, bool, Found<'a>)]) -> Rack<'a> {
     Rack {
         careful: true,
+        packages: &[],
         ..rack(nodes)
     }
 }
@@ -563,4 +596,94 @@ fn a_part_of_a_plan_that_drains_lets_in_again() {
         care(&plan),
         ["s1/node_drained[a1]", "s1/node_schedulable[a1]"]
     );
+}
+
+#[test]
+fn packages_of_members_go_like_an_upgrade_drained_one_after_the_other_and_behind_the_servers() {
+    let mut rack = careful(&[
+        ("a1", false, Runs(NEW)),
+        ("a2", false, Runs(NEW)),
+        ("a3", false, Runs(NEW)),
+        ("s1", true, Runs(NEW)),
+    ]);
+    rack.packages = &["a1", "a3", "s1"];
+    let plan = plan(&rack);
+    for (node, last) in [("s1", ""), ("a1", "s1"), ("a3", "a1")] {
+        let upgrade = before(&plan, &format!("{node}/package_upgrade[apt]"));
+        assert!(
+            upgrade.contains(format!("s1/node_drained[{node}]").as_str()),
+            "{node}"
+        );
+        let reboot = before(&plan, &format!("{node}/reboot[{node}]"));
+        assert!(
+            reboot.contains(format!("{node}/package_upgrade[apt]").as_str()),
+            "{node}"
+        );
+        let ready = before(&plan, &format!("{node}/cluster_node[{node}]"));
+        assert!(
+            ready.contains(format!("{node}/reboot[{node}]").as_str()),
+            "{node}"
+        );
+        let open = before(&plan, &format!("s1/node_schedulable[{node}]"));
+        assert!(
+            open.contains(format!("{node}/cluster_node[{node}]").as_str()),
+            "{node}"
+        );
+        // One after the other.
+        if !last.is_empty() {
+            let drain = before(&plan, &format!("s1/node_drained[{node}]"));
+            assert!(
+                drain.contains(format!("s1/node_schedulable[{last}]").as_str()),
+                "{node}"
+            );
+        }
+    }
+    // Nobody else is drained, nothing is kept, and no program moves.
+    assert!(
+        !names(&plan)
+            .iter()
+            .any(|n| n.contains("a2") || n.contains("snapshot") || n.contains("file[")),
+        "{:?}",
+        names(&plan)
+    );
+    // What is not in a cluster yet goes at once, and what was refused to be drained keeps its packages.
+    let mut blank = careful(&[("a1", false, Blank), ("s1", true, Blank)]);
+    blank.packages = &["a1", "s1"];
+    let plan = self::plan(&blank);
+    assert!(before(&plan, "a1/package_upgrade[apt]").is_empty());
+    assert!(
+        !names(&plan).iter().any(|n| n.contains("drained")),
+        "{:?}",
+        names(&plan)
+    );
+}
+
+#[test]
+fn packages_and_a_version_share_one_drain() {
+    let mut rack = careful(&[("a1", false, Runs(OLD)), ("s1", true, Runs(NEW))]);
+    rack.packages = &["a1"];
+    let plan = plan(&rack);
+    for step in [
+        "a1/package_upgrade[apt]".to_owned(),
+        format!("a1/file[{PROGRAM}]"),
+    ] {
+        assert!(
+            before(&plan, &step).contains("s1/node_drained[a1]"),
+            "{step}"
+        );
+    }
+    let drains = names(&plan)
+        .iter()
+        .filter(|n| n.contains("node_drained"))
+        .count();
+    assert_eq!(drains, 1);
+}
+
+#[test]
+fn a_run_that_was_broken_off_in_an_upgrade_of_packages_is_brought_to_its_end() {
+    // Drained, upgraded, and killed before the pods came back.
+    let mut rack = careful(&[("a1", false, Runs(NEW)), ("s1", true, Runs(NEW))]);
+    rack.packages = &["nobody"];
+    let plan = plan_with(&rack, &["a1"]);
+    assert_eq!(names(&plan), ["s1/node_schedulable[a1]"]);
 }

@@ -283,6 +283,8 @@ resources! {
     AuthorizedKeys(kinds::authorized_keys::AuthorizedKeys),
     Command(kinds::command::Command),
     Package(kinds::package::Package),
+    PackageLists(kinds::package_lists::PackageLists),
+    PackageUpgrade(kinds::package_upgrade::PackageUpgrade),
     Unit(kinds::unit::Unit),
     Swap(kinds::swap::Swap),
     KernelCmdline(kinds::kernel_cmdline::KernelCmdline),

@@ -41,6 +41,7 @@ pub(crate) fn up(plan: &HubPlan) -> Result<(), Trouble> {
 pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Result<(), Trouble> {
     // The hub's end goes first: removing the namespace alone frees the pair some time later, and the new port would
     // collide with the old one.
+    let _ = batch(&[format!("route del unreachable {address}/32")]);
     if PathBuf::from(format!("/sys/class/net/p{index}")).exists() || netns(index).exists() {
         let _ = batch(&[format!("link del p{index}")]);
         let _ = batch(&[format!("netns del n{index}")]);
@@ -55,7 +56,6 @@ pub(crate) fn plug(index: usize, name: &str, address: Ipv4Addr, cut: bool) -> Re
             "link set p{index} master {BRIDGE} {}",
             if cut { "down" } else { "up" }
         ),
-        format!("route replace {address}/32 dev {BRIDGE}"),
         // Asking for an address nobody answers to yet would make the next question wait a second.
         format!(
             "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
@@ -76,6 +76,7 @@ pub(crate) fn plug_tap(
     address: Ipv4Addr,
     cut: bool,
 ) -> Result<(), Trouble> {
+    let _ = batch(&[format!("route del unreachable {address}/32")]);
     // The last boot's outlived the emulator.
     let _ = batch(&[format!("link del p{index}")]);
     batch(&[
@@ -84,7 +85,6 @@ pub(crate) fn plug_tap(
             "link set p{index} master {BRIDGE} {}",
             if cut { "down" } else { "up" }
         ),
-        format!("route replace {address}/32 dev {BRIDGE}"),
         format!(
             "neigh replace {address} lladdr {} dev {BRIDGE} nud stale",
             mac(name)
@@ -98,9 +98,9 @@ pub(crate) fn netns(index: usize) -> PathBuf {
 }
 
 /// A node is off: there is no way to it. Its namespace outlives it and would go on refusing connections, which no machine
-/// without power does.
-pub(crate) fn gone(address: Ipv4Addr) -> Result<(), Trouble> {
-    batch(&[format!("route replace unreachable {address}/32")])
+/// without power does. Those that have a route of their own (see [`up`]) keep it.
+pub(crate) fn gone(address: Ipv4Addr) {
+    let _ = batch(&[format!("route add unreachable {address}/32")]);
 }
 
 /// Pulls the cable, or puts it back.

@@ -9,7 +9,7 @@ use picluster_resource::kinds::file::Presence;
 use picluster_resource::{ClusterToken, Kind, Resource, Token};
 
 use super::questions::records;
-use super::{Inputs, NodeInput, Part, Workbench, leave, servers, upgrade};
+use super::{Inputs, NodeInput, Part, Workbench, leave, packages, servers, upgrade};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};
@@ -92,6 +92,7 @@ pub(super) fn settle(
     }
     // What merely follows (a restart that has to be verified) also waits for other nodes.
     while refuse(benches, &offers, inputs, true) {}
+    packages::await_ready(benches);
     upgrade::order(benches);
     leave::order(benches, inputs);
     servers::in_turn(benches, inputs, roll);

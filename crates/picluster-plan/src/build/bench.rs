@@ -74,6 +74,7 @@ impl<'a> Workbench<'a> {
             sorted: Vec::new(),
             steps: Vec::new(),
             registered: false,
+            reboot_behind: BTreeSet::new(),
             part: None,
             runs: false,
         }
@@ -90,6 +91,7 @@ impl<'a> Workbench<'a> {
         self.add_token_edges();
         self.add_barriers();
         self.add_departure_edges();
+        self.add_package_edges();
         self.sorted = self.order.sorted()?;
         Ok(())
     }

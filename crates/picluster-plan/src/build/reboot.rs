@@ -66,6 +66,7 @@ impl Workbench<'_> {
         let Some(addr) = self.reboot_addr().filter(|_| !verify.is_empty()) else {
             return;
         };
+        needs.extend(self.reboot_behind.iter().cloned());
         self.steps.push(Step {
             moved_by: needs.clone(),
             needs,

@@ -10,14 +10,15 @@ use std::collections::BTreeSet;
 use picluster_model::NodeName;
 use picluster_model::kubernetes::{KubernetesVersion, Upgrade};
 use picluster_resource::kinds::cluster_node::{ClusterNode, ClusterSays};
+use picluster_resource::kinds::node_drained::Purpose;
 use picluster_resource::{Action, Change, Kind as _, Observation, Resource, Seen, Token};
 
-use super::{Inputs, Workbench, servers};
+use super::{Inputs, Workbench, packages, servers};
 use crate::addr::StepAddr;
 use crate::plan::Problem;
 
 /// The entry that waits until its node is Ready.
-fn ready<'a>(bench: &'a Workbench<'_>) -> Option<(usize, &'a ClusterNode)> {
+pub(super) fn ready<'a>(bench: &'a Workbench<'_>) -> Option<(usize, &'a ClusterNode)> {
     bench
         .items
         .iter()
@@ -204,7 +205,9 @@ fn entries<'a>(
 /// The node that an entry drains for another version.
 fn drains(resource: &Resource) -> Option<&NodeName> {
     match resource {
-        Resource::NodeDrained(drain) => drain.version.as_ref().map(|_| &drain.node),
+        Resource::NodeDrained(drain) => {
+            (drain.version.is_some() || drain.purpose == Purpose::Packages).then_some(&drain.node)
+        }
         _ => None,
     }
 }
@@ -242,7 +245,11 @@ pub(super) fn prepare(benches: &mut [Workbench<'_>]) -> bool {
         .chain(entries(benches, keeps).map(|(at, node)| (at, node.clone(), false)))
         .collect();
     for ((b, i), node, drain) in found {
-        let target = bench_of(benches, &node).filter(|t| goes(&benches[*t]));
+        let target = bench_of(benches, &node)
+            .filter(|t| goes(&benches[*t]) || drain && packages::due(&benches[*t]).is_some());
+        if target.is_some_and(|t| drain && !goes(&benches[t])) {
+            moved |= packages::drain_for(&mut benches[b], i);
+        }
         let item = &mut benches[b].items[i];
         let addr = item.addr.clone();
         // A server that does not serve cannot be asked to move what runs on it; it goes on running.
@@ -272,6 +279,19 @@ pub(super) fn prepare(benches: &mut [Workbench<'_>]) -> bool {
             .because(because.clone())
             .of(benches[target].items[head].addr.clone());
             benches[target].fail(head, problem);
+            moved = true;
+        }
+        if let Some(i) = packages::due(&benches[target])
+            && drain
+            && benches[target].items[i].change.is_some()
+        {
+            let problem = Problem::new(format!(
+                "its packages stay as they are: before, its pods have to go elsewhere, and {addr} cannot be done"
+            ))
+            .cure(format!("mend what stands in the way on {} first", addr.node))
+            .because(because)
+            .of(benches[target].items[i].addr.clone());
+            benches[target].fail(i, problem);
             moved = true;
         }
     }
@@ -323,7 +343,9 @@ pub(super) fn order(benches: &mut [Workbench<'_>]) {
             benches[ob].items[oi].foreign.insert(addr.clone());
         }
         let end = open.and_then(|at| planned(benches, at)).or(ready_addr);
-        let (agent, due) = (is_agent(&benches[b]), leaves(&benches[b]).is_some());
+        let packages = packages::due(&benches[b]);
+        let due = leaves(&benches[b]).is_some() || packages.is_some();
+        let agent = is_agent(&benches[b]);
         if due {
             let mut behind: BTreeSet<StepAddr> = BTreeSet::new();
             if agent {
@@ -344,6 +366,10 @@ pub(super) fn order(benches: &mut [Workbench<'_>]) {
                 let item = &mut benches[b].items[i];
                 item.foreign.extend(behind.iter().cloned());
                 item.foreign.extend(snapshots.iter().cloned());
+            }
+            if let Some(i) = packages {
+                benches[b].items[i].foreign.extend(behind.iter().cloned());
+                benches[b].reboot_behind.extend(behind);
             }
         }
         let Some(end) = end else { continue };

@@ -38,6 +38,8 @@ pub mod node_drained;
 pub mod node_labels;
 pub mod node_schedulable;
 pub mod package;
+pub mod package_lists;
+pub mod package_upgrade;
 pub mod partition;
 mod rights;
 pub(crate) mod shared;

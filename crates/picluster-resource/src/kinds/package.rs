@@ -72,7 +72,7 @@ echo "journals=$j"
 for f in $R/var/lib/apt/lists/*Packages*; do if [ -e "$f" ]; then echo lists=1; break; fi; done"#;
 
 /// Packages whose change touches the way in.
-const WAYS_IN: &[&str] = &[
+pub(crate) const WAYS_IN: &[&str] = &[
     "openssh-server",
     "dropbear",
     "sudo",
@@ -86,7 +86,7 @@ const WAYS_IN: &[&str] = &[
     "dhcpcd-base",
 ];
 
-fn way_in(name: &str, state: Presence) -> Effect {
+pub(crate) fn way_in(name: &str, state: Presence) -> Effect {
     Effect::Access(match state {
         Presence::Present => format!("{name} is installed"),
         Presence::Absent => format!("{name} is removed"),

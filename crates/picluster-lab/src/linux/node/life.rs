@@ -46,7 +46,7 @@ impl Node {
             drop(state);
             let end = self.boot(wipes, cut);
             if !matches!(end, Ok(End::Reboot)) {
-                let _ = hub::gone(self.net.address);
+                hub::gone(self.net.address);
             }
             let mut state = self.state();
             state.wrapper = None;

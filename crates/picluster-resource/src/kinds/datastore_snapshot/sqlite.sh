@@ -10,11 +10,26 @@ if [ "$have" -lt $((need + need / 4 + 51200)) ]; then
   exit 1
 fi
 case $(systemctl show -p ActiveState --value -- "$unit") in active|activating|reloading) runs=yes;; *) runs=;; esac
-# A copy of a file that is written to is none. Containers go on running: only k3s itself stops.
-[ -z "$runs" ] || systemctl stop -- "$unit"
+# A copy of a file that is written to is none. Containers go on running: only k3s itself stops. It does not stay so, whatever
+# becomes of this script: the trap is for its end, the timer for a kill.
+back=picluster-start-${unit%.service}
+again() {
+  systemctl start --no-block -- "$unit"
+  systemctl stop -- "$back.timer" 2>/dev/null || :
+}
+if [ -n "$runs" ]; then
+  systemctl stop -- "$back.timer" 2>/dev/null || :
+  systemd-run -q --unit="$back" --on-active=900 systemctl start --no-block -- "$unit"
+  trap again EXIT; trap 'exit 1' INT TERM
+  systemctl stop -- "$unit"
+fi
 wrong=
 for f; do [ ! -e "$f" ] || cp -a -- "$f" "$new/" || wrong=yes; done
-[ -z "$runs" ] || systemctl start --no-block -- "$unit"
+if [ -n "$runs" ]; then
+  # Somebody may have started it in between.
+  case $(systemctl show -p ActiveState --value -- "$unit") in inactive|failed) ;; *) wrong=yes;; esac
+  trap - EXIT; again
+fi
 [ -z "$wrong" ] || { rm -rf "$new"; echo "$d could not be copied" >&2; exit 1; }
 sync
 rm -rf "$to"; mv "$new" "$to"; touch "$to"
