@@ -86,7 +86,7 @@ pub fn lets_go(step: &Step) -> Option<&NodeName> {
             Resource::NodeAbsent(absent) if absent.server => Some(&absent.node),
             _ => None,
         },
-        Work::Reboot { .. } => None,
+        Work::Reboot { .. } | Work::PowerOff => None,
     }
 }
 

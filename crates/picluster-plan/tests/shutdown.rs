@@ -124,6 +124,7 @@ fn plan(rack: &Rack<'_>) -> Plan {
             nodes,
             servers,
             departing: BTreeSet::new(),
+            agents: Vec::new(),
             bootstrap: None,
             secrets: &secrets,
             key: b"key",

@@ -180,6 +180,7 @@ async fn look(
             nodes: inputs,
             servers: project.inventory.servers().collect(),
             departing: BTreeSet::new(),
+            agents: Vec::new(),
             bootstrap: None,
             secrets: &opening.secrets,
             key: &opening.key,
