@@ -19,7 +19,7 @@ again() {
 }
 if [ -n "$runs" ]; then
   systemctl stop -- "$back.timer" 2>/dev/null || :
-  systemd-run -q --unit="$back" --on-active=900 systemctl start --no-block -- "$unit"
+  systemd-run -q --collect --unit="$back" --on-active=900 systemctl start --no-block -- "$unit"
   trap again EXIT; trap 'exit 1' INT TERM
   systemctl stop -- "$unit"
 fi
