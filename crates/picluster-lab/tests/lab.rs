@@ -328,7 +328,7 @@ fn the_outside_listing_shows_exactly_what_changed() {
         "listing",
         vec![node("n", "10.0.0.2", OsFlavour::Ubuntu2404)],
     );
-    assert_eq!(t.ssh("n", ". /etc/os-release; echo $ID $VERSION_ID; cloud-init status --wait; hostname; cat /sys/fs/cgroup/cgroup.controllers; grep -c manage_etc_hosts /etc/hosts"), "ubuntu 24.04\nstatus: done\nubuntu\ncpuset cpu io memory pids\n2\n");
+    assert_eq!(t.ssh("n", ". /etc/os-release; echo $ID $VERSION_ID; cloud-init status --wait; hostname; cat /sys/fs/cgroup/cgroup.controllers; grep ^127.0.1.1 /etc/hosts"), "ubuntu 24.04\nstatus: done\nubuntu\ncpuset cpu io memory pids\n127.0.1.1 ubuntu ubuntu\n");
     let before = t.lab().outside_listing("n").unwrap();
     t.ssh("n", "echo hello | sudo tee /etc/new; sudo rm /etc/timezone");
     let after = t.lab().outside_listing("n").unwrap();

@@ -59,7 +59,7 @@ pub(super) fn keep(
     inputs: &Inputs<'_>,
 ) {
     let mut found: BTreeMap<NodeName, Found> = BTreeMap::new();
-    // These were looked at, and are no nodes of this cluster.
+    // These can never be nodes of a cluster. Who merely cannot be read may remember one all the same.
     let mut unfit: BTreeSet<NodeName> = BTreeSet::new();
     benches.retain(|bench| match look(bench) {
         Ok(member) => {
@@ -67,7 +67,12 @@ pub(super) fn keep(
             true
         }
         Err(diagnosis) => {
-            unfit.insert(bench.node.clone());
+            let never = bench.member().is_some_and(|i| {
+                matches!(bench.items[i].resource.as_ref(), Resource::ClusterMember(m) if m.unfit(bench.ctx).is_some())
+            });
+            if never {
+                unfit.insert(bench.node.clone());
+            }
             nodes.insert(bench.node.clone(), NodePlan::blocked(diagnosis.into()));
             false
         }
@@ -112,7 +117,8 @@ pub(super) fn keep(
             continue;
         };
         let memory = &member.memory;
-        let blank = memory.removed || !memory.datastore && memory.agent_ca.is_none();
+        // Who was an agent is blank as a server.
+        let blank = memory.removed || !memory.datastore;
         let kept_out = stop
             .as_ref()
             .filter(|s| !s.members_go_on || blank && member.role == KubernetesRole::Server);
@@ -173,7 +179,7 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
                 "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
             ),
             Distribution::Kubeadm => format!(
-                "take it out of the cluster by hand: kubectl drain and kubectl delete node {node} on the control plane, kubeadm reset -f on {node}; then run picluster apply"
+                "take it out of the cluster by hand: kubectl drain {node} on a control plane, kubeadm reset -f on {node}, then kubectl delete node {node}; then run picluster apply"
             ),
         },
     ))

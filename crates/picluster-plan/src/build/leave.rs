@@ -75,6 +75,23 @@ fn uninstall(bench: &Workbench<'_>) -> Option<usize> {
         .position(|i| i.removed && matches!(i.resource.as_ref(), Resource::ClusterNode(_)))
 }
 
+/// Whether a server is to leave whose vote in etcd nobody takes away: k3s does that when the Node is deleted, kubeadm only
+/// while the machine still has one (cmd/kubeadm/app/cmd/phases/reset/removeetcdmember.go).
+fn keeps_its_vote(benches: &[Workbench<'_>], roll: &Roll, known: &Registered) -> bool {
+    let mut items = benches[roll.teller].items.iter();
+    known.server && items.any(|i| matches!(i.resource.as_ref(), Resource::Kubeadm(_)))
+}
+
+/// What is said of such a server.
+fn by_hand(node: &NodeName, stays: &NodeName) -> Problem {
+    Problem::new(format!(
+        "{node} is a control plane of kubeadm, and its member of etcd has to leave before it: this version does not do that"
+    ))
+    .cure(format!(
+        "declare it again, or do it by hand: kubectl drain {node} on {stays}, kubeadm reset -f on {node}, kubectl delete node {node} on {stays}; is {node} gone for good, remove its member with etcdctl member remove first"
+    ))
+}
+
 /// Transform: on the server that tells of them, each node that leaves is drained and deleted; a machine that would leave
 /// without consent, or without a cluster that lets it go, does not.
 pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Option<&Roll>) {
@@ -91,8 +108,12 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
         for bench in benches.iter_mut().filter(|b| *b.node == known.name) {
             bench.registered = known.registered;
         }
+        let stuck = keeps_its_vote(benches, roll, known);
         let teller = &mut benches[roll.teller];
-        let resources = parting(teller, known, met);
+        let mut resources = parting(teller, known, met);
+        if stuck {
+            resources.retain(|r| matches!(r, Resource::NodeAbsent(_)));
+        }
         for resource in resources {
             let Ok(role) = RoleName::new(PLANNER) else {
                 continue;
@@ -103,8 +124,10 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
                 kind: resource.kind().to_owned(),
                 key: resource.key(),
             };
+            let problem = stuck.then(|| by_hand(&known.name, teller.node).of(addr.clone()));
             teller.items.push(Item {
                 departs: true,
+                problem,
                 ..Item::new(addr, Cow::Owned(resource))
             });
         }
@@ -113,6 +136,12 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
         .servers
         .iter()
         .find(|server| !inputs.departing.contains(*server));
+    let stuck: BTreeMap<NodeName, NodeName> = roll
+        .iter()
+        .flat_map(|roll| roll.ours.iter().map(move |known| (*roll, known)))
+        .filter(|(roll, known)| departs(known) && keeps_its_vote(benches, roll, known))
+        .map(|(roll, known)| (known.name.clone(), benches[roll.teller].node.clone()))
+        .collect();
     for bench in benches {
         bench.silence();
         bench.reorder();
@@ -129,7 +158,10 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
                 "bring {server} up, then run the same command again"
             ))
             .because(Some(server.clone())),
-            _ => continue,
+            _ => match stuck.get(bench.node) {
+                Some(stays) => by_hand(bench.node, stays),
+                None => continue,
+            },
         };
         let addr = bench.items[i].addr.clone();
         bench.items[i].problem = Some(problem.of(addr));

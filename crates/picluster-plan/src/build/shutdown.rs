@@ -13,7 +13,7 @@ use picluster_resource::{Action, Change, Effect, Resource, Shown};
 use super::{Inputs, Item, NodeInput, PLANNER, Workbench, across};
 use crate::addr::StepAddr;
 use crate::declare::Declared;
-use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Step, Work};
+use crate::plan::{Cause, FORMAT, NodePlan, NodeState, Plan, Problem, Step, Work};
 
 /// What is to be switched off, and what is known of it besides what was seen.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +87,7 @@ pub fn shutdown(inputs: &Inputs<'_>, off: &Off) -> Plan {
                 // Without edges there is no circle.
                 bench.sorted = (0..bench.items.len()).collect();
                 bench.evaluate();
+                bench.items.iter_mut().for_each(told_now);
                 bench.emit();
                 for item in &bench.items {
                     let Resource::NodeDrained(drain) = item.resource.as_ref() else {
@@ -205,6 +206,22 @@ fn parting(declared: &Declared) -> Option<Item<'_>> {
     matches!(declared.resource, Resource::NodeDrained(_)).then_some(item)
 }
 
+/// Nothing in this plan makes a silent cluster speak: without an answer nobody's pods can be moved.
+fn told_now(item: &mut Item<'_>) {
+    if item.awaits.take().is_none() {
+        return;
+    }
+    let node = &item.addr.key;
+    let problem = Problem::new(format!(
+        "the cluster does not answer, so that the pods of {node} cannot be moved; it stays on"
+    ))
+    .cure(format!(
+        "picluster shutdown --no-drain {node} switches it off with its pods"
+    ));
+    item.change = None;
+    item.problem = Some(problem.of(item.addr.clone()));
+}
+
 fn power_off(node: &NodeName) -> Option<StepAddr> {
     Some(StepAddr {
         node: node.clone(),
@@ -232,8 +249,8 @@ fn meaning(inputs: &Inputs<'_>, off: &Off) -> String {
             "the cluster stops: {stay} of {all} servers stay on, and etcd needs {majority}; the API does not answer before {majority} are on again"
         ),
         (_, true) if stay == majority && all > stay => format!(
-            "the cluster goes on with {stay} of {all} servers, just the {majority} that etcd needs: none of them may fail meanwhile"
+            "the cluster goes on with {stay} of {all} servers, just the {majority} that etcd needs: all of them have to serve (picluster status tells), and none may fail meanwhile"
         ),
-        _ => format!("the cluster goes on with {stay} of {all} servers"),
+        _ => format!("the cluster goes on with {stay} of {all} servers, if those serve: picluster status tells"),
     }
 }

@@ -234,7 +234,8 @@ impl ClusterMember {
     }
 
     /// Why this machine can never be what is wanted, whatever it remembers.
-    fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
+    #[must_use]
+    pub fn unfit(&self, ctx: Ctx<'_>) -> Option<Diagnosis> {
         if self.distribution == Distribution::Kubeadm {
             return self.unfit_for_kubeadm(ctx);
         }

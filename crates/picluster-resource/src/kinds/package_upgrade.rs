@@ -67,6 +67,7 @@ pub struct Newer {
     pub to: String,
 }
 
+const EXACTLY_SH: &str = include_str!("package_upgrade/exactly.sh");
 const PROBE_SH: &str = include_str!("package_upgrade/probe.sh");
 
 /// Packages after whose upgrade a machine has to reboot (the list of update-notifier's and unattended-upgrades' hooks, and
@@ -247,6 +248,8 @@ impl Kind for PackageUpgrade {
             seen.packages.len(),
             include_str!("package.sh")
         );
+        // What was shown is upgraded, and nothing else: a version that is gone is not taken for leave to take another one.
+        script.push_str(EXACTLY_SH);
         if seen.interrupted {
             script.push_str("repair\n");
         }
@@ -258,7 +261,7 @@ impl Kind for PackageUpgrade {
                     let exact = seen.packages.iter().map(|p| format!("{}={}", p.name, p.to));
                     // Named packages would be taken for wanted ones, and never go again by themselves.
                     script.push_str(&format!(
-                        "auto=$(apt-mark showauto {names})\ninstall --no-install-recommends install {exact}\n[ -z \"$auto\" ] || locked apt-mark auto $auto || explain\n",
+                        "only_these {names} -- {exact}\nauto=$(apt-mark showauto {names})\ninstall --no-install-recommends install {exact}\n[ -z \"$auto\" ] || locked apt-mark auto $auto || explain\n",
                         names = words(names()),
                         exact = words(exact),
                     ));

@@ -11,7 +11,7 @@ pub fn names(nodes: &[&NodeName], width: usize) -> String {
     if line.chars().count() <= width || all.len() < 3 {
         return line;
     }
-    let ranges = format!("{} ({} nodes)", range::compact(&all).join(" "), all.len());
+    let ranges = in_ranges(&all);
     if ranges.chars().count() <= width {
         return ranges;
     }
@@ -19,4 +19,22 @@ pub fn names(nodes: &[&NodeName], width: usize) -> String {
         (Some(first), Some(last)) => format!("{first} … {last} ({} nodes)", all.len()),
         _ => line,
     }
+}
+
+/// All of them, in ranges where that is shorter, and none left out: for what somebody agrees to.
+#[must_use]
+pub fn each(nodes: &[&NodeName]) -> String {
+    let all: Vec<&str> = nodes.iter().map(|n| n.as_str()).collect();
+    let line = all.join(" ");
+    match line.chars().count() <= BRACKETS || all.len() < 3 {
+        true => line,
+        false => in_ranges(&all),
+    }
+}
+
+/// Columns that names may take before they are put into ranges.
+const BRACKETS: usize = 60;
+
+fn in_ranges(all: &[&str]) -> String {
+    format!("{} ({} nodes)", range::compact(all).join(" "), all.len())
 }

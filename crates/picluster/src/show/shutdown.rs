@@ -21,8 +21,19 @@ pub fn again(plan: &Plan, report: &Report, servers: &[NodeName], style: Style) -
     if gone.is_empty() {
         return String::new();
     }
-    let first: Vec<&NodeName> = servers.iter().filter(|n| gone.contains(n)).collect();
-    let then: Vec<&NodeName> = gone.into_iter().filter(|n| !first.contains(n)).collect();
+    // The other way round than they went: what others need went last.
+    let mut order: Vec<&NodeName> = (plan.steps.iter())
+        .filter(|s| s.work == Work::PowerOff && gone.contains(&&s.addr.node))
+        .map(|s| &s.addr.node)
+        .collect();
+    order.reverse();
+    let is_server = |n: &&NodeName| servers.contains(n);
+    let from = order.iter().position(is_server).unwrap_or(0);
+    let needed: Vec<&NodeName> = order[..from].to_vec();
+    let first: Vec<&NodeName> = servers.iter().filter(|n| order.contains(n)).collect();
+    let then: Vec<&NodeName> = (order[from..].iter().copied())
+        .filter(|n| !is_server(n))
+        .collect();
     let mut out = format!("{}\n", style.bold("To start again"));
     let mut n = 0;
     let mut line = |text: String| {
@@ -30,11 +41,14 @@ pub fn again(plan: &Plan, report: &Report, servers: &[NodeName], style: Style) -
         let _ = writeln!(out, "  {n}. {text}");
     };
     let width = style.width.saturating_sub(40).max(20);
+    if !needed.is_empty() {
+        line(format!("{}, which others need", names(&needed, width)));
+    }
     match first.len() {
         0 => {}
         1 => line(format!("{}, the server", names(&first, width))),
         _ => line(format!(
-            "{}: the servers, all of them, before anything else",
+            "{}: the servers, all of them, before what follows",
             names(&first, width)
         )),
     }

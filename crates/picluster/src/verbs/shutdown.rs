@@ -232,7 +232,15 @@ async fn teller(
     let cluster = ClusterContext::new(project).with_artifacts(programs);
     let declared = declare(project, &cluster, node, facts)
         .map_err(|wrong| unknown(Failure::documents(wrong)))?;
-    let declared = drains(&node.name, &declared, off);
+    // One that cannot be switched off keeps its pods.
+    let met = Off {
+        nodes: (here.iter().map(|(n, ..)| &n.name))
+            .filter(|name| off.nodes.contains(*name))
+            .cloned()
+            .collect(),
+        ..off.clone()
+    };
+    let declared = drains(&node.name, &declared, &met);
     let ctx = Ctx {
         facts,
         secrets: &opening.secrets,

@@ -13,6 +13,8 @@ case $(systemctl show -p ActiveState --value -- "$unit") in active|activating|re
 # A copy of a file that is written to is none. Containers go on running: only k3s itself stops. It does not stay so, whatever
 # becomes of this script: the trap is for its end, the timer for a kill.
 back=picluster-start-${unit%.service}
+# A run that was killed has left it stopped, and the timer that starts it.
+if systemctl -q is-active -- "$back.timer"; then runs=yes; fi
 again() {
   systemctl start --no-block -- "$unit"
   systemctl stop -- "$back.timer" 2>/dev/null || :
@@ -25,11 +27,9 @@ if [ -n "$runs" ]; then
 fi
 wrong=
 for f; do [ ! -e "$f" ] || cp -a -- "$f" "$new/" || wrong=yes; done
-if [ -n "$runs" ]; then
-  # Somebody may have started it in between.
-  case $(systemctl show -p ActiveState --value -- "$unit") in inactive|failed) ;; *) wrong=yes;; esac
-  trap - EXIT; again
-fi
+# Somebody may have started it in between.
+case $(systemctl show -p ActiveState --value -- "$unit") in inactive|failed) ;; *) wrong=yes;; esac
+if [ -n "$runs" ]; then trap - EXIT; again; fi
 [ -z "$wrong" ] || { rm -rf "$new"; echo "$d could not be copied" >&2; exit 1; }
 sync
 rm -rf "$to"; mv "$new" "$to"; touch "$to"

@@ -1,5 +1,5 @@
 mkdir -p /run/picluster
-c=; trap '[ -z "$c" ] || rm -f -- "$c"' EXIT
+c= t=; trap 'rm -f -- ${c:+"$c"} ${t:+"$t"}' EXIT
 # One line: kubeadm join HOST:PORT --token TOKEN --discovery-token-ca-cert-hash sha256:HASH. It stays in this shell: none of
 # it is an argument of a program.
 line=$("$program" --kubeconfig "$cfg" token create --ttl "$ttl" --description 'picluster: who joins in this run' --print-join-command 2>/run/picluster/kubeadm.err) || {
@@ -29,6 +29,7 @@ if [ -n "$certificates" ]; then
     --- "apiVersion: kubeadm.k8s.io/$api" 'kind: ClusterConfiguration' "kubernetesVersion: $certificates" > "$c"
   "$program" --kubeconfig "$cfg" init phase upload-certs --upload-certs --skip-certificate-key-print --config "$c" >/dev/null 2>/run/picluster/kubeadm.err || {
     sed 's/[0-9a-f]\{64\}/(key)/g' /run/picluster/kubeadm.err >&2
+    "$program" --kubeconfig "$cfg" token delete "${token%%.*}" >/dev/null 2>&1 || :
     exit 1
   }
 fi

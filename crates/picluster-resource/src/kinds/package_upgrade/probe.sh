@@ -2,7 +2,7 @@
 R=
 [ ! -e "$R/run/reboot-required" ] || { echo "reboot $(sort -u "$R/run/reboot-required.pkgs" 2>/dev/null | tr '\n' ' ')"; }
 echo "running $(uname -r)"
-for d in "$R"/lib/modules/*/modules.dep; do [ ! -e "$d" ] || { d=${d%/modules.dep}; echo "kernel ${d##*/}"; }; done
+for d in "$R"/lib/modules/*/modules.dep; do d=${d%/modules.dep}; [ ! -e "$d/modules.dep" ] || [ ! -d "$d/kernel" ] || echo "kernel ${d##*/}"; done
 j=; for f in "$R"/var/lib/dpkg/updates/[0-9]*; do [ ! -e "$f" ] || j=1; done
 [ -z "$j" ] || echo interrupted
 # Simulated, without a lock, and without the caches and the log of its planner that it would write otherwise.

@@ -10,15 +10,12 @@ use picluster_model::NodeName;
 use picluster_plan::{Cause, Plan, Step};
 use picluster_resource::{Action, Change, FieldChange, Shown};
 
-use crate::show::names::names;
+use crate::show::names::each;
 
 /// Stands for the name of each node that a row is about.
 pub const NODE: &str = "<node>";
 /// Stands for its address.
 pub const ADDRESS: &str = "<address>";
-/// Columns that names within a step's brackets may take.
-const BRACKETS: usize = 60;
-
 /// One change as it is shown, and the nodes it is for.
 #[derive(Debug, Clone)]
 pub struct Row<'a> {
@@ -48,7 +45,7 @@ impl Row<'_> {
         match (members.as_slice(), self.key.as_str()) {
             ([], "") => self.kind.clone(),
             ([], key) => format!("{}[{key}]", self.kind),
-            (members, _) => format!("{}[{}]", self.kind, names(members, BRACKETS)),
+            (members, _) => format!("{}[{}]", self.kind, each(members)),
         }
     }
 
