@@ -362,13 +362,21 @@ fn full_the_first_of_three_servers_is_reset_and_joins_again() {
     assert_eq!(nodes(&rig, "s2"), "s2 s3");
     for node in ["s2", "s3"] {
         assert_eq!(metric(&rig, node, "etcd_server_has_leader"), "1", "{node}");
-        until_peers(&rig, node, 1);
         assert!(away(&rig, node).is_empty(), "{node} went");
     }
     // The list of nodes is still there: one that leaves now is known.
     rig.run(&["apply", "--yes"]).expect(0);
     assert_eq!(ca(&rig, "s1"), cluster);
-    three_voters(&rig);
+    // etcd 3.4 goes on counting a removed peer as active where its connection was closed behind it, so the members are
+    // taken by what k3s says of each: the old one had to go, or none of this name had joined.
+    for node in SERVERS {
+        assert_eq!(metric(&rig, node, "etcd_server_is_learner"), "0", "{node}");
+        assert_eq!(metric(&rig, node, "etcd_server_has_leader"), "1", "{node}");
+        let voter = format!(
+            "[ \"$(k3s kubectl get node {node} -o 'jsonpath={{.status.conditions[?(@.type==\"EtcdIsVoter\")].status}}')\" = True ]"
+        );
+        rig.until("s2", &voter);
+    }
     nothing_to_do(rig.run(&["apply", "--yes"]));
 }
 

@@ -45,7 +45,7 @@ fn nodes_go_off_without_a_cluster_and_an_unreachable_one_is_named() {
         "rpi03: unreachable",
         "power off",
         "To start again",
-        "1. rpi01 rpi02",
+        "1. rpi02 rpi01",
     ] {
         assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
