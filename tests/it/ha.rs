@@ -87,16 +87,16 @@ fn metric(rig: &Rig, node: &str, name: &str) -> String {
     rig.on(node, &script).expect(0).out.trim().to_owned()
 }
 
+/// How many other members a server's etcd is connected with.
+const PEERS: &str = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers.* 1'";
+
 /// Every server's etcd is a voter that has a leader and two peers, by its own word.
 #[track_caller]
 fn three_voters(rig: &Rig) {
     for node in SERVERS {
         assert_eq!(metric(rig, node, "etcd_server_is_learner"), "0", "{node}");
         assert_eq!(metric(rig, node, "etcd_server_has_leader"), "1", "{node}");
-        let peers = rig.on(
-            node,
-            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers.* 1'",
-        );
+        let peers = rig.on(node, PEERS);
         assert_eq!(peers.out.trim(), "2", "{node}");
     }
 }
@@ -311,8 +311,7 @@ fn nodes(rig: &Rig, server: &str) -> String {
 /// Waits until a server's etcd is connected with so many other members, by its own word: it lets go of one a moment after that
 /// has been removed.
 fn until_peers(rig: &Rig, node: &str, count: usize) {
-    let ask = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/2381; printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' | grep -c '^etcd_network_active_peers.* 1'";
-    rig.until(node, &format!("[ \"$({ask})\" = {count} ]"));
+    rig.until(node, &format!("[ \"$({PEERS})\" = {count} ]"));
 }
 
 #[test]

@@ -148,6 +148,16 @@ fn new_plan() -> &'static str {
     "nothing was changed and no node was contacted; make a new plan: picluster plan --out FILE"
 }
 
+/// The inventory's file, absolute: a plan file is applied from any directory.
+#[must_use]
+pub fn inventory(project: &Project) -> String {
+    let path = &project.inventory.path;
+    std::path::absolute(path)
+        .unwrap_or_else(|_| path.clone())
+        .display()
+        .to_string()
+}
+
 /// Where the nodes are looked for.
 #[must_use]
 pub fn addresses(project: &Project) -> BTreeMap<NodeName, String> {

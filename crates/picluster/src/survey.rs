@@ -268,13 +268,8 @@ pub async fn survey(
             }
             Ok((facts, host_key)) => {
                 let now = Identity::of(&facts);
-                let changed = met.get(&name).and_then(|before| before.changed(&now));
-                if let Some(how) = changed {
-                    let reason = format!("{name}: another machine under the pinned key: {how}");
-                    inputs.insert(
-                        name,
-                        NodeInput::Closed(NodeState::HostKeyChanged { reason }),
-                    );
+                if let Some(other) = another_machine(&name, met.get(&name), &now) {
+                    inputs.insert(name, NodeInput::Closed(other));
                     continue;
                 }
                 let mut problems = unfit(&facts);
@@ -355,11 +350,7 @@ pub async fn survey(
             bootstrap: bootstrap.cloned(),
             departing: departures.of(&inputs),
             cluster: project.inventory.cluster.clone(),
-            // Absolute: a plan file is applied from any directory.
-            inventory: std::path::absolute(&project.inventory.path)
-                .unwrap_or_else(|_| project.inventory.path.clone())
-                .display()
-                .to_string(),
+            inventory: plan_file::inventory(project),
             addresses: plan_file::addresses(project),
             nodes: inputs,
             secrets: &secrets,
@@ -371,6 +362,17 @@ pub async fn survey(
         readings,
         unplanned,
     })
+}
+
+/// Why nothing is done on a node that is not the machine that was met under its pinned key.
+pub(crate) fn another_machine(
+    name: &NodeName,
+    met: Option<&Identity>,
+    now: &Identity,
+) -> Option<NodeState> {
+    let how = met?.changed(now)?;
+    let reason = format!("{name}: another machine under the pinned key: {how}");
+    Some(NodeState::HostKeyChanged { reason })
 }
 
 /// What templates see of each node's program.

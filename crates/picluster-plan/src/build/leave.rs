@@ -103,15 +103,18 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
     // A member that is down is deleted first: while it counts, each that is deleted before it brings the rest nearer to
     // having no majority.
     going.sort_by_key(|(_, known)| known.ready);
+    // Those that cannot be let go, each with the server that would.
+    let mut stuck: BTreeMap<&NodeName, &NodeName> = BTreeMap::new();
     for (roll, known) in going {
         let met = benches.iter().any(|bench| *bench.node == known.name);
         for bench in benches.iter_mut().filter(|b| *b.node == known.name) {
             bench.registered = known.registered;
         }
-        let stuck = keeps_its_vote(benches, roll, known);
+        let keeps_its_vote = keeps_its_vote(benches, roll, known);
         let teller = &mut benches[roll.teller];
         let mut resources = parting(teller, known, met);
-        if stuck {
+        if keeps_its_vote {
+            stuck.insert(&known.name, teller.node);
             resources.retain(|r| matches!(r, Resource::NodeAbsent(_)));
         }
         for resource in resources {
@@ -124,7 +127,8 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
                 kind: resource.kind().to_owned(),
                 key: resource.key(),
             };
-            let problem = stuck.then(|| by_hand(&known.name, teller.node).of(addr.clone()));
+            let problem =
+                keeps_its_vote.then(|| by_hand(&known.name, teller.node).of(addr.clone()));
             teller.items.push(Item {
                 departs: true,
                 problem,
@@ -136,12 +140,6 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
         .servers
         .iter()
         .find(|server| !inputs.departing.contains(*server));
-    let stuck: BTreeMap<NodeName, NodeName> = roll
-        .iter()
-        .flat_map(|roll| roll.ours.iter().map(move |known| (*roll, known)))
-        .filter(|(roll, known)| departs(known) && keeps_its_vote(benches, roll, known))
-        .map(|(roll, known)| (known.name.clone(), benches[roll.teller].node.clone()))
-        .collect();
     for bench in benches {
         bench.silence();
         bench.reorder();

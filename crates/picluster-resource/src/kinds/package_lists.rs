@@ -71,6 +71,12 @@ impl ListsSeen {
     }
 }
 
+/// What is wrong with a bound of the lists' age.
+pub(crate) fn bound_is_wrong(max_age_days: u32) -> Vec<String> {
+    let never = (max_age_days == 0).then(|| "max_age_days is at least 1".to_owned());
+    never.into_iter().collect()
+}
+
 impl PackageLists {
     fn change(before: Shown) -> Change {
         Change::new(Action::Run)
@@ -88,8 +94,7 @@ impl Kind for PackageLists {
     }
 
     fn check(&self) -> Vec<String> {
-        let never = (self.max_age_days == 0).then(|| "max_age_days is at least 1".to_owned());
-        never.into_iter().collect()
+        bound_is_wrong(self.max_age_days)
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {

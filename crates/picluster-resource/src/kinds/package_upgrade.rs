@@ -11,7 +11,7 @@ use crate::kind::{Ctx, Diagnosis, Kind, Seen};
 use crate::kinds::deb_version;
 use crate::kinds::file::Presence;
 use crate::kinds::package::{WAYS_IN, way_in};
-use crate::kinds::package_lists::{AGE_SH, ListsSeen, a_day};
+use crate::kinds::package_lists::{AGE_SH, ListsSeen, a_day, bound_is_wrong};
 use crate::operation::Operation;
 use crate::query::{Answers, Query};
 use crate::shell::words;
@@ -157,8 +157,7 @@ impl Kind for PackageUpgrade {
     }
 
     fn check(&self) -> Vec<String> {
-        let never = (self.max_age_days == 0).then(|| "max_age_days is at least 1".to_owned());
-        never.into_iter().collect()
+        bound_is_wrong(self.max_age_days)
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {

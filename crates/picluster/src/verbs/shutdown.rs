@@ -136,10 +136,9 @@ async fn look(
             }
         };
         let now = Identity::of(&facts);
-        let state = if let Some(how) = met.get(&name).and_then(|before| before.changed(&now)) {
-            NodeState::HostKeyChanged {
-                reason: format!("{name}: another machine under the pinned key: {how}"),
-            }
+        let other = survey::another_machine(&name, met.get(&name), &now);
+        let state = if let Some(other) = other {
+            other
         } else if facts.now.root == RootAccess::None {
             let problem = Problem::new("the login user cannot become root, and only root can switch it off")
                 .cure("add the user to group sudo on the node (adduser USER sudo), or set ssh.user to one who may");
@@ -172,10 +171,7 @@ async fn look(
     let plan = shutdown(
         &Inputs {
             cluster: project.inventory.cluster.clone(),
-            inventory: std::path::absolute(&project.inventory.path)
-                .unwrap_or_else(|_| project.inventory.path.clone())
-                .display()
-                .to_string(),
+            inventory: plan_file::inventory(project),
             addresses: plan_file::addresses(project),
             nodes: inputs,
             servers: project.inventory.servers().collect(),
