@@ -55,6 +55,26 @@ const ALL: &[Bad] = &[
         said: &["node a2 is given twice", "inventory.yaml:4:3"],
     },
     Bad {
+        name: "folder of packages without one",
+        inventory: "cluster: c\npackages: { folder: debs }\nroles: [base]\nnodes:\n  a: { NODE }\n",
+        files: &[("debs/readme", "none yet\n")],
+        said: &[
+            "no .deb is in",
+            "inventory.yaml:2:21",
+            "apt-get download PACKAGE",
+        ],
+    },
+    Bad {
+        name: "package that does not say what it is for, and nobody takes",
+        inventory: "cluster: c\npackages: { folder: debs }\nnodes:\n  a: { NODE }\n",
+        files: &[("debs/nfs-common.deb", "a package\n")],
+        said: &[
+            "nfs-common.deb does not say which machines it is for",
+            "no node installs from this folder",
+            "add role `base`",
+        ],
+    },
+    Bad {
         name: "duplicate address",
         inventory: "cluster: c\nnodes:\n  a: { NODE }\n  b: { NODE }\n",
         files: NONE,

@@ -100,6 +100,79 @@ fn a_release_is_fetched_once_over_tls_and_kept() {
 }
 
 #[test]
+fn images_of_a_release_come_with_its_program_or_from_a_file() {
+    let text = INVENTORY.replace("+k3s1", "+k3s1, images: release");
+    let desk = Desk::new(&text);
+    let (server, certificate) = Server::tls();
+    let (bytes, images) = (program(), b"many images".to_vec());
+    let list = format!(
+        "{}  k3s-arm64\n{}  k3s-airgap-images-arm64.tar.zst\n",
+        hex(&bytes),
+        hex(&images)
+    );
+    let folder = "/v1.36.3%2Bk3s1";
+    server.page(&format!("{folder}/k3s-arm64"), Page::Whole(bytes));
+    server.page(
+        &format!("{folder}/k3s-airgap-images-arm64.tar.zst"),
+        Page::Whole(images.clone()),
+    );
+    server.page(
+        &format!("{folder}/sha256sum-arm64.txt"),
+        Page::Whole(list.into_bytes()),
+    );
+    let authority = desk.path().join("authority.pem");
+    fs::write(&authority, certificate).unwrap();
+    let done = fetch(
+        &desk,
+        &server.url(""),
+        Some(&authority),
+        &["--arch", "arm64"],
+    )
+    .expect(0);
+    assert!(
+        done.out.contains("✓ images of k3s v1.36.3+k3s1 arm64"),
+        "{}",
+        done.out
+    );
+    let kept = |desk: &Desk| {
+        let cache = desk.path().join("cache/picluster/artifacts");
+        fs::read(cache.join(hex(&images))).unwrap() == images
+    };
+    assert!(kept(&desk));
+
+    // By hand, where nothing can be fetched; another form than the one that is sent is not taken.
+    let desk = Desk::new(&text);
+    desk.write("k3s-airgap-images-arm64.tar.zst", "many images");
+    desk.write("k3s-airgap-images-arm64.tar", "many images");
+    let from = |name| fetch(&desk, "https://127.0.0.1:1", None, &["--from", name]);
+    let other = from("k3s-airgap-images-arm64.tar").expect(1);
+    assert!(
+        other.err.contains("images: ./k3s-airgap-images-arm64.tar"),
+        "{}",
+        other.err
+    );
+    from("k3s-airgap-images-arm64.tar.zst").expect(0);
+    assert!(kept(&desk));
+}
+
+#[test]
+fn a_cluster_of_kubeadm_has_its_manifests_fetched() {
+    let text = "kind: Namespace\n";
+    let (server, certificate) = Server::tls();
+    server.page("/flannel.yaml", Page::Whole(text.into()));
+    let desk = Desk::new(&format!(
+        "cluster: homelab\nssh: {{ user: pi }}\nkubernetes:\n  distribution: kubeadm\n  version: v1.33.2\n  repository: {{ key: release.key }}\n  cluster_cidr: 10.244.0.0/16\n  manifests: [{{ name: flannel, url: \"{}\", checksum: \"sha256:{}\" }}]\nnodes:\n  rpi01: {{ address: 192.168.2.1, kubernetes: server }}\n",
+        server.url("/flannel.yaml"),
+        hex(text.as_bytes())
+    ));
+    desk.write("release.key", "a key\n");
+    let authority = desk.path().join("authority.pem");
+    fs::write(&authority, certificate).unwrap();
+    let done = fetch(&desk, "https://127.0.0.1:1", Some(&authority), &[]).expect(0);
+    assert!(done.out.contains("✓ manifest flannel"), "{}", done.out);
+}
+
+#[test]
 fn what_cannot_be_known_is_said_before_anything_is_fetched() {
     let desk = Desk::new(INVENTORY);
     let unmet = fetch(&desk, "https://127.0.0.1:1", None, &[]).expect(1);

@@ -47,12 +47,26 @@ pub fn nothing_to_do(ran: Ran) {
 #[test]
 fn blank_nodes_become_a_cluster_whose_labels_follow_the_inventory() {
     let worker = ", labels: { node-role.kubernetes.io/worker: \"\", disk: nvme }, taints: [\"slow=yes:NoSchedule\"]";
-    let rig = rig(&[worker, "", ""]);
+    let with_images = |agents: &[&str]| {
+        inventory(agents).replace("  artifact:", "  images: ./images.tar.zst\n  artifact:")
+    };
+    let desk = Desk::new(&with_images(&[worker, "", ""]));
+    desk.write("images.tar.zst", "what a registry would have\n");
+    let rig = Rig::up_from(desk, &[]);
     rig.run(&["plan", "--detailed-exitcode", "--out", "plan.json"])
         .expect(2);
     let first = rig.run(&["apply", "--yes"]).expect(0);
     assert_eq!(ready(&rig), 4);
     nothing_to_do(rig.run(&["apply", "--yes"]));
+
+    // The images were there before k3s started for the first time.
+    for (node, unit) in [("rpi01", "k3s"), ("rpi03", "k3s-agent")] {
+        let ask = format!(
+            "f=/var/lib/rancher/k3s/agent/images/images.tar.zst; cat $f; t=$(systemctl show -p ExecMainStartTimestamp --value {unit}); [ $(stat -c %Y $f) -le $(date -d \"$t\" +%s) ]"
+        );
+        let found = rig.on(node, &ask).expect(0).out;
+        assert_eq!(found, "what a registry would have\n", "{node}");
+    }
 
     // The token is on the nodes that need it, and nowhere else.
     let token = rig
@@ -79,7 +93,7 @@ fn blank_nodes_become_a_cluster_whose_labels_follow_the_inventory() {
     ask(&rig, "taint node rpi02 theirs=1:PreferNoSchedule");
     let changed = ", labels: { disk: sd }";
     rig.desk
-        .write("inventory.yaml", &inventory(&[changed, "", ""]));
+        .write("inventory.yaml", &with_images(&[changed, "", ""]));
     let plan = rig.run(&["plan", "--detailed-exitcode"]).expect(2);
     assert!(plan.out.contains("1 to change on 1 node"), "{}", plan.out);
     rig.run(&["apply", "--yes"]).expect(0);
@@ -97,6 +111,11 @@ fn blank_nodes_become_a_cluster_whose_labels_follow_the_inventory() {
     nothing_to_do(rig.run(&["apply", "--yes"]));
     rig.desk.write("inventory.yaml", &inventory(&["", "", ""]));
     rig.run(&["apply", "--yes"]).expect(0);
+    rig.on(
+        "rpi03",
+        "[ ! -e /var/lib/rancher/k3s/agent/images/images.tar.zst ]",
+    )
+    .expect(0);
     let labels = ask(&rig, "get node rpi02 --show-labels --no-headers");
     assert!(
         labels.contains("theirs=1") && !labels.contains("disk="),

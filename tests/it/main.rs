@@ -32,6 +32,7 @@ mod k3s_ready;
 mod labs;
 mod leave;
 mod locks;
+mod offline;
 mod packages;
 mod prepare;
 mod quorum;

@@ -22,7 +22,7 @@ pub use client::{Client, FetchError, Limits, Progress, Reason};
 pub use digest::Digest;
 pub use elf::{ElfError, arch_of};
 pub use index::{Entry, Key};
-pub use release::{K3S_RELEASES, Release, checksum_of};
+pub use release::{K3S_RELEASES, Part, Release, checksum_of};
 pub use resolve::{Artifact, ArtifactError, Given, Origin, Resolver, Wanted};
 pub use store::{Store, StoreError};
 pub use url::{Plain, Url, UrlError};

@@ -9,6 +9,15 @@ use crate::url::{Plain, Url, UrlError};
 /// Where k3s publishes its releases; another place of the same form may be named instead.
 pub const K3S_RELEASES: &str = "https://github.com/k3s-io/k3s/releases/download";
 
+/// What of a release is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The program.
+    Program,
+    /// The images of what it runs, for machines that reach no registry.
+    Images,
+}
+
 /// A release of k3s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -38,6 +47,31 @@ impl Release {
         }
     }
 
+    /// The name of the bundle of images that k3s brings up by itself, in the smallest form it is published in
+    /// (<https://docs.k3s.io/installation/airgap>).
+    #[must_use]
+    pub fn images_name(arch: Arch) -> &'static str {
+        match arch {
+            Arch::Amd64 => "k3s-airgap-images-amd64.tar.zst",
+            Arch::Arm64 => "k3s-airgap-images-arm64.tar.zst",
+            Arch::Armhf => "k3s-airgap-images-arm.tar.zst",
+        }
+    }
+
+    /// For which machines a file of this name holds images, as releases name them.
+    #[must_use]
+    pub fn arch_of_images(name: &str) -> Option<Arch> {
+        let rest = name.strip_prefix("k3s-airgap-images-")?;
+        let (arch, suffix) = rest.split_once('.')?;
+        let arch = match arch {
+            "amd64" => Arch::Amd64,
+            "arm64" => Arch::Arm64,
+            "arm" => Arch::Armhf,
+            _ => return None,
+        };
+        matches!(suffix, "tar" | "tar.gz" | "tar.zst").then_some(arch)
+    }
+
     /// The name of the list of checksums.
     #[must_use]
     pub fn checksums_name(arch: Arch) -> &'static str {
@@ -48,18 +82,21 @@ impl Release {
         }
     }
 
-    /// The address of the program.
+    /// The address of the program, or of the images.
     ///
     /// # Errors
     /// Never for a base that was taken; the address is checked again all the same.
-    pub fn binary(&self, arch: Arch) -> Result<Url, UrlError> {
-        self.file(Self::binary_name(arch))
+    pub fn part(&self, part: Part, arch: Arch) -> Result<Url, UrlError> {
+        self.file(match part {
+            Part::Program => Self::binary_name(arch),
+            Part::Images => Self::images_name(arch),
+        })
     }
 
     /// The address of the list of checksums.
     ///
     /// # Errors
-    /// As [`Release::binary`].
+    /// As [`Release::part`].
     pub fn checksums(&self, arch: Arch) -> Result<Url, UrlError> {
         self.file(Self::checksums_name(arch))
     }
@@ -92,7 +129,7 @@ mod tests {
     fn files_of_a_release_are_where_k3s_puts_them() {
         let release = Release::new(K3S_RELEASES, "v1.36.3+k3s1", Plain::Loopback).unwrap();
         assert_eq!(
-            release.binary(Arch::Arm64).unwrap().as_str(),
+            release.part(Part::Program, Arch::Arm64).unwrap().as_str(),
             "https://github.com/k3s-io/k3s/releases/download/v1.36.3%2Bk3s1/k3s-arm64"
         );
         assert_eq!(

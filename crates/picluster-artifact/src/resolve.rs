@@ -10,13 +10,15 @@ use crate::client::{Client, FetchError, Progress};
 use crate::digest::{Digest, Hasher};
 use crate::elf::{self, ElfError};
 use crate::index::{Entry, Key};
-use crate::release::{Release, checksum_of};
+use crate::release::{Part, Release, checksum_of};
 use crate::store::{Store, StoreError};
 use crate::url::{Plain, Url, UrlError};
 
-/// What is wanted: a program of k3s for one architecture.
+/// What is wanted: the program of k3s, or its images, for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// Which of the two.
+    pub part: Part,
     /// The tag of the release.
     pub version: String,
     /// For which machines.
@@ -50,9 +52,26 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// The last part of the file's name.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match self {
+            Self::File(path) => path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            Self::Url { url, .. } => url.file_name().to_owned(),
+        }
+    }
+}
+
 /// The bytes that are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
+    /// The program, or the images.
+    pub part: Part,
     /// The tag of the release.
     pub version: String,
     /// For which machines.
@@ -137,7 +156,7 @@ impl ArtifactError {
             )
         };
         match self {
-            Self::File(_) => vec!["put the file there, or mend kubernetes.artifact".into()],
+            Self::File(_) => vec!["put the file there, or mend the kubernetes section (artifact, images)".into()],
             Self::Store(_) => vec!["name another place for caches with XDG_CACHE_HOME=DIR".into()],
             Self::Elf { .. } => vec![
                 "name the right file for each architecture: artifact: { arm64: ./k3s-arm64, amd64: ./k3s }".into(),
@@ -157,6 +176,17 @@ impl ArtifactError {
             ],
         }
     }
+}
+
+/// A program says itself which machines it is for; a bundle of images does not.
+fn fits(part: Part, path: &Path, arch: Arch) -> Result<(), ArtifactError> {
+    if part == Part::Images {
+        return Ok(());
+    }
+    elf::check_file(path, arch).map_err(|error| ArtifactError::Elf {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 /// Finds artifacts out, and has them.
@@ -201,10 +231,7 @@ impl Resolver {
 
     fn given(&self, wanted: &Wanted, path: &Path) -> Result<Artifact, ArtifactError> {
         let (found, size) = self.store.digest_of(path).map_err(ArtifactError::File)?;
-        elf::check_file(path, wanted.arch).map_err(|error| ArtifactError::Elf {
-            path: path.to_owned(),
-            error,
-        })?;
+        fits(wanted.part, path, wanted.arch)?;
         if let Some(checksum) = wanted.checksum
             && checksum != found
         {
@@ -215,6 +242,7 @@ impl Resolver {
             });
         }
         Ok(Artifact {
+            part: wanted.part,
             version: wanted.version.clone(),
             arch: wanted.arch,
             sha256: found,
@@ -260,10 +288,10 @@ impl Resolver {
             }),
         };
         if let Some((path, _)) = here {
-            elf::check_file(&path, wanted.arch)
-                .map_err(|error| ArtifactError::Elf { path, error })?;
+            fits(wanted.part, &path, wanted.arch)?;
         }
         let artifact = Artifact {
+            part: wanted.part,
             version: wanted.version.clone(),
             arch: wanted.arch,
             sha256,
@@ -367,7 +395,9 @@ impl Resolver {
         }
         let release =
             Release::new(&self.releases, &wanted.version, plain).map_err(bad(&self.releases))?;
-        let url = release.binary(wanted.arch).map_err(bad(&self.releases))?;
+        let url = release
+            .part(wanted.part, wanted.arch)
+            .map_err(bad(&self.releases))?;
         let list = release
             .checksums(wanted.arch)
             .map_err(bad(&self.releases))?;
@@ -450,10 +480,7 @@ impl Resolver {
                     })
             })?,
         };
-        elf::check_file(&path, artifact.arch).map_err(|error| ArtifactError::Elf {
-            path: path.clone(),
-            error,
-        })?;
+        fits(artifact.part, &path, artifact.arch)?;
         if artifact.size != Some(size) {
             let whole = Artifact {
                 size: Some(size),

@@ -86,6 +86,8 @@ pub struct Inventory {
     pub cluster: ClusterName,
     /// The Kubernetes that runs on it; `None` when the nodes are only prepared.
     pub kubernetes: Option<Kubernetes>,
+    /// Packages that nodes install from; `None`: from their repositories.
+    pub packages: Option<Packages>,
     /// The nodes in the order of the file, ranges expanded.
     pub nodes: IndexMap<NodeName, Node>,
     /// Nodes that are no longer in the file and still in the cluster, once they are to be met: they have no roles and are in
@@ -93,6 +95,28 @@ pub struct Inventory {
     pub leaving: IndexMap<NodeName, Node>,
     /// The groups in the order of the file, each with its nodes.
     pub groups: IndexMap<GroupName, Vec<NodeName>>,
+}
+
+/// Packages that nodes may install from a folder of the controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages {
+    /// The files, by name.
+    pub files: Vec<Deb>,
+    /// Whether apt looks nowhere else.
+    pub only: bool,
+    /// The place of the folder's name.
+    pub span: Span,
+}
+
+/// A package's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deb {
+    /// Its name.
+    pub name: String,
+    /// The file on the controller, joined to the folder of the inventory.
+    pub path: PathBuf,
+    /// What its name says it is for: an architecture of dpkg, or `all`.
+    pub arch: String,
 }
 
 /// One machine, with everything that cluster, groups and ranges say about it.

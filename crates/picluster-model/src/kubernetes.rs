@@ -40,6 +40,8 @@ pub struct Kubernetes {
     pub artifact: Option<ByArch<Source>>,
     /// The SHA-256 checksum of the binary, 64 hexadecimal digits; the release's own when absent.
     pub checksum: Option<ByArch<String>>,
+    /// Images that nodes have before they start; they pull them when absent.
+    pub images: Option<ByArch<Images>>,
     /// Any other configuration keys of servers, passed through. They may hold templates and
     /// references to secrets.
     pub config: IndexMap<String, Yaml>,
@@ -147,6 +149,24 @@ impl fmt::Display for Source {
         match self {
             Self::Path(path) => path.display().fmt(f),
             Self::Url(url) => f.pad(url),
+        }
+    }
+}
+
+/// Where a bundle of images comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Images {
+    /// The release of k3s has one.
+    Release,
+    /// A file of the controller, as [`Source::Path`].
+    Path(PathBuf),
+}
+
+impl fmt::Display for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release => f.pad("release"),
+            Self::Path(path) => path.display().fmt(f),
         }
     }
 }

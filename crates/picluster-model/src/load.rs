@@ -7,6 +7,7 @@ mod jumps;
 mod kubernetes;
 mod layers;
 mod node;
+mod packages;
 mod roles;
 mod source;
 mod ssh;
@@ -35,6 +36,9 @@ pub trait Local {
     /// Whether a file (or folder) that the documents name is there. `~/` is not expanded.
     fn exists(&self, path: &Path) -> bool;
 
+    /// The names of what is in a folder; `None` when it is not known.
+    fn list(&self, folder: &Path) -> Option<Vec<String>>;
+
     /// Whether an ssh agent may hold keys, so that none of the files has to.
     fn has_agent(&self) -> bool;
 }
@@ -46,6 +50,10 @@ pub struct Everything;
 impl Local for Everything {
     fn exists(&self, _: &Path) -> bool {
         true
+    }
+
+    fn list(&self, _: &Path) -> Option<Vec<String>> {
+        None
     }
 
     fn has_agent(&self) -> bool {
@@ -266,7 +274,11 @@ fn project(
         kubernetes.by_ipv6 = kubernetes::is_by_ipv6(&nodes);
         kubernetes::check_nodes(kubernetes, &nodes, &drafts, out);
     }
+    let packages = packages::read(&scope, local, out);
     let roles = roles::read(&scope, &mut nodes, &drafts, library, kinds, out);
+    if let Some(packages) = &packages {
+        packages::check_nodes(packages, &nodes, out);
+    }
 
     let mut members: IndexMap<GroupName, Vec<NodeName>> = scope
         .document
@@ -287,6 +299,7 @@ fn project(
         path: path.to_owned(),
         cluster: cluster?,
         kubernetes,
+        packages,
         nodes,
         leaving: IndexMap::new(),
         groups: members,

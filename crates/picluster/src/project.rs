@@ -10,6 +10,7 @@ use picluster_resource::Vocabulary;
 
 use crate::error::Failure;
 use crate::plan_file;
+use crate::releases::at_home;
 
 /// Loads an inventory with the built-in roles behind the user's.
 ///
@@ -52,10 +53,13 @@ struct ThisMachine;
 
 impl Local for ThisMachine {
     fn exists(&self, path: &Path) -> bool {
-        match (path.strip_prefix("~"), std::env::home_dir()) {
-            (Ok(rest), Some(home)) => home.join(rest).exists(),
-            _ => path.exists(),
-        }
+        at_home(path).exists()
+    }
+
+    fn list(&self, folder: &Path) -> Option<Vec<String>> {
+        let entries = std::fs::read_dir(at_home(folder)).ok()?;
+        let names = entries.flatten().map(|e| e.file_name());
+        Some(names.filter_map(|n| n.into_string().ok()).collect())
     }
 
     /// `SSH_AUTH_SOCK`, or an `IdentityAgent` that ~/.ssh/config names for some host.

@@ -6,18 +6,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use picluster_artifact::{
-    Arch, Artifact, ArtifactError, Client, Digest, Given, K3S_RELEASES, Progress, Resolver, Store,
-    Wanted,
+    Arch, Artifact, ArtifactError, Client, Digest, Given, K3S_RELEASES, Part, Progress, Release,
+    Resolver, Store, Wanted,
 };
 use picluster_model::NodeName;
 use picluster_model::inventory::{Node, Project};
-use picluster_model::kubernetes::{self, ByArch, Distribution, Kubernetes, Source};
+use picluster_model::kubernetes::{self, ByArch, Distribution, Images, Kubernetes, Source};
 use picluster_model::render::ClusterContext;
 use picluster_plan::{NodeState, Plan, Work};
 use picluster_resource::Facts;
 
 use crate::artifacts::Files;
 use crate::error::Failure;
+
+/// What a node gets of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The program of k3s.
+    pub program: Option<Artifact>,
+    /// The images, where the inventory wants them there.
+    pub images: Option<Artifact>,
+}
+
+impl Parts {
+    /// All there are.
+    pub fn all(&self) -> impl Iterator<Item = &Artifact> {
+        self.program.iter().chain(&self.images)
+    }
+}
 
 /// Where releases are looked up.
 #[derive(Debug, Clone)]
@@ -58,7 +74,7 @@ impl Releases {
     }
 
     /// Takes a file for the release that the inventory names, as if it had been fetched. What it is built for decides
-    /// which machines get it.
+    /// which machines get it; of images, what they are called.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -68,13 +84,28 @@ impl Releases {
         file: &std::path::Path,
     ) -> Result<Artifact, Failure> {
         let whose = file.display().to_string();
-        let arch = picluster_artifact::arch_of(file).ok_or_else(|| {
-            Failure::usage(format!(
-                "{whose} is no program for amd64, arm64 or armhf, or cannot be read"
-            ))
-            .hint("nothing was taken; name a file of the release: k3s, k3s-arm64 or k3s-armhf")
-        })?;
-        let wanted = wanted(kubernetes, arch, &whose)?;
+        let name = file.file_name().and_then(|n| n.to_str());
+        let wanted = if let Some(arch) = name.and_then(Release::arch_of_images) {
+            if name != Some(Release::images_name(arch)) {
+                return Err(Failure::usage(format!(
+                    "{whose} is not the form of the images that is sent to nodes"
+                ))
+                .hint(format!(
+                    "nothing was taken; bring {} of the release, or name this file, kubernetes: {{ images: ./{} }}",
+                    Release::images_name(arch),
+                    name.unwrap_or_default()
+                )));
+            }
+            of_release(kubernetes, arch)
+        } else {
+            let arch = picluster_artifact::arch_of(file).ok_or_else(|| {
+                Failure::usage(format!(
+                    "{whose} is no program for amd64, arm64 or armhf, or cannot be read"
+                ))
+                .hint("nothing was taken; name a file of the release: k3s, k3s-arm64 or k3s-armhf, or its k3s-airgap-images-….tar.zst")
+            })?;
+            wanted(kubernetes, arch, &whose)?
+        };
         self.0.adopt(&wanted, file).map_err(|e| failure(&whose, &e))
     }
 
@@ -99,7 +130,7 @@ impl Releases {
             .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
     }
 
-    /// The program for an architecture. `whose` says for which nodes, in messages.
+    /// The program for an architecture, and its images. `whose` says for which nodes, in messages.
     ///
     /// # Errors
     /// What cannot be found out.
@@ -108,13 +139,28 @@ impl Releases {
         kubernetes: &Kubernetes,
         arch: Arch,
         whose: &str,
-    ) -> Result<Artifact, Failure> {
-        let wanted = wanted(kubernetes, arch, whose)?;
+    ) -> Result<Parts, Failure> {
+        let program = match kubernetes.distribution {
+            Distribution::K3s => Some(wanted(kubernetes, arch, whose)?),
+            Distribution::Kubeadm => None,
+        };
+        let images = images(kubernetes, arch, whose)?;
+        Ok(Parts {
+            program: self.one(program, whose).await?,
+            images: self.one(images, whose).await?,
+        })
+    }
+
+    async fn one(&self, wanted: Option<Wanted>, whose: &str) -> Result<Option<Artifact>, Failure> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
         let resolver = Arc::clone(&self.0);
         // It may wait for a server, and reads whole files.
         tokio::task::spawn_blocking(move || resolver.resolve(&wanted))
             .await
             .map_err(|e| Failure::usage(format!("{whose}: {e}")))?
+            .map(Some)
             .map_err(|e| failure(whose, &e))
     }
 
@@ -152,16 +198,16 @@ fn base() -> String {
 pub async fn of_nodes<'a>(
     project: &Project,
     nodes: impl IntoIterator<Item = (&'a Node, &'a Facts)>,
-) -> Result<BTreeMap<NodeName, Artifact>, Failure> {
+) -> Result<BTreeMap<NodeName, Parts>, Failure> {
     let machines = machines(project, nodes);
-    let (Some(kubernetes), false) = (k3s(project), machines.is_empty()) else {
+    let (Some(kubernetes), false) = (sent_from(project), machines.is_empty()) else {
         return Ok(BTreeMap::new());
     };
     let releases = Releases::of_user()?;
     let mut found = BTreeMap::new();
     for (arch, nodes) in machines {
-        let artifact = releases.resolve(kubernetes, arch, &names(&nodes)).await?;
-        found.extend(nodes.into_iter().map(|node| (node, artifact.clone())));
+        let parts = releases.resolve(kubernetes, arch, &names(&nodes)).await?;
+        found.extend(nodes.into_iter().map(|node| (node, parts.clone())));
     }
     Ok(found)
 }
@@ -181,7 +227,7 @@ pub async fn stock<P: FnMut(Progress) + Send + 'static>(
         .filter(|sha256| !files.has(sha256))
         .filter_map(Digest::parse)
         .collect();
-    let (Some(kubernetes), false) = (k3s(project), missing.is_empty()) else {
+    let (Some(kubernetes), false) = (sent_from(project), missing.is_empty()) else {
         return Ok(());
     };
     let nodes = plan.nodes.iter().filter_map(|(name, node)| {
@@ -193,11 +239,9 @@ pub async fn stock<P: FnMut(Progress) + Send + 'static>(
     let releases = Releases::of_user()?;
     for (arch, nodes) in machines(project, nodes) {
         let whose = names(&nodes);
-        let artifact = releases.resolve(kubernetes, arch, &whose).await?;
-        if missing.contains(&artifact.sha256) {
-            let (path, _) = releases
-                .provide(&artifact, &whose, shown(&artifact))
-                .await?;
+        let parts = releases.resolve(kubernetes, arch, &whose).await?;
+        for artifact in parts.all().filter(|a| missing.contains(&a.sha256)) {
+            let (path, _) = releases.provide(artifact, &whose, shown(artifact)).await?;
             files.add(artifact.sha256.hex(), path);
         }
     }
@@ -210,7 +254,7 @@ fn machines<'a>(
     nodes: impl IntoIterator<Item = (&'a Node, &'a Facts)>,
 ) -> BTreeMap<Arch, Vec<NodeName>> {
     let mut machines: BTreeMap<Arch, Vec<NodeName>> = BTreeMap::new();
-    if k3s(project).is_none() {
+    if sent_from(project).is_none() {
         return machines;
     }
     let cluster = ClusterContext::new(project);
@@ -233,24 +277,38 @@ fn sent(plan: &Plan) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What templates see of a program, besides what the inventory says.
+/// What templates see of a program and its images, besides what the inventory says.
 #[must_use]
-pub fn described(artifact: &Artifact) -> serde_json::Value {
-    serde_json::json!({
-        "sha256": artifact.sha256.hex(),
-        "size": artifact.size,
-        "arch": artifact.arch.as_str(),
-    })
+pub fn described(parts: &Parts) -> serde_json::Value {
+    let mut all = serde_json::Map::new();
+    if let Some(program) = &parts.program {
+        all.insert("sha256".into(), program.sha256.hex().into());
+        all.insert("size".into(), program.size.into());
+        all.insert("arch".into(), program.arch.as_str().into());
+    }
+    if let Some(images) = &parts.images {
+        let images = serde_json::json!({
+            "name": images.origin.file_name(),
+            "sha256": images.sha256.hex(),
+            "size": images.size,
+        });
+        all.insert("images".into(), images);
+    }
+    all.into()
 }
 
 /// The section, when it is about k3s.
 #[must_use]
 pub fn k3s(project: &Project) -> Option<&Kubernetes> {
-    project
-        .inventory
-        .kubernetes
-        .as_ref()
-        .filter(|k| k.distribution == Distribution::K3s)
+    let section = project.inventory.kubernetes.as_ref();
+    section.filter(|k| k.distribution == Distribution::K3s)
+}
+
+/// The section, when nodes are sent something of a release: the program of k3s, or images.
+#[must_use]
+pub fn sent_from(project: &Project) -> Option<&Kubernetes> {
+    let section = project.inventory.kubernetes.as_ref();
+    section.filter(|k| k.distribution == Distribution::K3s || k.images.is_some())
 }
 
 /// Whether some role of the node writes the program: it asks for it. `facts` when the node was met.
@@ -265,39 +323,84 @@ pub fn installs(
     node.kubernetes.is_some() && cluster.asks_for_artifact(project, node, facts.as_ref())
 }
 
-/// What the inventory wants for an architecture.
-fn wanted(kubernetes: &Kubernetes, arch: Arch, whose: &str) -> Result<Wanted, Failure> {
-    let key = match arch {
+/// An architecture as the inventory names it.
+fn key(arch: Arch) -> kubernetes::Arch {
+    match arch {
         Arch::Amd64 => kubernetes::Arch::Amd64,
         Arch::Arm64 => kubernetes::Arch::Arm64,
         Arch::Armhf => kubernetes::Arch::Armhf,
+    }
+}
+
+/// What the inventory names for an architecture under `field`; one of a release is called `file`.
+fn named<'a, T>(
+    kubernetes: &Kubernetes,
+    (field, given): (&str, &'a ByArch<T>),
+    arch: Arch,
+    file: &str,
+    whose: &str,
+) -> Result<&'a T, Failure> {
+    given.get(key(arch)).ok_or_else(|| {
+        let named = match given {
+            ByArch::Each(each) => each
+                .keys()
+                .map(|a| a.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+            ByArch::All(_) => "all".into(),
+        };
+        Failure::usage(format!(
+            "{}: kubernetes.{field} has nothing for {arch}, and {whose} needs it; it names {named}",
+            kubernetes.span
+        ))
+        .hint(format!(
+            "nothing was changed on any node; add it: {field}: {{ {arch}: ./{file} }}"
+        ))
+    })
+}
+
+/// The images that the inventory wants for an architecture.
+fn images(kubernetes: &Kubernetes, arch: Arch, whose: &str) -> Result<Option<Wanted>, Failure> {
+    let Some(given) = &kubernetes.images else {
+        return Ok(None);
     };
-    let given = kubernetes.artifact.as_ref().map(|artifact| {
-        artifact.get(key).ok_or_else(|| {
-            let named = match artifact {
-                ByArch::Each(each) => each
-                    .keys()
-                    .map(|a| a.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                ByArch::All(_) => "all".into(),
-            };
-            Failure::usage(format!(
-                "{}: kubernetes.artifact has nothing for {arch}, and {whose} needs it; it names {named}",
-                kubernetes.span
-            ))
-            .hint(format!(
-                "nothing was changed on any node; add it: artifact: {{ {arch}: ./{} }}",
-                picluster_artifact::Release::binary_name(arch)
-            ))
-        })
-    });
-    let given = match given.transpose()? {
+    let file = Release::images_name(arch);
+    let wanted = of_release(kubernetes, arch);
+    Ok(Some(
+        match named(kubernetes, ("images", given), arch, file, whose)? {
+            Images::Release => wanted,
+            Images::Path(path) => Wanted {
+                given: Some(Given::File(at_home(path))),
+                ..wanted
+            },
+        },
+    ))
+}
+
+/// The images that the release has for an architecture.
+fn of_release(kubernetes: &Kubernetes, arch: Arch) -> Wanted {
+    Wanted {
+        part: Part::Images,
+        version: kubernetes.version.to_string(),
+        arch,
+        given: None,
+        checksum: None,
+    }
+}
+
+/// The program that the inventory wants for an architecture.
+fn wanted(kubernetes: &Kubernetes, arch: Arch, whose: &str) -> Result<Wanted, Failure> {
+    let file = Release::binary_name(arch);
+    let given = match &kubernetes.artifact {
         None => None,
-        Some(Source::Path(path)) => Some(Given::File(at_home(path))),
-        Some(Source::Url(url)) => Some(Given::Url(url.clone())),
+        Some(given) => match named(kubernetes, ("artifact", given), arch, file, whose)? {
+            Source::Path(path) => Some(Given::File(at_home(path))),
+            Source::Url(url) => Some(Given::Url(url.clone())),
+        },
     };
+    let key = key(arch);
     Ok(Wanted {
+        part: Part::Program,
         version: kubernetes.version.to_string(),
         arch,
         given,

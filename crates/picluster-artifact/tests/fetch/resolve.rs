@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use picluster_artifact::{
-    Arch, ArtifactError, Client, Digest, Given, Origin, Resolver, Store, Wanted,
+    Arch, ArtifactError, Client, Digest, Given, Origin, Part, Resolver, Store, Wanted,
 };
 
 use crate::client::{digest, limits, noise};
@@ -21,6 +21,7 @@ fn program(machine: u8, length: usize) -> Vec<u8> {
 
 fn wanted(arch: Arch) -> Wanted {
     Wanted {
+        part: Part::Program,
         version: VERSION.into(),
         arch,
         given: None,

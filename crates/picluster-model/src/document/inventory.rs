@@ -25,6 +25,8 @@ document! {
         ssh: Option<SshDocument>,
         /// The Kubernetes that runs on the nodes. Leave it out to only prepare them.
         kubernetes: Option<Spanned<KubernetesDocument>>,
+        /// Where apt on the nodes finds packages without a network. Role `base` sees to it.
+        packages: Option<PackagesDocument>,
         /// Roles of every node, in this order.
         roles: Option<Vec<RoleUseDocument>>,
         /// Nodes that have something in common.
@@ -104,6 +106,9 @@ document! {
         agent_token: Option<SecretRef>,
         /// The binary to install: a file, an address, or one for each architecture (amd64, arm64, armhf). The one of the release when left out.
         artifact: Option<PerArch<Spanned<SourceText>>>,
+        /// Images that nodes have before they start, so that they need no registry: `release` for the bundle that k3s
+        /// publishes, a file, or one of these for each architecture. Pulled by the nodes when left out.
+        images: Option<PerArch<Spanned<SourceText>>>,
         /// The SHA-256 checksum of the binary, or one for each architecture. That of the release when left out.
         checksum: Option<PerArch<Spanned<ChecksumText>>>,
         /// Any other configuration keys of servers, passed through: the long flags of `k3s server` without dashes before.
@@ -118,6 +123,17 @@ document! {
         kubeconfig: Option<KubeconfigDocument>,
         /// Manifests the cluster deploys by itself.
         manifests: Option<Vec<Spanned<ManifestDocument>>>,
+    }
+}
+
+document! {
+    /// Packages that nodes may install from a folder of this machine.
+    PackagesDocument {
+        /// A folder of .deb files, for all architectures of the nodes: nfs-common_2.6.4_arm64.deb. From the folder of the inventory.
+        #[schemars(required)]
+        folder: Option<Spanned<NonEmpty>>,
+        /// Whether apt looks nowhere else, as it must where no repository is in reach.
+        only: Option<bool>,
     }
 }
 

@@ -42,6 +42,7 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
     let (artifact, checksum) = files::artifact(scope, document, written, out);
     let manifests = files::manifests(scope, document, out);
     let distribution = document.distribution?;
+    let images = files::images(scope, document, distribution, out);
     of_k3s(distribution, written, out);
     let version = document.version.as_ref()?;
     let version = match KubernetesVersion::parse(&version.value.0, distribution) {
@@ -76,6 +77,7 @@ pub fn read(scope: &Scope<'_>, out: &mut Vec<Diagnostic>) -> Option<Kubernetes> 
         agent_token: document.agent_token.clone(),
         artifact,
         checksum,
+        images,
         config: entries(document.config.as_ref()),
         agent_config: entries(document.agent_config.as_ref()),
         registries: written.get("registries").filter(|r| !r.is_null()).cloned(),

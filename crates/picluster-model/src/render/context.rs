@@ -7,7 +7,7 @@ use minijinja::Value;
 use serde_json::{Map, json};
 
 use crate::diagnostic::Diagnostic;
-use crate::inventory::{Expected, Node, Project};
+use crate::inventory::{Deb, Expected, Node, Packages, Project};
 use crate::kubernetes::{Arch, ByArch, Kubernetes, Manifest, ManifestSource, Source};
 use crate::name::NodeName;
 use crate::render::unknown::Watch;
@@ -75,6 +75,10 @@ impl ClusterContext {
                     serde_value(json!({ "name": inventory.cluster.as_str() })),
                 ),
                 ("kubernetes", serde_value(&described)),
+                (
+                    "packages",
+                    serde_value(inventory.packages.as_ref().map(packages)),
+                ),
             ]),
             described,
             templated: inventory
@@ -399,6 +403,7 @@ fn describe(kubernetes: &Kubernetes, servers: usize) -> serde_json::Value {
         "agent_token": token(&kubernetes.agent_token),
         "artifact": by_arch(kubernetes.artifact.as_ref()),
         "checksum": by_arch(kubernetes.checksum.as_ref()),
+        "images": by_arch(kubernetes.images.as_ref()),
         "config": section(&kubernetes.config),
         "agent_config": section(&kubernetes.agent_config),
         "registries": kubernetes.registries.as_ref().map(placeholders),
@@ -409,6 +414,15 @@ fn describe(kubernetes: &Kubernetes, servers: usize) -> serde_json::Value {
             "path": kubernetes.kubeconfig.path.as_ref().map(|path| path.display().to_string()),
         },
         "manifests": kubernetes.manifests.iter().map(manifest).collect::<Vec<_>>(),
+    })
+}
+
+/// The files come in an order of their own, so that what is made of them does, too.
+fn packages(packages: &Packages) -> serde_json::Value {
+    let file = |deb: &Deb| json!({ "name": deb.name, "path": deb.path.display().to_string(), "arch": deb.arch });
+    json!({
+        "files": packages.files.iter().map(file).collect::<Vec<_>>(),
+        "only": packages.only,
     })
 }
 

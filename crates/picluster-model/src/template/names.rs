@@ -38,7 +38,7 @@ const NODE: [&str; 9] = [
 /// What can be asked of the cluster.
 const CLUSTER: [&str; 1] = ["name"];
 /// What can be asked of the `kubernetes` section.
-const KUBERNETES: [&str; 20] = [
+const KUBERNETES: [&str; 21] = [
     "distribution",
     "version",
     "minor",
@@ -54,20 +54,24 @@ const KUBERNETES: [&str; 20] = [
     "agent_token",
     "artifact",
     "checksum",
+    "images",
     "config",
     "agent_config",
     "registries",
     "kubeconfig",
     "manifests",
 ];
+/// What can be asked of the folder of packages.
+const PACKAGES: [&str; 2] = ["files", "only"];
 /// The names templates begin with.
-const ROOTS: [&str; 9] = [
+const ROOTS: [&str; 10] = [
     "params",
     "vars",
     "node",
     "nodes",
     "cluster",
     "kubernetes",
+    "packages",
     "facts",
     "groups",
     "item",
@@ -197,6 +201,7 @@ pub(super) fn unknown(name: &str, names: &Names<'_>) -> Option<(String, Option<S
         "node" => fixed(&NODE),
         "cluster" => fixed(&CLUSTER),
         "kubernetes" => fixed(&KUBERNETES),
+        "packages" => fixed(&PACKAGES),
         "nodes" | "groups" => None,
         "item" if names.item.is_some() => names.item.and_then(|shape| field(name, shape)),
         "item" | "index" if names.each || names.partial => None,

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use picluster_artifact::{Arch, Artifact, Digest, Origin, Progress};
+use picluster_artifact::{Arch, Artifact, Digest, Origin, Part, Progress};
 use picluster_engine::ExitCode;
 use picluster_model::NodeName;
 
@@ -23,10 +23,11 @@ use crate::{project, verbs};
 /// Documents, an architecture that is not known, or whatever cannot be fetched.
 pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
     let project = project::load(&args.source.inventory)?;
-    let Some(kubernetes) = releases::k3s(&project) else {
-        verbs::print("Nothing to fetch: there is no kubernetes section with distribution k3s\n");
+    let kubernetes = releases::sent_from(&project);
+    if kubernetes.is_none() && manifests::remote(&project).is_empty() {
+        verbs::print("Nothing to fetch: there is neither a k3s nor a manifest to download\n");
         return Ok(ExitCode::Done);
-    };
+    }
     let releases = Releases::of_user()?;
     if !args.from.is_empty() {
         let wanted = manifests::remote(&project);
@@ -42,11 +43,18 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
                 ));
                 continue;
             }
+            let Some(kubernetes) = releases::k3s(&project) else {
+                return Err(Failure::usage(format!(
+                    "{} is none of the manifests the inventory names by their checksums",
+                    file.display()
+                ))
+                .hint("it was not taken; compare: sha256sum FILE"));
+            };
             let artifact = releases.adopt(kubernetes, file)?;
             verbs::print(&format!(
-                "{} k3s {} {}  {}  sha256:{}\n  from {}\n",
+                "{} {} {}  {}  sha256:{}\n  from {}\n",
                 out.green("✓"),
-                artifact.version,
+                title(&artifact),
                 artifact.arch,
                 bytes(artifact.size.unwrap_or(0)),
                 artifact.sha256.short(),
@@ -55,7 +63,10 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::Done);
     }
-    let machines = machines(args, &project)?;
+    let machines = match kubernetes {
+        Some(_) => machines(args, &project)?,
+        None => BTreeMap::new(),
+    };
     verbs::block_on(async {
         for manifest in manifests::remote(&project) {
             let (_, size) = releases
@@ -68,8 +79,13 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
                 })?;
             verbs::print(&manifest_line(&manifest, size, manifest.url, out));
         }
+        let mut wanted = Vec::new();
         for (arch, whose) in machines {
-            let artifact = releases.resolve(kubernetes, arch, &whose).await?;
+            let Some(kubernetes) = kubernetes else { break };
+            let parts = releases.resolve(kubernetes, arch, &whose).await?;
+            wanted.extend(parts.all().map(|a| (a.clone(), whose.clone())));
+        }
+        for (artifact, whose) in wanted {
             let bar = bar(&artifact);
             let (path, size) = releases
                 .provide(&artifact, &whose, progress(bar.clone()))
@@ -80,9 +96,10 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
                 Origin::Url { url, .. } => format!("from {url}"),
             };
             verbs::print(&format!(
-                "{} k3s {} {arch}  {}  sha256:{}\n  {from}\n  checksum from {}\n  {}\n",
+                "{} {} {}  {}  sha256:{}\n  {from}\n  checksum from {}\n  {}\n",
                 out.green("✓"),
-                artifact.version,
+                title(&artifact),
+                artifact.arch,
                 bytes(size),
                 artifact.sha256.short(),
                 artifact.checksum_from,
@@ -91,6 +108,14 @@ pub fn run(args: &FetchArgs, out: Style) -> Result<ExitCode, Failure> {
         }
         Ok(ExitCode::Done)
     })?
+}
+
+/// What it is, before its architecture.
+fn title(artifact: &Artifact) -> String {
+    match artifact.part {
+        Part::Program => format!("k3s {}", artifact.version),
+        Part::Images => format!("images of k3s {}", artifact.version),
+    }
 }
 
 fn manifest_line(manifest: &Remote<'_>, size: u64, from: &str, out: Style) -> String {
@@ -169,7 +194,7 @@ pub(crate) fn bar(artifact: &Artifact) -> ProgressBar {
     ) {
         bar.set_style(style);
     }
-    bar.set_prefix(format!("k3s {} {}", artifact.version, artifact.arch));
+    bar.set_prefix(format!("{} {}", title(artifact), artifact.arch));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

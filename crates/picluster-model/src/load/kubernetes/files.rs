@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::Spanned;
 use crate::document::inventory::{KubernetesDocument, PerArch};
 use crate::document::text::{ChecksumText, SourceText};
-use crate::kubernetes::{Arch, ByArch, Manifest, ManifestSource, Source};
+use crate::kubernetes::{Arch, ByArch, Distribution, Images, Manifest, ManifestSource, Source};
 use crate::load::{Scope, ssh};
 use crate::span::Span;
 use crate::yaml::Yaml;
@@ -66,6 +66,71 @@ pub fn artifact(
         .as_ref()
         .map(|checksum| by_arch(checksum, |text: &Spanned<ChecksumText>| digits(&text.value)));
     (artifact, checksum)
+}
+
+/// The images that nodes have before they start.
+pub fn images(
+    scope: &Scope<'_>,
+    document: &KubernetesDocument,
+    distribution: Distribution,
+    out: &mut Vec<Diagnostic>,
+) -> Option<ByArch<Images>> {
+    let images = document.images.as_ref()?;
+    for (_, written) in each(images) {
+        let text = written.value.0.as_str();
+        let wrong = if text == RELEASE {
+            let unpublished = distribution == Distribution::Kubeadm;
+            unpublished.then_some((
+                "kubeadm publishes no bundle of images",
+                "where there is a network: for i in $(kubeadm config images list); do ctr images pull $i; done; ctr images export images.tar $(kubeadm config images list); then name that file",
+            ))
+        } else if is_url(text) {
+            Some((
+                "images are not downloaded from an address",
+                "write `release` for those of the release, or fetch the file and name it",
+            ))
+        } else if !suffixes(distribution)
+            .iter()
+            .any(|suffix| text.ends_with(suffix))
+        {
+            Some(match distribution {
+                Distribution::K3s => (
+                    "k3s reads no images from a file of this name",
+                    "name a .tar, .tar.gz or .tar.zst",
+                ),
+                Distribution::Kubeadm => (
+                    "images are imported from a .tar",
+                    "unpack it, or write it anew: ctr images export images.tar IMAGE…",
+                ),
+            })
+        } else {
+            None
+        };
+        if let Some((message, help)) = wrong {
+            out.push(Diagnostic::new(message, &written.span).help(help));
+        }
+    }
+    Some(by_arch(images, |text: &Spanned<SourceText>| {
+        if text.value.0 == RELEASE {
+            return Images::Release;
+        }
+        match source(scope, &text.value.0, &text.span) {
+            Source::Path(path) => Images::Path(path),
+            Source::Url(url) => Images::Path(url.into()),
+        }
+    }))
+}
+
+/// The word for the bundle of the release.
+const RELEASE: &str = "release";
+
+/// Forms of bundles: those in which k3s publishes its own (<https://docs.k3s.io/installation/airgap>), and the one whose list of
+/// images can be read without unpacking all of it.
+fn suffixes(distribution: Distribution) -> &'static [&'static str] {
+    match distribution {
+        Distribution::K3s => &[".tar", ".tar.gz", ".tar.zst"],
+        Distribution::Kubeadm => &[".tar"],
+    }
 }
 
 /// A checksum for all goes with a binary for all, one for each with one for each.
