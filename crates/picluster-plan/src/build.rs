@@ -17,6 +17,7 @@ mod removal;
 mod servers;
 mod shutdown;
 mod upgrade;
+mod weigh;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use picluster_resource::{Answers, Change, ClusterToken, Ctx, Facts, Observation,
 
 pub use self::questions::{harvest, questions, removal_questions, stands_open};
 pub use self::shutdown::{Off, drains, shutdown};
+pub use self::weigh::numbers_asked;
 
 use self::guard::add_guards;
 use self::questions::notes;
@@ -121,6 +123,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
             }
         }
     }
+    let mut weighed = weigh::weigh(&benches, inputs);
     let roll = leave::Roll::of(&benches, inputs);
     leave::add(&mut benches, inputs, roll.as_ref());
     benches.retain_mut(|bench| match bench.prepare() {
@@ -130,7 +133,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
             false
         }
     });
-    gate::keep(&mut benches, &mut nodes, inputs);
+    gate::keep(&mut benches, &mut nodes, inputs, &mut weighed);
     upgrade::refuse(&mut benches);
     for bench in &mut benches {
         bench.evaluate();
@@ -143,6 +146,11 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
         bench.add_reboot();
         steps.append(&mut bench.steps);
         nodes.insert(bench.node.clone(), bench.summary());
+    }
+    for (name, found) in weighed {
+        if let Some(node) = nodes.get_mut(&name) {
+            node.warnings = found.warned;
+        }
     }
     let members = servers::members(inputs, &nodes, &benches, roll.as_ref());
     servers::behind_departures(&mut steps, &members);

@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod fitness;
 pub mod graph;
 pub mod members;
+pub mod numbers;
 pub mod owned;
 pub mod plan;
 pub mod select;

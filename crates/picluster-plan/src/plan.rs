@@ -83,6 +83,9 @@ pub struct NodePlan {
     /// What stands in the way of single resources; their dependents are not planned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// What a person should know of it; nothing is left undone because of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
     /// What an earlier run changed and the node took back, until a guarded change succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
@@ -100,6 +103,7 @@ impl NodePlan {
             state,
             unchanged: 0,
             problems: Vec::new(),
+            warnings: Vec::new(),
             rolled_back: None,
             finished: Vec::new(),
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::secret::SecretValues;
 use picluster_model::{ClusterName, NodeName, RoleName};
-use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions};
+use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, numbers_asked, questions};
 use picluster_plan::members::MemberStanding;
 use picluster_plan::{Declared, NodeState, Plan, StepAddr};
 use picluster_resource::query::{Answer, PathKind, PathState, UnitState};
-use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
+use picluster_resource::{Answers, Ctx, Facts, Numbers, Query, Resource};
 use serde_json::json;
 
 const KC: [&str; 1] = ["/usr/local/bin/kubectl"];
@@ -213,6 +213,10 @@ fn answer(query: &Query, found: Found, rack: &Rack<'_>) -> Answer {
 }
 
 fn plan(rack: &Rack<'_>) -> Plan {
+    with(rack, |_, _| ())
+}
+
+fn with(rack: &Rack<'_>, also: impl Fn(&str, &mut Answers)) -> Plan {
     let secrets = SecretValues::default();
     let mut nodes = BTreeMap::new();
     for (node, found) in rack.servers {
@@ -225,7 +229,8 @@ fn plan(rack: &Rack<'_>) -> Plan {
             let declared = declared(node, rack);
             let asked = questions(&declared, ctx).into_iter();
             let answers = asked.map(|q| (q.clone(), answer(&q, *found, rack)));
-            let answers = Answers(answers.collect());
+            let mut answers = Answers(answers.collect());
+            also(node, &mut answers);
             NodeInput::Observed(Box::new(ObservedNode {
                 facts,
                 host_key: "SHA256:x".into(),
@@ -409,4 +414,81 @@ fn who_is_down_leaves_before_anybody_joins_and_who_serves_leaves_afterwards() {
     assert!(!joins.contains("s1/node_absent[s4]"), "{joins:?}");
     let leaves = before(&plan, "s1/node_absent[s4]");
     assert!(leaves.contains("s5/cluster_node[s5]"), "{leaves:?}");
+}
+
+/// Servers of a rack, of which one tells these numbers; all are blank.
+fn weighed(told: &str, measured: &str) -> Plan {
+    let rack = Rack {
+        servers: &[("s1", Blank), ("s2", Blank), ("s3", Blank)],
+        leaving: &[],
+    };
+    let says = |text: &str| Answer::Fragment {
+        status: 0,
+        stdout: text.into(),
+    };
+    with(&rack, |node, answers| {
+        if node == "s2" {
+            answers.0.insert(Numbers::query(), says(told));
+            answers.0.insert(Numbers::flush_query(), says(measured));
+        }
+    })
+}
+
+#[test]
+fn a_server_whose_port_is_taken_is_left_alone_and_keeps_others_from_founding_without_it() {
+    let plan = weighed("place /var/lib\nport 2379 nginx\n", "");
+    let NodeState::Blocked { problems } = &plan.nodes[&name("s2")].state else {
+        panic!("{:?}", plan.nodes[&name("s2")]);
+    };
+    assert_eq!(
+        problems[0].what,
+        "`nginx` listens on port 2379, which etcd needs"
+    );
+    // Nobody knows what is wrong with it, so that it is counted as one that was not reached.
+    assert!(!starts(&plan, "s1") && !starts(&plan, "s3"));
+}
+
+#[test]
+fn a_slow_disk_is_said_and_keeps_nobody_from_joining() {
+    let plan = weighed(
+        "place /var/lib\nmount /\ndisk mmcblk0 0\n",
+        "flushed 64 0.992\n",
+    );
+    let said = |node: &str| {
+        plan.nodes[&name(node)]
+            .warnings
+            .iter()
+            .map(|w| w.what.as_str())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said("s2"),
+        [
+            "a flush of mmcblk0 (an SD card or eMMC) takes 15.5 ms, the mean of 64 that were measured; etcd wants 99 of 100 within 10 ms"
+        ]
+    );
+    assert!(said("s1").is_empty());
+    assert!(["s1", "s2", "s3"].iter().all(|node| starts(&plan, node)));
+}
+
+#[test]
+fn only_who_is_to_hold_an_etcd_is_measured() {
+    let rack = Rack {
+        servers: &[("s1", Blank)],
+        leaving: &[],
+    };
+    let mut declared = declared("s1", &rack);
+    let asked = |declared: &[Declared], measure| {
+        let all = numbers_asked(declared, measure);
+        (
+            all.contains(&Numbers::query()),
+            all.contains(&Numbers::flush_query()),
+        )
+    };
+    assert_eq!(asked(&declared, true), (true, true));
+    assert_eq!(asked(&declared, false), (true, false));
+    declared.retain(|d| d.addr.kind != "cluster_founding");
+    assert_eq!(asked(&declared, true), (true, false));
+    declared.retain(|d| d.addr.kind != "cluster_member");
+    assert_eq!(asked(&declared, true), (false, false));
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use picluster_model::SourceFile;
 use picluster_model::secret::SecretValues;
 use picluster_model::yaml::parse;
-use picluster_resource::{Ctx, Facts, Query, Resource};
+use picluster_resource::{Ctx, Facts, Numbers, Query, Resource};
 
 /// The fragment a resource asks, by the kind and body of the resource.
 fn fragment(kind: &str, body: &str) -> String {
@@ -827,4 +827,69 @@ fn health_is_read_where_linux_has_it() {
         &[("/proc/self/mountinfo", overlay.as_str()), silent],
     );
     assert_eq!(seen, "filesystem overlay\nend\n");
+}
+
+#[test]
+fn numbers_are_read_from_the_disk_below_the_datastore() {
+    let Query::Fragment(numbers) = Numbers::query() else {
+        panic!("it is a fragment");
+    };
+    let findmnt = "#!/bin/sh\necho '179:2 /'\n";
+    let stat = "#!/bin/sh\necho 'space 1000 1200 7700 4096'\n";
+    let ss = "#!/bin/sh\ncat <<E\nLISTEN 0 511 0.0.0.0:6443 0.0.0.0:* users:((\"nginx\",pid=7,fd=6),(\"nginx\",pid=8,fd=6))\n\
+        LISTEN 0 511 [::]:80 [::]:* users:((\"nginx\",pid=7,fd=6))\nLISTEN 0 9 [::]:10250 [::]:*\nE\n";
+    let counted = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 3120 48360";
+    let mut files = vec![
+        ("/bin/findmnt", findmnt),
+        ("/bin/stat", stat),
+        ("/bin/ss", ss),
+        ("/var/lib/", ""),
+        (
+            "/sys/dev/block/179:2",
+            "-> ../../devices/soc/mmcblk0/mmcblk0p2",
+        ),
+        ("/sys/devices/soc/mmcblk0/mmcblk0p2/partition", "2\n"),
+        ("/sys/devices/soc/mmcblk0/queue/rotational", "0\n"),
+        ("/sys/devices/soc/mmcblk0/stat", counted),
+    ];
+    let disk = format!("space 1000 1200 7700 4096\nmount /\ndisk mmcblk0 0 \nstat {counted}\n");
+    assert_eq!(
+        ask(&numbers, &files),
+        format!("place /var/lib\n{disk}port 6443 nginx\nport 10250 \n")
+    );
+    // Of a member nobody asks for ports.
+    files.push(("/var/lib/rancher/k3s/agent/server-ca.crt", ""));
+    assert_eq!(
+        ask(&numbers, &files),
+        format!("member\nplace /var/lib/rancher\n{disk}")
+    );
+}
+
+#[test]
+fn a_flush_is_measured_where_no_datastore_is_and_nothing_stays_of_it() {
+    let Query::Fragment(flush) = Numbers::flush_query() else {
+        panic!("it is a fragment");
+    };
+    for shell in ["sh", "dash", "bash"] {
+        let root = tree(&[("/var/lib/.picluster-flush.OLD", "left behind")]);
+        let script = flush.replacen("\nR=\n", &format!("\nR={}\n", root.path().display()), 1);
+        let asked = || {
+            let out = Command::new(shell).args(["-uc", &script]).output();
+            out.map(|out| {
+                assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{shell}");
+                String::from_utf8(out.stdout).unwrap()
+            })
+        };
+        let Ok(said) = asked() else { continue };
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(words.first(), Some(&"flushed"), "{shell}: {said:?}");
+        assert!(words[2].parse::<f64>().unwrap() > 0.0, "{said:?}");
+        let left: Vec<_> = fs::read_dir(root.path().join("var/lib")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Who has an etcd is not written to.
+        fs::create_dir_all(root.path().join("var/lib/etcd/member")).unwrap();
+        let before = listing(root.path());
+        assert_eq!(asked().unwrap(), "");
+        assert_eq!(listing(root.path()), before);
+    }
 }

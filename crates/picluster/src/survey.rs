@@ -11,7 +11,8 @@ use picluster_model::render::ClusterContext;
 use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::{Diagnostic, NodeName};
 use picluster_plan::build::{
-    Inputs, NodeInput, ObservedNode, build, harvest, questions, removal_questions, stands_open,
+    Inputs, NodeInput, ObservedNode, build, harvest, numbers_asked, questions, removal_questions,
+    stands_open,
 };
 use picluster_plan::fitness::unfit;
 use picluster_plan::twins::twins;
@@ -512,6 +513,7 @@ async fn observe(
     let wanted = more.clone();
     let more = more.filter(|query| !asked.contains(query));
     asked.extend(more.clone());
+    asked.extend(numbers_asked(&declared, beside == Beside::Credentials));
     let mut answers = engine.probe(name, access, asked).await?;
     let credentials = wanted.and_then(|query| intent::answered(&query, &answers));
     let readings = (beside == Beside::Readings).then(|| Readings::of(&facts, &declared, &answers));

@@ -119,6 +119,7 @@ impl<'a> Workbench<'a> {
                 .iter()
                 .filter_map(|i| i.problem.clone())
                 .collect(),
+            warnings: Vec::new(),
             rolled_back: RolledBack::parse(notes(&self.observed.answers)),
             finished: self.finished(),
         }

@@ -11,7 +11,8 @@ use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
 use super::{Inputs, NodeInput, Part, Workbench, across};
 use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
-use crate::plan::{NodePlan, Problem};
+use crate::numbers::Findings;
+use crate::plan::{NodePlan, NodeState, Problem};
 
 /// What a member remembers, and where its entry stands.
 struct Found {
@@ -57,10 +58,24 @@ pub(super) fn keep(
     benches: &mut Vec<Workbench<'_>>,
     nodes: &mut BTreeMap<NodeName, NodePlan>,
     inputs: &Inputs<'_>,
+    weighed: &mut BTreeMap<NodeName, Findings>,
 ) {
     let mut found: BTreeMap<NodeName, Found> = BTreeMap::new();
     // These can never be nodes of a cluster. Who merely cannot be read may remember one all the same.
     let mut unfit: BTreeSet<NodeName> = BTreeSet::new();
+    benches.retain(|bench| {
+        let its = weighed.get_mut(bench.node);
+        let problems = its
+            .map(|w| std::mem::take(&mut w.refused))
+            .unwrap_or_default();
+        if problems.is_empty() {
+            return true;
+        }
+        unfit.insert(bench.node.clone());
+        let state = NodeState::Blocked { problems };
+        nodes.insert(bench.node.clone(), NodePlan::new(state));
+        false
+    });
     benches.retain(|bench| match look(bench) {
         Ok(member) => {
             found.extend(member.map(|m| (bench.node.clone(), m)));

@@ -39,6 +39,7 @@ pub fn plan(plan: &Plan, left_out: usize, style: Style) -> String {
     rollbacks(&mut out, plan, style);
     leaving(&mut out, plan, style);
     obstacles(&mut out, plan, style);
+    warnings(&mut out, plan, style);
     summary(&mut out, plan, left_out, style);
     out
 }
@@ -297,6 +298,22 @@ fn leaving(out: &mut String, plan: &Plan, style: Style) {
         );
     }
     out.push('\n');
+}
+
+/// What a person should know of nodes, whatever is done on them.
+fn warnings(out: &mut String, plan: &Plan, style: Style) {
+    let mut body = String::new();
+    for (name, node) in &plan.nodes {
+        for p in &node.warnings {
+            let _ = writeln!(body, "  {}: {}", style.yellow(name.as_str()), p.what);
+            if let Some(cure) = &p.cure {
+                let _ = writeln!(body, "    {} {cure}", style.cyan("next:"));
+            }
+        }
+    }
+    if !body.is_empty() {
+        let _ = writeln!(out, "{}\n{body}", style.bold("Worth a look"));
+    }
 }
 
 fn obstacles(out: &mut String, plan: &Plan, style: Style) {

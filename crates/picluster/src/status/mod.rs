@@ -195,7 +195,9 @@ impl Status {
             .filter(|(name, roll)| matches!(roll, Roll::Silent) && nodes.contains_key(name))
             .map(|(name, _)| name)
             .collect();
-        let warnings = warning::all(&nodes, kubernetes.as_ref(), &silent);
+        let mut warnings = warning::all(&nodes, kubernetes.as_ref(), &silent);
+        warnings.extend(warning::of_plan(seen.plan, &nodes));
+        warnings.sort_by(|a, b| a.node.cmp(&b.node));
         Self {
             format: FORMAT,
             cluster: inventory.cluster.clone(),

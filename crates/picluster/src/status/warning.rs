@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use picluster_model::NodeName;
+use picluster_plan::Plan;
 use picluster_resource::Health;
 use picluster_resource::health::{Medium, Root, Since};
 use picluster_resource::kinds::clock::{WITHIN_S, apart};
@@ -56,6 +57,8 @@ pub enum Kind {
     Version,
     /// Its clock is wrong.
     Clock,
+    /// It is not what its part in the cluster needs, by a number.
+    Numbers,
 }
 
 /// All warnings, by node.
@@ -94,6 +97,24 @@ pub(super) fn all(
                 "role base has its time service set it: picluster apply; on the node: timedatectl",
             );
         }
+    }
+    all
+}
+
+/// What a plan would say of the nodes, too.
+pub(super) fn of_plan(plan: &Plan, nodes: &BTreeMap<NodeName, NodeStatus>) -> Vec<Warning> {
+    let mut all = Vec::new();
+    for (name, node) in plan
+        .nodes
+        .iter()
+        .filter(|(name, _)| nodes.contains_key(*name))
+    {
+        all.extend(node.warnings.iter().map(|problem| Warning {
+            node: name.clone(),
+            kind: Kind::Numbers,
+            what: problem.what.clone(),
+            cure: problem.cure.clone().unwrap_or_default(),
+        }));
     }
     all
 }
