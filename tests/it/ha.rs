@@ -132,7 +132,25 @@ fn turn(ran: &Ran, node: &str) -> (usize, usize) {
 #[test]
 fn three_servers_join_one_by_one_and_no_second_one_goes_while_one_is_away() {
     let rig = Rig::up_from(Desk::new(&inventory(release(), "", 1)), &[]);
+    // Who listens where its etcd will have to keeps a server, and with it the founding of the cluster, from being begun.
+    rig.on(
+        "s2",
+        "systemd-run -q -u taken systemd-socket-activate -l 2379 cat",
+    )
+    .expect(0);
+    rig.until("s2", "ss -Hltn | grep -q :2379");
+    let taken = rig.run(&["plan"]);
+    for words in ["listens on port 2379, which etcd needs", "sudo ss -ltnp"] {
+        assert!(taken.out.contains(words), "{words}: {}", taken.out);
+    }
+    assert!(!taken.out.contains("cluster_founding"), "{}", taken.out);
+    rig.on("s2", "systemctl stop taken").expect(0);
     let first = rig.run(&["apply", "--yes", "--json"]).expect(0);
+    // Nothing stays of what was measured.
+    for node in SERVERS {
+        rig.on(node, "! find / -xdev -name '.picluster-flush*' | grep .")
+            .expect(0);
+    }
     // Each only when the one before it is a voter.
     let turns: Vec<(usize, usize)> = SERVERS.iter().map(|n| turn(&first, n)).collect();
     assert!(
