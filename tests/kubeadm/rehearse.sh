@@ -5,15 +5,20 @@
 #
 #   one      a control plane and a worker from blank; kubeadm is killed at several points of init and join, and taken up again; a
 #            second apply finds nothing to do; the worker leaves and comes back
-#   ha       three control planes and a worker behind one address; a control plane's join is killed; etcd is asked from outside
+#   causes   what keeps a machine from founding or joining, one after the other, and that each is named with its cure
+#   dramble  the example of that name, on four machines and with this release
+#   ha       three control planes and a worker behind one address; a control plane's join is killed, also where etcd has a member
+#            that is not there; etcd is asked from outside
+#   vip      three control planes at an address that a stand-in for kube-vip gives them, and that moves when its holder goes off
 #   upgrade  (with ha) that cluster goes to the next minor, killed once on the way
+#   leave    (with ha) the first control plane leaves and comes back; one that is down leaves, and another machine takes its place
 #
 # The next minor is the same source with another number: Debian has one release of Kubernetes. What kubeadm does to get from one to
 # the other is real; that the programs differ is not. Behind the address is a balancer of TCP on the hub that takes the first
 # control plane that answers; no image of kube-vip is to be had without a registry.
 #
 # Needs Debian 12 with systemd-container, mmdebstrap, golang-1.19-go, golang-github-modern-go-reflect2-dev, gcc, libc6-dev, make,
-# rsync, dpkg-dev, apt-utils, gpg, python3, busybox-static, iproute2, openssh-client. Nodes are systemd-nspawn containers with all
+# rsync, dpkg-dev, apt-utils, gpg, openssl, python3, busybox-static, iproute2, openssh-client. Nodes are systemd-nspawn containers with all
 # capabilities: their root is this machine's root, so nothing but what is built here may run in them. docs/lab.md says why there is no
 # smaller tier for it.
 set -euo pipefail
@@ -22,7 +27,7 @@ PICLUSTER=$(realpath "${1:?the program to try}")
 W=$(realpath -m "${2:-/var/tmp/picluster-kubeadm}")
 [ "$(id -u)" = 0 ] || { echo "only root can do this" >&2; exit 1; }
 shift $(($# > 1 ? 2 : 1))
-PARTS=${*:-one ha upgrade}
+PARTS=${*:-one causes dramble vip ha upgrade leave}
 VERSION=1.20.2
 NEXT=1.21.0
 NODES="1 2 3 4"
@@ -208,7 +213,7 @@ up() {
 
 down() {
   trap - EXIT
-  for f in http.pid balancer.pid; do
+  for f in http.pid balancer.pid late.pid; do
     [ ! -e "$f" ] || kill "$(cat "$f")" 2>/dev/null || :
     rm -f "$f"
   done
@@ -248,6 +253,18 @@ killed_when() {
   grep -q 'ended by signal 9' killed.log || { cat killed.log >&2; fail "the cause was not named"; }
 }
 ready() { [ "$(kubectl get nodes --no-headers | awk -v v="v$2" '$2 == "Ready" && $NF == v { n++ } END { print n + 0 }')" = "$1" ] || { kubectl get nodes >&2; fail "$1 nodes are Ready at $2"; }; }
+# NODE: the same between the addition of its member to etcd and the manifest that starts it: a pipe that nobody reads holds that up.
+killed_between() {
+  on "$1" 'mkdir -p /etc/kubernetes/manifests; mkfifo /etc/kubernetes/manifests/etcd.yaml'
+  killed_when "$1" "etcdctl --endpoints=https://$NET.${AT:-1}:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt --key=/etc/kubernetes/pki/etcd/healthcheck-client.key member list 2>/dev/null | grep -q 'unstarted.*//$NET.$1:'"
+  on "$1" 'rm /etc/kubernetes/manifests/etcd.yaml'
+}
+# WORDS...: the next apply fails, and says this; nothing less will do.
+says() {
+  ! picluster apply --yes --accept-new > cause.log 2>&1 || { cat cause.log >&2; fail "nobody noticed: $*"; }
+  local word
+  for word; do grep -qF -e "$word" cause.log || { cat cause.log >&2; fail "the cause is not named: $word"; }; done
+}
 no_secrets() { # NODE...: nothing that lets anybody in is left
   [ -z "$(kubectl "-n kube-system get secrets -o name" | grep -e bootstrap-token -e kubeadm-certs)" ] || fail "a token, or the certificates, are left in the cluster"
   for n; do
@@ -331,28 +348,53 @@ one() {
 }
 
 HA="  endpoint: $NET.254"
-ALL=
-etcd() { # what etcd says, asked from outside: certificates of the first control plane, all three addresses
+ALL= MEMBERS="1 2 3" NOW=$VERSION
+answers() { # the cluster, twice in a row
+  local n=0
+  for _ in $(seq 150); do
+    if kubectl "--request-timeout 5s get --raw /readyz" >/dev/null 2>&1; then n=$((n + 1)); else n=0; fi
+    [ $n -lt 2 ] || return 0
+    sleep 1
+  done
+  fail "the cluster answers"
+}
+voters() { # NODE...: the members of etcd, all of them voters that are healthy
+  etcd member list | tee members.log >&2
+  [ "$(sed -n 's/.*, started, \(kn[0-9]\), .*, false$/\1/p' members.log | sort | tr '\n' ' ')" = "$(printf 'kn%s ' "$@")" ] && [ "$(wc -l < members.log)" = $# ] || fail "members of etcd are $*"
+  MEMBERS=$*
+  etcd endpoint health >&2 || fail "all of them answer"
+}
+etcd() { # what etcd says, asked from outside: certificates of a control plane, the addresses of all
   mkdir -p desk/etcd
   for f in ca.crt healthcheck-client.crt healthcheck-client.key; do on "${AT:-1}" "cat /etc/kubernetes/pki/etcd/$f" > desk/etcd/$f; done
-  ip netns exec $HUB root/usr/bin/etcdctl --endpoints="https://$NET.1:2379,https://$NET.2:2379,https://$NET.3:2379" --cacert=desk/etcd/ca.crt --cert=desk/etcd/healthcheck-client.crt --key=desk/etcd/healthcheck-client.key "$@"
+  ip netns exec $HUB root/usr/bin/etcdctl --endpoints="$(printf "https://$NET.%s:2379," $MEMBERS | sed 's/,$//')" --cacert=desk/etcd/ca.crt --cert=desk/etcd/healthcheck-client.crt --key=desk/etcd/healthcheck-client.key "$@"
 }
 ha() {
   start 1 2 3 4
-  ip netns exec $HUB python3 "$HERE/balancer.py" $NET.254:6443 $NET.1:6443 $NET.2:6443 $NET.3:6443 > balancer.log 2>&1 &
+  ip netns exec $HUB python3 "$HERE/balancer.py" $NET.254:6443 $NET.1:6443 $NET.2:6443 $NET.3:6443 $NET.4:6443 > balancer.log 2>&1 &
   echo $! > balancer.pid
   ALL=$(server 1; server 2; server 3; worker 4)
   say "three control planes and a worker, from blank"
   inventory $VERSION "$HA" "$ALL"
   killed_when 2 'test -s /etc/kubernetes/pki/apiserver.crt'
   killed_when 2 'test -s /etc/kubernetes/kubelet.conf'
+  say "etcd of one has a second member that is not there: it stops, and picluster says how it goes on"
+  killed_between 2
+  says 'its etcd runs and has no leader' '--force-new-cluster'
+  on 1 'cp /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml; sed "s/^    - etcd\$/&\n    - --force-new-cluster/" /root/etcd.yaml > /root/alone.yaml && ! cmp -s /root/etcd.yaml /root/alone.yaml && cat /root/alone.yaml > /etc/kubernetes/manifests/etcd.yaml'
+  answers
+  on 1 'cat /root/etcd.yaml > /etc/kubernetes/manifests/etcd.yaml'
+  sleep 5
+  answers
+  inventory $VERSION "$HA" "$ALL"
   killed_when 2 'test -e /etc/kubernetes/manifests/etcd.yaml'
+  say "etcd of two has a third member that is not there: it goes on, and the join is taken up"
+  killed_when 3 'test -s /etc/kubernetes/pki/apiserver.crt'
+  killed_between 3
   apply ha.log
   unchanged
   ready 4 $VERSION
-  etcd member list | tee members.log >&2
-  [ "$(grep -c ', started, .*, false$' members.log)" = 3 ] || fail "three voters"
-  etcd endpoint health >&2 || fail "all three answer"
+  voters 1 2 3
   no_secrets 1 2 3 4
   picluster kubeconfig --out "$W/desk/kubeconfig" > kubeconfig.log 2>&1 || { cat kubeconfig.log >&2; fail "kubeconfig"; }
   grep -q "server: https://$NET.254:6443" desk/kubeconfig || fail "the kubeconfig has the cluster's address"
@@ -380,11 +422,185 @@ upgrade() {
   ! grep -qx '[01]' quorum.log || { sort quorum.log | uniq -c >&2; fail "two of three members of etcd at any time"; }
   unchanged
   ready 4 $NEXT
+  NOW=$NEXT
   [ "$(kubectl "-n kube-system get pods -l tier=control-plane -o yaml" | grep -c "image: k8s.gcr.io/kube-apiserver:v$NEXT")" -ge 3 ] || fail "three API servers of the release"
   [ -z "$(kubectl "get nodes -o yaml" | grep 'unschedulable: true')" ] || fail "all nodes take pods"
   [ -n "$(on 1 "ls /var/backups/etcd/picluster-v$VERSION-*.db")" ] || fail "the snapshot is there"
   on 1 "cp /var/backups/etcd/picluster-v$VERSION-*.db /tmp/s.db && etcdctl snapshot status /tmp/s.db" >&2 || fail "the snapshot can be read"
   [ "$(on 1 'apt-mark showhold | tr "\n" " "')" = "kubeadm kubectl kubelet " ] || fail "packages are on hold"
+}
+
+away() { # NODE: its power goes
+  local p
+  for p in $(find /sys/fs/cgroup/*/$HUB/n$1 -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); do kill -9 "$p" 2>/dev/null || :; done
+}
+leave() {
+  [ -n "$ALL" ] || fail "leave goes with ha"
+  inventory $NOW "$HA" "$ALL"
+  say "the first control plane, which has founded the cluster, leaves"
+  picluster reset kn1 --yes --confirm kubeadm > reset.log 2>&1 || { cat reset.log >&2; fail "reset"; }
+  MEMBERS="2 3"
+  AT=2 voters 2 3
+  ! AT=2 kubectl get node kn1 2>/dev/null || fail "kn1 is no node any more"
+  [ -z "$(on 1 'ls -d /etc/kubernetes/admin.conf /etc/kubernetes/pki /etc/kubernetes/manifests /var/lib/etcd 2>/dev/null')" ] || fail "kn1 has forgotten the cluster"
+  AT=2 ready 3 $NOW
+  say "and comes back"
+  apply back.log
+  unchanged
+  voters 1 2 3
+  ready 4 $NOW
+
+  say "one is down: no other one leaves; it does, and another machine takes its place"
+  away 3
+  for _ in $(seq 90); do kubectl get node kn3 | grep -q NotReady && break; sleep 1; done
+  ! picluster reset kn1 --yes --confirm kubeadm > refused.log 2>&1 || { cat refused.log >&2; fail "a control plane left while another one was down"; }
+  [ "$(MEMBERS="1 2" etcd member list | wc -l)" = 3 ] || fail "etcd has its three members"
+  picluster reset kn4 --yes --confirm kubeadm > reset.log 2>&1 || { cat reset.log >&2; fail "reset of the worker"; }
+  inventory $NOW "$HA" "$(server 1; server 2; server 4)"
+  says 'it does not join yet: servers join one at a time, and server kn3 is not Ready'
+  # As if a run had broken off between etcd and the Node.
+  MEMBERS="1 2" etcd member remove "$(MEMBERS="1 2" etcd member list | sed -n 's/^\([0-9a-f]*\), .*, kn3, .*/\1/p')" >&2
+  picluster apply --yes --remove-nodes > leaves.log 2>&1 || [ $? = 4 ] || { cat leaves.log >&2; fail "kn3 leaves"; }
+  MEMBERS="1 2 4"
+  voters 1 2 4
+  ! kubectl get node kn3 2>/dev/null || fail "kn3 is no node any more"
+  ready 3 $NOW
+  say "another one that is down leaves, its member and all"
+  away 2
+  for _ in $(seq 90); do kubectl get node kn2 | grep -q NotReady && break; sleep 1; done
+  inventory $NOW "$HA" "$(server 1)"
+  picluster apply --yes --remove-nodes > leaves.log 2>&1 || [ $? = 4 ] || { cat leaves.log >&2; fail "kn2 and kn4 leave"; }
+  MEMBERS=1
+  voters 1
+  [ "$(kubectl get nodes --no-headers | wc -l)" = 1 ] || fail "kn1 is alone"
+  ALL=
+}
+
+vip() {
+  down
+  local at=$NET.250 image=root/opt/images/kube-vip.tar version holder n
+  version=$(sed -n 's/^ *default: \(v[0-9.]*\)$/\1/p' "$HERE/../../roles/kube-vip/role.yaml")
+  [ "$image" -nt "$HERE/kube-vip.sh" ] || python3 "$HERE/image.py" "$image" "ghcr.io/kube-vip/kube-vip:$version" kube-vip="$HERE/kube-vip.sh" bin/busybox=/bin/busybox usr/local/bin/kubectl=programs/kubectl
+  start 1 2 3
+  say "three control planes at an address that a stand-in for kube-vip $version gives them, from blank"
+  inventory $VERSION "  endpoint: $at" "$(server 1; server 2; server 3)"
+  sed -i 's/^roles:$/&\n  - kube-vip: { interface: eth0 }/' desk/inventory.yaml
+  apply vip.log --accept-new
+  unchanged
+  ready 3 $VERSION
+  voters 1 2 3
+  holder=
+  for n in 1 2 3; do ! on $n "ip -4 addr show eth0 | grep -q ' $at/32 '" || holder="$holder$n"; done
+  case $holder in 1|2|3) ;; *) fail "one machine has the address, not: $holder" ;; esac
+  say "kn$holder, which has it, goes off"
+  away $holder
+  AT=$((holder % 3 + 1)) answers
+  no_secrets $((holder % 3 + 1))
+}
+
+causes() {
+  start 1 2
+  inventory $VERSION "" "$(server 1; worker 2)"
+  say "swap is on, and the port of the API server is taken"
+  # The table of this machine's swap is read through; nobody here may switch any on.
+  on 1 'printf "Filename Type Size Used Priority\n/var/swap file 524284 0 -2\n" > /run/swaps; mount --bind /run/swaps /proc/swaps; setsid socat TCP-LISTEN:6443,fork /dev/null >/dev/null 2>&1 </dev/null & echo $! > /run/taken'
+  says 'kubeadm init refused kn1 before it wrote anything' 'Swap: running with swap on is not supported' 'role `swap-off`' 'Port-6443: Port 6443 is in use' 'ss -ltnp'
+  on 1 'umount /proc/swaps; kill $(cat /run/taken)'
+  say "containerd without CRI"
+  on 1 'printf "version = 2\ndisabled_plugins = [\"cri\"]\n" > /etc/containerd/other.toml; mkdir -p /etc/systemd/system/containerd.service.d; printf "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/other.toml\n" > /etc/systemd/system/containerd.service.d/lab.conf; systemctl daemon-reload; systemctl restart containerd'
+  says 'kubeadm init refused kn1' 'CRI: container runtime is not running' 'must not disable the plugin cri'
+  say "containerd that does not come up"
+  on 1 'printf "[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep infinity\n" > /etc/systemd/system/containerd.service.d/lab.conf; systemctl daemon-reload; systemctl restart containerd; rm -f /run/containerd/containerd.sock'
+  says 'kubeadm init refused kn1' 'CRI: container runtime is not running' 'journalctl -u containerd'
+  say "containerd is stopped: it is started; the worker's port of the kubelet is taken"
+  on 1 'rm -r /etc/systemd/system/containerd.service.d; systemctl daemon-reload; systemctl stop containerd'
+  on 2 'setsid socat TCP-LISTEN:10250,fork /dev/null >/dev/null 2>&1 </dev/null & echo $! > /run/taken'
+  says 'kubeadm join refused kn2 before it wrote anything' 'Port-10250: Port 10250 is in use' 'ss -ltnp'
+  on 2 'kill $(cat /run/taken)'
+  on 1 'systemctl is-active --quiet containerd' || fail "containerd runs again"
+
+  say "another CA answers than the one that made the token"
+  # kubeadm waits five minutes for what these three do not mend: it is told to wait for less.
+  on 2 'mv /usr/bin/kubeadm /usr/bin/kubeadm.real; printf "#!/bin/sh\nfor a; do [ \"\$p\" != --config ] || sed -i \"s/^discovery: {/&\\\"timeout\\\": \\\"20s\\\", /\" \"\$a\"; p=\$a; done\nexec /usr/bin/kubeadm.real \"\$@\"\n" > /usr/bin/kubeadm; chmod 755 /usr/bin/kubeadm'
+  kubectl "-n kube-public get configmap cluster-info -o yaml" | sed '/^  uid:/d; /resourceVersion:/d; /creationTimestamp:/d' > desk/cluster-info.yaml
+  openssl req -x509 -newkey rsa:2048 -nodes -keyout desk/other.key -subj /CN=other -days 2 -out desk/other.crt 2>/dev/null
+  sed "s/certificate-authority-data: .*/certificate-authority-data: $(base64 -w0 < desk/other.crt)/" desk/cluster-info.yaml > desk/other.yaml
+  kubectl "replace -f -" < desk/other.yaml >&2
+  says 'another cluster answers than the one that made the token' 'see which machine answers at the registration address'
+  kubectl "replace -f -" < desk/cluster-info.yaml >&2
+
+  say "the token is gone"
+  on 1 'setsid sh -c "while :; do kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token >/dev/null 2>&1; sleep 0.2; done" >/dev/null 2>&1 </dev/null & echo $! > /run/deletes'
+  says 'the cluster does not know its token: it has expired' 'picluster apply makes a new one'
+  on 1 'kill -- -$(cat /run/deletes)'
+
+  say "the certificate is of tomorrow by the node's clock"
+  # Machines here have one clock, so what is wrong is the certificate: a server in between has one that is not valid yet.
+  mkdir -p desk/late
+  on 1 'cat /etc/kubernetes/pki/ca.crt' > desk/late/ca.crt
+  on 1 'cat /etc/kubernetes/pki/ca.key' > desk/late/ca.key
+  ( cd desk/late
+    : > index.txt; echo 01 > serial
+    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = index.txt' 'serial = serial' 'new_certs_dir = .' 'policy = p' 'default_md = sha256' '[p]' 'commonName = supplied' '[san]' "subjectAltName = IP:$NET.1" > late.cnf
+    openssl req -new -newkey rsa:2048 -nodes -keyout late.key -subj /CN=kube-apiserver -out late.csr
+    openssl ca -config late.cnf -batch -cert ca.crt -keyfile ca.key -extensions san -startdate "$(date -u -d tomorrow +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d '3 days' +%Y%m%d%H%M%SZ)" -in late.csr -out late.crt ) > late.log 2>&1 || { cat late.log >&2; fail "the certificate of tomorrow"; }
+  ip netns exec $HUB python3 "$HERE/late.py" $NET.254:7443 $NET.1:6443 desk/late/late.crt desk/late/late.key > late.log 2>&1 &
+  echo $! > late.pid
+  on 2 "iptables -t nat -I OUTPUT -d $NET.1 -p tcp --dport 6443 -j DNAT --to $NET.254:7443"
+  says 'a certificate is not valid at the node'"'"'s time' 'timedatectl'
+  on 2 "iptables -t nat -D OUTPUT 1"
+  kill "$(cat late.pid)"; rm late.pid
+  on 2 'mv /usr/bin/kubeadm.real /usr/bin/kubeadm'
+
+  say "the cluster has a node of this name that is Ready"
+  on 1 'printf "apiVersion: v1\nkind: Node\nmetadata: { name: kn2 }\n" | kubectl --kubeconfig /etc/kubernetes/admin.conf apply -f - >&2
+    p=/etc/kubernetes/pki; setsid sh -c "while :; do curl -s --cacert $p/ca.crt --cert $p/apiserver-kubelet-client.crt --key $p/apiserver-kubelet-client.key -X PATCH -H Content-Type:application/strategic-merge-patch+json https://kubernetes:6443/api/v1/nodes/kn2/status --connect-to kubernetes:6443:127.0.0.1:6443 -d \"{\\\"status\\\":{\\\"conditions\\\":[{\\\"type\\\":\\\"Ready\\\",\\\"status\\\":\\\"True\\\",\\\"reason\\\":\\\"lab\\\",\\\"lastHeartbeatTime\\\":\\\"\$(date -u +%FT%TZ)\\\"}]}}\"; sleep 3; done" >/dev/null 2>&1 </dev/null & echo $! > /run/beats'
+  for _ in $(seq 30); do kubectl get node kn2 | grep -q ' Ready ' && break; sleep 1; done
+  says 'the cluster has a node of this name that is Ready' 'kubectl delete node kn2'
+  on 1 'kill -- -$(cat /run/beats)'
+  kubectl delete node kn2 >&2
+  say "and when nothing is wrong any more, it joins"
+  apply causes.log
+  unchanged
+  ready 2 $VERSION
+  no_secrets 1 2
+}
+
+# What the example's roles install, from Debian, as far as the nodes do not have it.
+debian() {
+  [ ! -e repository/debian/Packages ] || return 0
+  say "fetching packages of Debian"
+  mkdir -p src/apt/lists/partial debian/partial repository/debian
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main" > src/apt/debian.list
+  local o=(-q -o "Dir::Etc::SourceList=$W/src/apt/debian.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$W/src/apt/lists" -o "Dir::State::status=$W/root/var/lib/dpkg/status" -o "Dir::Cache::Archives=$W/debian" -o APT::Sandbox::User=root)
+  { apt-get "${o[@]}" update && apt-get "${o[@]}" -y --no-install-recommends --download-only install nfs-common ca-certificates; } > debian.log 2>&1 || { tail -n 20 debian.log >&2; fail "packages of Debian"; }
+  cp debian/*.deb repository/debian/
+  (cd repository/debian && apt-ftparchive packages . > Packages && apt-ftparchive release . > ../debian.Release && mv ../debian.Release Release)
+}
+dramble() {
+  debian
+  start 1 2 3 4
+  say "examples/dramble from blank, with $VERSION"
+  cp "$HERE/../../examples/dramble/inventory.yaml" desk/inventory.yaml
+  change() { # PATTERN REPLACEMENT: what is not there any more is no rehearsal of it
+    grep -qE "$1" desk/inventory.yaml || fail "the example has no $1"
+    sed -i -E "s|$1|$2|" desk/inventory.yaml
+  }
+  change '^ssh: .*' "ssh: { user: root, identity: $W/id }"
+  change '^  version: .*' "  version: v$VERSION"
+  change '^  repository: .*' "  repository: { url: \"http://$NET.254:8000/\", key: kubernetes.asc }"
+  # There is no registry here, and flannel's program is in none of Debian's packages: a bridge on each node.
+  change '^      url: https://raw.githubusercontent.com/flannel-io/.*' '      path: network.yaml'
+  change '^      checksum: .*' ''
+  change '10\.0\.100\.6' "$NET."
+  for n in 1 2 3 4; do on $n "printf 'deb [trusted=yes] http://$NET.254:8000/debian/ ./\n' > /etc/apt/sources.list.d/debian.list"; done
+  apply dramble.log --accept-new
+  unchanged
+  ready 4 $VERSION
+  [ "$(kubectl "get nodes -l node-role.kubernetes.io/worker -o name" | wc -l)" = 3 ] || fail "three workers have their label"
+  kubectl "get persistentvolume nas-data -o yaml" | grep -q 'server: 10.0.100.250' || fail "the volume of the NAS is there"
+  for n in 1 2 3 4; do on $n 'test -x /sbin/mount.nfs && [ "$(cat /etc/hostname)" = kube'$n' ]' || fail "kube$n has what its roles say"; done
+  no_secrets 1 2 3 4
 }
 
 programs $VERSION programs

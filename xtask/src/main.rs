@@ -10,6 +10,7 @@
 
 mod consent;
 mod demo;
+mod kubeadm;
 mod machine;
 mod process;
 mod product;
@@ -29,7 +30,8 @@ cargo xtask CHORE
   demo [--yes] [--keep]      install what the lab needs, build, and rehearse examples/quickstart
   test [--full] [--seed N] [--yes] [-- RUNNER-ARGS]
                              install what the tests need, build, and run them; --full: the long sweeps, virtual machines,
-                             and the tests of clusters a second time with a real Kubernetes behind the k3s simulator
+                             and the tests of clusters a second time with a real Kubernetes behind the k3s simulator; as
+                             root, where its tools are there, clusters of a real kubeadm as well
   setup [--yes]              only install what the lab needs
   kubernetes [--yes]         build the Kubernetes that can stand behind the k3s simulator, once, and print its folder
   docs [--check]             write docs/reference and docs/schema; --check: fail where they are out of date

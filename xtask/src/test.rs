@@ -57,7 +57,17 @@ pub(crate) fn run(options: &Options) -> Outcome {
             done = done.and(process::run(&mut tests));
         }
     }
-    // The runner speaks last: its summary says how many tests ran.
+    let not_tested = match options.full && options.runner.is_empty() {
+        true => crate::kubeadm::rehearse().unwrap_or_else(|e| {
+            done = done.clone().and(Err(e));
+            None
+        }),
+        false => None,
+    };
+    // The runner speaks last, its summary says how many tests ran; but what was not tested at all is said behind it.
+    if let Some(words) = not_tested {
+        println!("{words}");
+    }
     done
 }
 

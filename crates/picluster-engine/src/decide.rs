@@ -62,6 +62,8 @@ pub fn decide(
         };
     }
     let change = match resource.diff(seen, ctx) {
+        // What moved it is a step of this run, and nobody else.
+        Diff::NoOp if moved && resource.claims() => step.change.clone(),
         Diff::NoOp => return Decision::Unchanged,
         Diff::Change(change) => change,
     };

@@ -12,7 +12,7 @@ use picluster_model::secret::SecretValues;
 use picluster_model::{Color, Diagnostic, Everything, RoleLibrary, load, render};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions};
 use picluster_plan::declare::declare;
-use picluster_plan::{Declared, Plan, Step};
+use picluster_plan::{Declared, NodeState, Plan, Step};
 use picluster_resource::query::{Answer, PackageState, PathKind, PathState, UnitState};
 use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
 use serde_json::Value;
@@ -242,6 +242,21 @@ fn nothing(queries: Vec<Query>) -> Answers {
 
 /// The plan for blank machines.
 fn blank(text: &str) -> Plan {
+    found(text, &[], &|_, _| None)
+}
+
+/// The plan for machines of which some are away, and others answer otherwise than a blank one.
+fn found(text: &str, away: &[&str], says: &dyn Fn(&str, &Query) -> Option<Answer>) -> Plan {
+    found_of(text, away, &|_| true, says)
+}
+
+/// The same with some of the entries alone.
+fn found_of(
+    text: &str,
+    away: &[&str],
+    keep: &dyn Fn(&Declared) -> bool,
+    says: &dyn Fn(&str, &Query) -> Option<Answer>,
+) -> Plan {
     let facts = fs::read_to_string(repository().join("tests/cases/facts/rpios-bookworm-arm64.txt"));
     let facts = Facts::parse(&facts.unwrap()).unwrap();
     let secrets = SecretValues::default();
@@ -254,7 +269,8 @@ fn blank(text: &str) -> Plan {
         let name = all[0].addr.node.clone();
         // What the machine itself is like is not what this is about.
         let kernel = |d: &Declared| matches!(d.addr.kind.as_str(), "sysctl" | "kernel_module");
-        let mut declared: Vec<Declared> = all.into_iter().filter(|d| !kernel(d)).collect();
+        let mut declared: Vec<Declared> =
+            all.into_iter().filter(|d| !kernel(d) && keep(d)).collect();
         for item in &mut declared {
             if let Resource::Artifact(key) = &mut item.resource {
                 key.sha256 = Some("0".repeat(64));
@@ -266,10 +282,22 @@ fn blank(text: &str) -> Plan {
         } else {
             agents.push(name.clone());
         }
+        if away.contains(&name.as_str()) {
+            let reason = format!("{name}: no route");
+            let state = NodeState::Unreachable { reason };
+            nodes.insert(name, NodeInput::Closed(state));
+            continue;
+        }
+        let mut answers = nothing(questions(&declared, ctx));
+        for (query, answer) in &mut answers.0 {
+            if let Some(other) = says(name.as_str(), query) {
+                *answer = other;
+            }
+        }
         let observed = ObservedNode {
             facts: facts.clone(),
             host_key: "SHA256:x".into(),
-            answers: nothing(questions(&declared, ctx)),
+            answers,
             declared,
         };
         nodes.insert(name, NodeInput::Observed(Box::new(observed)));
@@ -286,6 +314,222 @@ fn blank(text: &str) -> Plan {
         secrets: &secrets,
         key: b"a key of this test",
     })
+}
+
+fn text(stdout: impl Into<String>) -> Option<Answer> {
+    Some(Answer::Fragment {
+        status: 0,
+        stdout: stdout.into(),
+    })
+}
+
+/// What the cluster says of its nodes: their names, whether they are control planes, whether they are Ready.
+fn listed(nodes: &[(&str, bool, bool)]) -> String {
+    let item = |(name, server, ready): &(&str, bool, bool)| {
+        let labels = match server {
+            true => serde_json::json!({"node-role.kubernetes.io/control-plane": ""}),
+            false => serde_json::json!({}),
+        };
+        serde_json::json!({
+            "kind": "Node", "metadata": {"name": name, "labels": labels},
+            "status": {"conditions": [{"type": "Ready", "status": if *ready { "True" } else { "Unknown" }}], "nodeInfo": {"kubeletVersion": "v1.33.2"}},
+        })
+    };
+    let items: Vec<Value> = nodes.iter().map(item).collect();
+    serde_json::json!({"kind": "List", "items": items}).to_string()
+}
+
+fn file() -> Answer {
+    Answer::Path(Some(PathState {
+        kind: PathKind::File,
+        mode: 0o600,
+        owner: "root".into(),
+        group: "root".into(),
+        size: 1,
+    }))
+}
+
+/// A member of the cluster, as far as it is asked for files and units.
+fn member(query: &Query, remembers: &str, nodes: &str) -> Option<Answer> {
+    match query {
+        Query::Fragment(script) if script.starts_with("# what this node remembers") => {
+            text(remembers)
+        }
+        Query::Fragment(script) if script.starts_with("# node") => text(nodes),
+        Query::Path(path) if path.as_str().ends_with(".conf") => Some(file()),
+        Query::Unit(_) => Some(Answer::Unit(UnitState {
+            load: "loaded".into(),
+            active: "active".into(),
+            ..UnitState::default()
+        })),
+        _ => None,
+    }
+}
+
+/// A worker whose join was broken off when its kubelet had all it needs: it is Ready, and the token is still valid. It is not revoked
+/// before kubeadm has come to its end.
+#[test]
+fn a_token_is_revoked_behind_all_that_join_with_it() {
+    let nodes = listed(&[("rpi01", true, true), ("rpi02", false, true)]);
+    let plan = found(
+        &inventory("v1.33.2", "", "", TWO),
+        &[],
+        &|node, query| match query {
+            Query::Secret(path) if path.as_str().contains("discovery") => {
+                Some(Answer::Secret(Some(picluster_model::Secret::new(
+                    r#"{"bootstrapToken":{"token":"abcdef.0123456789abcdef"}}"#.into(),
+                ))))
+            }
+            Query::Fragment(script) if script.starts_with("# join token") => {
+                text("secret/bootstrap-token-abcdef\n")
+            }
+            Query::Path(path) if node == "rpi02" && path.as_str().ends_with("picluster.begun") => {
+                Some(file())
+            }
+            _ if node == "rpi01" => member(query, "server-ca aa\ndatastore etcd\n", &nodes),
+            Query::Fragment(script) if script.starts_with("# node rpi02") => {
+                let all: Value = serde_json::from_str(&nodes).unwrap();
+                text(all["items"][1].to_string())
+            }
+            _ => member(query, "begun-ca aa\n", ""),
+        },
+    );
+    let called = |s: &Step| s.addr.to_string();
+    let step = |name: &str| {
+        let all = || plan.steps.iter().map(called).collect::<Vec<_>>();
+        let found = plan.steps.iter().find(|s| called(s) == name);
+        found.unwrap_or_else(|| panic!("no {name} among {:#?}", all()))
+    };
+    let join = &step("rpi02/kubeadm/kubeadm[rpi02]").addr;
+    // That it is Ready is seen once more, and with that written down: who has no record of it cannot take it out again.
+    step("rpi02/kubeadm/cluster_node[rpi02]");
+    let revoked = step("rpi01/kubeadm/join_token[kubeadm-discovery revoked]");
+    assert!(revoked.needs.contains(join), "{:?}", revoked.needs);
+}
+
+const THREE: &str = "  rpi[1:3]: { address: \"192.168.2.{n}\", kubernetes: server }\n";
+
+/// Control planes join one at a time, also where the cluster has one that is down, whether it got as far as its label or not.
+#[test]
+fn nobody_joins_beside_a_control_plane_that_is_down() {
+    for labelled in [true, false] {
+        let nodes = listed(&[("rpi1", true, true), ("rpi2", labelled, false)]);
+        let inventory = inventory("v1.33.2", "endpoint: 192.168.2.250", "", THREE);
+        let plan = found(&inventory, &["rpi2"], &|node, query| match node {
+            "rpi1" => member(query, "server-ca aa\ndatastore etcd\n", &nodes),
+            _ => None,
+        });
+        let problems = &plan.nodes["rpi3"].problems;
+        let words = "servers join one at a time, and server rpi2 is not Ready";
+        assert!(
+            problems.iter().any(|p| p.what.contains(words)),
+            "{problems:?}"
+        );
+    }
+}
+
+/// Nobody founds a cluster while another server had begun to join one, and kube-vip's file is written on no server that may be no member.
+#[test]
+fn who_had_begun_to_join_remembers_the_cluster() {
+    let text_of = inventory("v1.33.2", "endpoint: 192.168.2.250", "", THREE)
+        .replace("roles: [", "roles: [{ kube-vip: { interface: eth0 } }, ");
+    let plan = found(&text_of, &[], &|node, query| match query {
+        Query::Fragment(script)
+            if script.starts_with("# what this node remembers") && node == "rpi2" =>
+        {
+            text("begun-ca aabbccddeeff00\n")
+        }
+        _ => None,
+    });
+    let problems = &plan.nodes["rpi1"].problems;
+    let problem = problems.iter().find(|p| {
+        p.what
+            .contains("rpi1 is blank, and rpi2 remembers a cluster (CA aabbccddeeff…)")
+    });
+    let problem = problem.unwrap_or_else(|| panic!("{problems:?}"));
+    let file = "rpi1/kube-vip/file[/etc/kubernetes/manifests/kube-vip.yaml]";
+    assert!(
+        problem.skipped.iter().any(|a| a.to_string() == file),
+        "{:?}",
+        problem.skipped
+    );
+    assert!(
+        !plan
+            .steps
+            .iter()
+            .any(|s| s.addr.role.as_str() == "kube-vip"),
+        "{:?}",
+        plan.steps
+            .iter()
+            .map(|s| s.addr.to_string())
+            .collect::<Vec<_>>()
+    );
+    // Nor beside another cluster.
+    let plan = found(&text_of, &[], &|node, query| {
+        let ca = if node == "rpi2" { "bb" } else { "aa" };
+        member(
+            query,
+            &format!("server-ca {ca}\ndatastore etcd\n"),
+            &listed(&[]),
+        )
+    });
+    assert!(
+        !plan
+            .steps
+            .iter()
+            .any(|s| s.addr.role.as_str() == "kube-vip")
+    );
+}
+
+/// The API of a member does not answer: it says why, where its etcd knows.
+#[test]
+fn a_member_whose_api_does_not_answer_says_why() {
+    for (said, what, cure) in [
+        (
+            "etcd_server_has_leader 0\n",
+            "its etcd runs and has no leader",
+            "--force-new-cluster",
+        ),
+        (
+            "etcd_server_has_leader 1\n",
+            "the cluster does not answer it",
+            "crictl ps -a",
+        ),
+        (
+            "",
+            "the cluster does not answer it",
+            "journalctl -u kubelet.service",
+        ),
+    ] {
+        let of_cluster = |d: &Declared| {
+            let kind = d.addr.kind.as_str();
+            matches!(
+                kind,
+                "cluster_member" | "kubeadm" | "manifest" | "cluster_node" | "cluster_server"
+            )
+        };
+        let inventory = inventory("v1.33.2", "", "", TWO);
+        let plan = found_of(
+            &inventory,
+            &["rpi02"],
+            &of_cluster,
+            &|_, query| match query {
+                Query::Fragment(script) if script.starts_with("# what this node") => {
+                    text("server-ca aa\ndatastore etcd\n")
+                }
+                Query::Fragment(script) if script.contains("kubectl") => Some(Answer::Fragment {
+                    status: 92,
+                    stdout: said.into(),
+                }),
+                _ => member(query, "", ""),
+            },
+        );
+        let problems = &plan.nodes["rpi01"].problems;
+        let named = |p: &&picluster_plan::Problem| {
+            p.what.contains(what) && p.cure.as_ref().is_some_and(|c| c.contains(cure))
+        };
+        assert!(problems.iter().any(|p| named(&p)), "{problems:?}");
+    }
 }
 
 /// One founds, the others come one behind the other, with what one server has made for them.

@@ -44,6 +44,8 @@ struct Rack<'a> {
     blocked: &'a [&'a str],
     /// Servers on which something is to stop without which they do not serve.
     stops: &'a [&'a str],
+    /// Its servers have come to be by kubeadm.
+    kubeadm: bool,
 }
 
 fn is_server(node: &str) -> bool {
@@ -99,6 +101,12 @@ fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
             .collect();
         all.push(json!({"cluster_roll": {"server": node, "nodes": nodes, "kubeconfig": "/etc/k", "kubectl": KC}}));
         all.push(json!({"node_drained": {"node": node, "version": "v1", "timeout": 77, "kubeconfig": "/etc/k", "kubectl": KC}}));
+        if rack.kubeadm {
+            all.push(json!({"kubeadm": {
+                "name": node, "role": "server", "content": "kind: InitConfiguration\n---\nkind: JoinConfiguration\n",
+                "discovery": "x", "program": "/usr/bin/kubeadm", "kubectl": KC,
+            }}));
+        }
         if rack.stops.contains(&node) {
             all.push(json!({"unit": {"name": "containerd.service", "active": false}}));
         }
@@ -297,6 +305,7 @@ const USUAL: Rack<'static> = Rack {
     reset: &[],
     blocked: &[],
     stops: &[],
+    kubeadm: false,
 };
 
 #[test]
@@ -411,6 +420,38 @@ fn any_server_that_stays_lets_the_others_go_and_one_of_them_keeps_the_list() {
         assert!(left.contains(step), "{left:?}");
     }
     assert!(shown.nodes[&name("s1")].problems.is_empty());
+}
+
+/// k3s takes a member of etcd away with its Node. With kubeadm the server that deletes it does, through its own etcd; of an agent as
+/// well, because a control plane whose join broke off looks like one.
+#[test]
+fn with_kubeadm_the_member_of_etcd_goes_with_the_node() {
+    let mut rack = Rack {
+        declared: &["s1", "s2"],
+        met: &["s3", "a2"],
+        away: &["s3"],
+        departing: &["s3", "a2"],
+        registered: &[("s1", true), ("s2", true), ("s3", false), ("a2", true)],
+        kubeadm: true,
+        ..USUAL
+    };
+    let shown = plan(&rack);
+    let member = |plan: &Plan, node: &str| {
+        let step = plan
+            .steps
+            .iter()
+            .find(|s| s.addr.kind == "node_absent" && s.addr.key == node);
+        let body = serde_json::to_value(step.unwrap()).unwrap().to_string();
+        body.contains(r#""stacked_etcd":"s1""#)
+    };
+    assert!(member(&shown, "s3") && member(&shown, "a2"));
+    assert!(shown.nodes.values().all(|n| n.problems.is_empty()));
+    // Its machine is cleaned behind that, where it is met.
+    rack.away = &[];
+    let left = before(&plan(&rack), "s3/cluster_node[s3]");
+    assert!(left.contains("s1/node_absent[s3]"), "{left:?}");
+    rack.kubeadm = false;
+    assert!(!member(&plan(&rack), "s3"));
 }
 
 #[test]

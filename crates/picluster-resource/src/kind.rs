@@ -164,6 +164,12 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         false
     }
 
+    /// Whether a step that is planned is run, and so written down as ours, also where other steps of the same run have brought
+    /// about meanwhile what it is for. Of all others that was found as desired somebody else may have made it.
+    fn claims(&self) -> bool {
+        false
+    }
+
     /// Why this resource has something to do at every apply, if its author wants it so. Its step is
     /// then not asked to converge.
     fn unsettled(&self) -> Option<&str> {

@@ -181,6 +181,12 @@ macro_rules! resources {
                 match self { $(Self::$variant(r) => r.small()),+ }
             }
 
+            /// See [`Kind::claims`].
+            #[must_use]
+            pub fn claims(&self) -> bool {
+                match self { $(Self::$variant(r) => r.claims()),+ }
+            }
+
             /// See [`Kind::unsettled`].
             #[must_use]
             pub fn unsettled(&self) -> Option<&str> {

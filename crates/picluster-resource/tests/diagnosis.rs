@@ -13,6 +13,7 @@ fn evidence(parts: &[(&str, &str)]) -> String {
         ),
         ("waited", "all"),
         ("kubectl", ""),
+        ("etcd", "etcd_server_has_leader 1"),
         ("controllers", "cpuset cpu io memory pids"),
         ("swap", ""),
         ("machine", "aarch64"),
@@ -158,6 +159,13 @@ fn every_cause_is_named_with_its_cure_and_fits_a_screen() {
             "i/o timeout",
             "https://192.168.2.1:6443 does not answer: i/o timeout",
             "6443/tcp",
+        ),
+        // etcd of a control plane of kubeadm, by its metrics.
+        (
+            "etcd",
+            "etcd_server_has_leader 0",
+            "its etcd runs and has no leader",
+            "--force-new-cluster",
         ),
         (
             "log",

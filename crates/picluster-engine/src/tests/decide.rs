@@ -175,3 +175,46 @@ fn values_that_were_not_shown_are_not_written() {
     });
     assert!(!go(&other));
 }
+
+/// A node that was made Ready by other steps of the run is waited for all the same, and so written down as ours; one that
+/// came to be so by itself is somebody else's.
+#[test]
+fn a_node_is_ours_when_a_step_of_the_run_has_moved_it() {
+    let (mut step, _) = step();
+    let node: Resource = serde_json::from_value(serde_json::json!({"cluster_node": {
+        "name": "n", "unit": "kubelet.service", "kubeconfig": "/k", "kubectl": ["/kubectl"],
+    }}))
+    .unwrap();
+    let (facts, secrets) = (Facts::default(), SecretValues::default());
+    let ctx = Ctx {
+        facts: &facts,
+        secrets: &secrets,
+    };
+    let ready = serde_json::json!({"metadata": {"name": "n"}, "kind": "Node", "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let mut answers = Answers::default();
+    for query in node.queries(ctx).unwrap() {
+        let answer = match &query {
+            Query::Unit(_) => Answer::Unit(picluster_resource::query::UnitState {
+                load: "loaded".into(),
+                active: "active".into(),
+                ..Default::default()
+            }),
+            _ => Answer::Fragment {
+                status: 0,
+                stdout: ready.to_string(),
+            },
+        };
+        answers.0.insert(query, answer);
+    }
+    let seen = node.observe(&answers, ctx).unwrap();
+    assert_eq!(node.diff(&seen, ctx), Diff::NoOp);
+    step.recorded = Some(fingerprint(KEY, &seen));
+    step.secrets = picluster_plan::fingerprint::sealed(KEY, &node, &secrets, &step.later);
+    let decided = |moved| decide(&step, &node, &seen, ctx, KEY, moved);
+    assert!(
+        matches!(decided(true), Decision::Go { .. }),
+        "{:?}",
+        decided(true)
+    );
+    assert!(matches!(decided(false), Decision::Unchanged));
+}

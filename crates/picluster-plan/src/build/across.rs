@@ -92,6 +92,7 @@ pub(super) fn settle(
     }
     // What merely follows (a restart that has to be verified) also waits for other nodes.
     while refuse(benches, &offers, inputs, true) {}
+    revoke_last(benches);
     packages::await_ready(benches);
     upgrade::order(benches);
     leave::order(benches, inputs);
@@ -126,6 +127,30 @@ fn drop_unasked(benches: &mut [Workbench<'_>]) {
             } else {
                 made.extend(values());
             }
+        }
+    }
+}
+
+/// Transform: a token is revoked behind all that join with it. That a node is Ready is no sign of that: kubeadm may have been
+/// broken off behind the moment in which the kubelet had what it needs.
+fn revoke_last(benches: &mut [Workbench<'_>]) {
+    let mut joining: BTreeMap<String, BTreeSet<StepAddr>> = BTreeMap::new();
+    for item in benches.iter().flat_map(|bench| &bench.items) {
+        if !matches!(item.resource.as_ref(), Resource::Kubeadm(_)) || item.change.is_none() {
+            continue;
+        }
+        for need in item.resource.requires() {
+            if let Token::Cluster(ClusterToken::Value(name)) = need {
+                joining.entry(name).or_default().insert(item.addr.clone());
+            }
+        }
+    }
+    for item in benches.iter_mut().flat_map(|bench| &mut bench.items) {
+        if let Resource::JoinToken(token) = item.resource.as_ref()
+            && token.state == Presence::Absent
+            && let Some(steps) = joining.get(&token.name)
+        {
+            item.foreign.extend(steps.iter().cloned());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use picluster_resource::{
-    Action, Change, ClusterToken, Diagnosis, Diff, Observation, Shown, Token,
+    Action, Change, ClusterToken, Diagnosis, Diff, Observation, Resource, Shown, Token,
 };
 
 use super::Workbench;
@@ -84,6 +84,20 @@ impl Workbench<'_> {
         let provider = before
             .iter()
             .find(|j| self.items[**j].resource.provides().contains(token));
+        let silence = || {
+            self.items
+                .iter()
+                .find_map(|item| match item.resource.as_ref() {
+                    Resource::ClusterNode(node) => node.silence(&self.observed.answers),
+                    _ => None,
+                })
+        };
+        if *token == Token::ApiServer
+            && provider.is_some()
+            && let Some(silence) = silence()
+        {
+            return Problem::from(silence);
+        }
         match provider {
             Some(j) => Problem::new(format!(
                 "{token} does not exist, and yet {} finds nothing to do",

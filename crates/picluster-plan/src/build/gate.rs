@@ -102,8 +102,12 @@ pub(super) fn keep(
         .collect();
     let remembering: Vec<(NodeName, String)> = found
         .iter()
-        .filter(|(_, f)| f.role == KubernetesRole::Agent)
-        .filter_map(|(name, f)| Some((name.clone(), f.memory.agent_ca.clone()?)))
+        .filter_map(|(name, f)| {
+            // A server that was an agent counts as that; one that had begun to join remembers as well, whatever it is to be.
+            let agent = (f.role == KubernetesRole::Agent).then_some(&f.memory.agent_ca);
+            let ca = agent.and_then(Option::clone).or(f.memory.begun_ca.clone());
+            Some((name.clone(), ca?))
+        })
         .collect();
     let choice = choose(&Situation {
         servers: &servers,
@@ -137,8 +141,12 @@ pub(super) fn keep(
         let kept_out = stop
             .as_ref()
             .filter(|s| !s.members_go_on || blank && member.role == KubernetesRole::Server);
-        let foreign = match (&memory.agent_ca, &the_ca, member.role) {
-            (Some(mine), Some(theirs), KubernetesRole::Agent) => mine != theirs,
+        let remembered = match member.role {
+            KubernetesRole::Agent => memory.agent_ca.as_ref().or(memory.begun_ca.as_ref()),
+            KubernetesRole::Server => memory.begun_ca.as_ref(),
+        };
+        let foreign = match (remembered, &the_ca) {
+            (Some(mine), Some(theirs)) => mine != theirs,
             _ => false,
         };
         let change_over = changes_over(bench.node, member, stop.is_none());
@@ -189,14 +197,9 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
         format!(
             "it is {is} of its cluster and is to be {wanted}: it has to leave the cluster before it comes back as that"
         ),
-        match found.distribution {
-            Distribution::K3s => format!(
-                "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
-            ),
-            Distribution::Kubeadm => format!(
-                "take it out of the cluster by hand: kubectl drain {node} on a control plane, kubeadm reset -f on {node}, then kubectl delete node {node}; then run picluster apply"
-            ),
-        },
+        format!(
+            "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
+        ),
     ))
 }
 

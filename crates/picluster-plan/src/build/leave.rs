@@ -75,21 +75,13 @@ fn uninstall(bench: &Workbench<'_>) -> Option<usize> {
         .position(|i| i.removed && matches!(i.resource.as_ref(), Resource::ClusterNode(_)))
 }
 
-/// Whether a server is to leave whose vote in etcd nobody takes away: k3s does that when the Node is deleted, kubeadm only
-/// while the machine still has one (cmd/kubeadm/app/cmd/phases/reset/removeetcdmember.go).
-fn keeps_its_vote(benches: &[Workbench<'_>], roll: &Roll, known: &Registered) -> bool {
-    let mut items = benches[roll.teller].items.iter();
-    known.server && items.any(|i| matches!(i.resource.as_ref(), Resource::Kubeadm(_)))
-}
-
-/// What is said of such a server.
-fn by_hand(node: &NodeName, stays: &NodeName) -> Problem {
-    Problem::new(format!(
-        "{node} is a control plane of kubeadm, and its member of etcd has to leave before it: this version does not do that"
-    ))
-    .cure(format!(
-        "declare it again, or do it by hand: kubectl drain {node} on {stays}, kubeadm reset -f on {node}, kubectl delete node {node} on {stays}; is {node} gone for good, remove its member with etcdctl member remove first"
-    ))
+/// The name of a server whose etcd is a static pod of kubeadm: there it lets members go that leave.
+fn stacked_etcd(teller: &Workbench<'_>) -> Option<NodeName> {
+    let mut items = teller.items.iter().filter(|i| !i.removed);
+    items.find_map(|i| match i.resource.as_ref() {
+        Resource::Kubeadm(kubeadm) => Some(kubeadm.name.clone()),
+        _ => None,
+    })
 }
 
 /// Transform: on the server that tells of them, each node that leaves is drained and deleted; a machine that would leave
@@ -103,20 +95,13 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
     // A member that is down is deleted first: while it counts, each that is deleted before it brings the rest nearer to
     // having no majority.
     going.sort_by_key(|(_, known)| known.ready);
-    // Those that cannot be let go, each with the server that would.
-    let mut stuck: BTreeMap<&NodeName, &NodeName> = BTreeMap::new();
     for (roll, known) in going {
         let met = benches.iter().any(|bench| *bench.node == known.name);
         for bench in benches.iter_mut().filter(|b| *b.node == known.name) {
             bench.registered = known.registered;
         }
-        let keeps_its_vote = keeps_its_vote(benches, roll, known);
         let teller = &mut benches[roll.teller];
-        let mut resources = parting(teller, known, met);
-        if keeps_its_vote {
-            stuck.insert(&known.name, teller.node);
-            resources.retain(|r| matches!(r, Resource::NodeAbsent(_)));
-        }
+        let resources = parting(teller, known, met);
         for resource in resources {
             let Ok(role) = RoleName::new(PLANNER) else {
                 continue;
@@ -127,11 +112,8 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
                 kind: resource.kind().to_owned(),
                 key: resource.key(),
             };
-            let problem =
-                keeps_its_vote.then(|| by_hand(&known.name, teller.node).of(addr.clone()));
             teller.items.push(Item {
                 departs: true,
-                problem,
                 ..Item::new(addr, Cow::Owned(resource))
             });
         }
@@ -156,10 +138,7 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
                 "bring {server} up, then run the same command again"
             ))
             .because(Some(server.clone())),
-            _ => match stuck.get(bench.node) {
-                Some(stays) => by_hand(bench.node, stays),
-                None => continue,
-            },
+            _ => continue,
         };
         let addr = bench.items[i].addr.clone();
         bench.items[i].problem = Some(problem.of(addr));
@@ -192,6 +171,7 @@ fn parting(teller: &Workbench<'_>, node: &Registered, met: bool) -> Vec<Resource
             found.push(Resource::NodeAbsent(NodeAbsent {
                 node: node.name.clone(),
                 server: node.server,
+                stacked_etcd: stacked_etcd(teller),
                 timeout: 300,
                 kubeconfig: roll.kubeconfig.clone(),
                 kubectl: roll.kubectl.clone(),

@@ -192,19 +192,33 @@ pub(super) fn counts(bench: &Workbench<'_>) -> bool {
     matches!(&bench.items[i].seen, Some(Observation::ClusterNode(Seen::Now(seen))) if node.counts(seen))
 }
 
+/// Whether a server keeps its cluster in etcd together with others, so that they join one at a time.
+fn votes(bench: &Workbench<'_>) -> bool {
+    let several = |r: &Resource| matches!(r, Resource::Kubeadm(k) if k.is_one_of_several());
+    node(bench).is_some_and(|(_, node)| node.voter) || entry(bench, several).is_some()
+}
+
 /// Servers that the cluster has, that it cannot count on, and that this plan cannot wait for: in the words of the cluster.
 fn in_the_way(benches: &[Workbench<'_>], inputs: &Inputs<'_>) -> BTreeMap<NodeName, String> {
-    let tells = |bench: &Workbench<'_>| match node(bench)?.1.roll(&bench.observed.answers) {
-        Some(cluster_node::Roll::Nodes(nodes)) => Some(nodes),
-        _ => None,
+    // Only k3s says of a node whether it votes. kubeadm ends a join well when etcd has taken the member in.
+    let tells = |bench: &Workbench<'_>| {
+        let node = node(bench)?.1;
+        match node.roll(&bench.observed.answers) {
+            Some(cluster_node::Roll::Nodes(nodes)) => Some((nodes, node.voter)),
+            _ => None,
+        }
     };
-    let told = benches.iter().find_map(tells).unwrap_or_default();
+    let (told, says) = benches.iter().find_map(tells).unwrap_or_default();
+    // kubeadm labels a control plane last, behind its membership in etcd.
+    let server = |n: &cluster_node::Registered| {
+        n.server || inputs.servers.iter().any(|s| s.as_str() == n.name)
+    };
     let waited_for = |name: &NodeName| {
         let bench = benches.iter().find(|bench| bench.node == name);
         bench.is_some_and(|bench| counts(bench) || ready(bench).is_some())
     };
     told.into_iter()
-        .filter(|n| n.server && (n.ready != "True" || !n.voter))
+        .filter(|n| server(n) && (n.ready != "True" || says && !n.voter))
         .filter_map(|n| {
             let name = NodeName::new(&n.name).ok()?;
             let why = if n.ready == "True" {
@@ -232,7 +246,7 @@ pub(super) fn hold_back(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> b
         }
         let untold = join(bench)
             .filter(|join| bench.items[*join].problem.is_some() || bench.is_skipped(*join));
-        let votes = node(bench).is_some_and(|(_, node)| node.voter);
+        let votes = votes(bench);
         let other = in_the_way
             .iter()
             .find(|(name, _)| votes && *name != bench.node);

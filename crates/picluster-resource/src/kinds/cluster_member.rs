@@ -66,6 +66,9 @@ pub struct Memory {
     pub removed: bool,
     /// SHA-256 of the cluster's CA as an agent keeps it.
     pub agent_ca: Option<String>,
+    /// SHA-256 of the CA of a cluster that it had begun to join, as an agent or as a server, when that broke off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_ca: Option<String>,
     /// The server's unit is running, or about to.
     pub serving: bool,
     /// The server's unit has said that it is up.
@@ -333,6 +336,7 @@ impl Kind for ClusterMember {
                 && !text.lines().any(|l| l == "datastore etcd"),
             removed: find("removed").is_some(),
             agent_ca: find("agent-ca"),
+            begun_ca: find("begun-ca"),
             serving: matches!(unit.active.as_str(), "active" | "activating" | "reloading"),
             up: unit.active == "active",
             joined_as: find("kubelet").and_then(|c| common_name(&c)),

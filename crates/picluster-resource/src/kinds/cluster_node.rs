@@ -197,6 +197,24 @@ impl ClusterNode {
         })
     }
 
+    /// Why the API server of this machine does not answer, as far as the answer to what it is asked anyway shows it. `None`: it
+    /// does answer, this is no server, or it was not asked.
+    #[must_use]
+    pub fn silence(&self, answers: &Answers) -> Option<Diagnosis> {
+        if self.roll(answers)? != Roll::Silent {
+            return None;
+        }
+        let (status, stdout) = answers.fragment(&self.question()).ok()?;
+        Some(if kube::is_leaderless(status, stdout) {
+            diagnosis::no_leader(self)
+        } else {
+            Diagnosis::new("the cluster does not answer it").cure(format!(
+                "look on {}: crictl ps -a, journalctl -u {} -n 50; one that has just started may need another minute; then: picluster apply",
+                self.name, self.unit
+            ))
+        })
+    }
+
     fn question(&self) -> String {
         // A server asks for all nodes: others ask the same, and it is asked once.
         let node = (!self.server).then(|| self.name.as_str());
@@ -467,22 +485,36 @@ impl Kind for ClusterNode {
         if self.state == Presence::Absent {
             return Vec::new();
         }
-        vec![Reaction {
-            on: Token::Unit(self.unit.clone()),
+        // Credentials that come anew are those of a join that is taken up, perhaps of one that was Ready before its end.
+        let on = |token: Token| Reaction {
+            on: token,
             unit: None,
             restart: false,
-        }]
+        };
+        vec![
+            on(Token::Unit(self.unit.clone())),
+            on(Token::Path(self.kubeconfig.clone())),
+        ]
     }
 
     fn follow_up(
         &self,
         seen: Option<&NodeSeen>,
-        _inputs: &[Token],
+        inputs: &[Token],
         _ctx: Ctx<'_>,
     ) -> Option<Change> {
         seen?;
-        let before = Shown::text(format!("{} starts anew", self.unit));
-        Some(self.change(Action::Run, before))
+        let restarts = inputs.iter().any(|t| matches!(t, Token::Unit(_)));
+        let before = match restarts {
+            true => format!("{} starts anew", self.unit),
+            false => "its join is taken up".to_owned(),
+        };
+        Some(self.change(Action::Run, Shown::text(before)))
+    }
+
+    /// What has been started may have made it Ready before it is looked at; what takes it out of the cluster goes by its record.
+    fn claims(&self) -> bool {
+        self.state == Presence::Present
     }
 
     fn removal(&self) -> Option<Self> {

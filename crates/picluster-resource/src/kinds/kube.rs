@@ -96,9 +96,18 @@ pub(crate) fn question(kubeconfig: &NodePath, kubectl: &[NodePath], node: Option
         ),
     };
     format!(
-        "# {title}\n{}[ -s \"$cfg\" ] || exit {NO_CREDENTIALS}\n[ -x \"$k\" ] || exit {NO_KUBECTL}\nkc {what} -o json && exit 0\n! grep -q '(NotFound)' /run/picluster/kubectl.err || exit {NOT_FOUND}\nexit {FAILED}",
+        "# {title}\n{}[ -s \"$cfg\" ] || exit {NO_CREDENTIALS}\n[ -x \"$k\" ] || exit {NO_KUBECTL}\nkc {what} -o json && exit 0\n! grep -q '(NotFound)' /run/picluster/kubectl.err || exit {NOT_FOUND}\n{LEADER}\nexit {FAILED}",
         function(kubeconfig, kubectl),
     )
+}
+
+/// What etcd as kubeadm runs it says of itself to whoever asks on its machine, when the API does not answer
+/// (cmd/kubeadm/app/phases/etcd/local.go: listen-metrics-urls; etcd, server/etcdserver/metrics.go).
+const LEADER: &str = "[ ! -e /etc/kubernetes/manifests/etcd.yaml ] || timeout 10 \"$k\" --kubeconfig /dev/null --cache-dir /run/picluster/kubectl --server http://127.0.0.1:2381 --token none --request-timeout 8s get --raw /metrics 2>/dev/null </dev/null | grep '^etcd_server_has_leader ' || :";
+
+/// Whether the answer to [`question`] was that none comes because etcd runs there and has no leader.
+pub(crate) fn is_leaderless(status: u32, stdout: &str) -> bool {
+    status == FAILED && stdout.trim() == "etcd_server_has_leader 0"
 }
 
 /// Whether a cluster was asked and did not answer. One with much to do, a hundred nodes that join it at once, is slow for minutes

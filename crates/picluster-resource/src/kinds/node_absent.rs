@@ -16,8 +16,8 @@ use crate::shell::quote;
 use crate::token::{ClusterToken, Token};
 
 /// A node that the cluster does not have: its Node is deleted, and with it go, by the cluster's own controllers, the pods
-/// that are bound to it, its node password, and for a server of embedded etcd its membership there. Declared on a server
-/// that stays.
+/// that are bound to it, its node password, and for a server of k3s' embedded etcd its membership there. kubeadm has no such
+/// controller: `stacked_etcd` takes the member away. Declared on a server that stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeAbsent {
@@ -27,6 +27,12 @@ pub struct NodeAbsent {
     /// It is a member of the control plane: others have to be seen serving before it goes.
     #[serde(default)]
     pub server: bool,
+    /// With kubeadm: the name of the control plane that this is declared on, whose etcd (a static pod) lets the node's member go
+    /// before the Node is deleted, once more than half of the members that stay are healthy. Whether the node has a member is
+    /// etcd's word, not the Node's: a control plane whose join broke off is a member before it is labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stacked_etcd: Option<NodeName>,
     /// How long to wait until it is gone, in seconds: etcd has to let a member go first.
     #[serde(default = "kube::five_minutes")]
     pub timeout: u32,
@@ -43,9 +49,24 @@ pub struct AbsentSeen {
     pub there: Option<String>,
 }
 
+/// Exit status of the script when too few members would be left; what it found follows.
+const NO_QUORUM: u32 = 71;
+
 impl NodeAbsent {
     fn question(&self) -> String {
         kube::question(&self.kubeconfig, &self.kubectl, None)
+    }
+
+    fn change(&self, node: Shown) -> Change {
+        let change = Change::new(Action::Delete).field("node", node, Shown::Absent);
+        if self.stacked_etcd.is_none() || !self.server {
+            return change;
+        }
+        change.field(
+            "member of etcd",
+            Shown::text("its own"),
+            Shown::text("removed, while more than half of the others are healthy"),
+        )
     }
 }
 
@@ -90,16 +111,12 @@ impl Kind for NodeAbsent {
     fn diff(&self, seen: &AbsentSeen, _ctx: Ctx<'_>) -> Diff {
         match &seen.there {
             None => Diff::NoOp,
-            Some(version) => Diff::Change(Change::new(Action::Delete).field(
-                "node",
-                Shown::text(version.as_str()),
-                Shown::Absent,
-            )),
+            Some(version) => Diff::Change(self.change(Shown::text(version.as_str()))),
         }
     }
 
     fn expected(&self, _ctx: Ctx<'_>) -> Change {
-        Change::new(Action::Delete).field("node", Shown::Later, Shown::Absent)
+        self.change(Shown::Later)
     }
 
     fn operation(
@@ -109,13 +126,49 @@ impl Kind for NodeAbsent {
         _ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis> {
         // Deleted without waiting, and then looked for: `kc` ends what takes longer than 20 seconds.
+        let (at, member) = match &self.stacked_etcd {
+            Some(here) => (
+                format!("here={}\n", quote(here.as_str())),
+                include_str!("node_absent/member.sh"),
+            ),
+            None => (String::new(), ""),
+        };
         let script = format!(
-            "# node {0} leaves the cluster\n{1}n={0} within={2}\n{3}",
+            "# node {0} leaves the cluster\n{1}n={0} within={2}\n{at}{member}{3}",
             quote(self.node.as_str()),
             kube::function(&self.kubeconfig, &self.kubectl),
             self.timeout,
             include_str!("node_absent/delete.sh"),
         );
-        Ok(Operation::script(script).within(Duration::from_secs(u64::from(self.timeout) + 60)))
+        let more = if self.stacked_etcd.is_some() { 180 } else { 60 };
+        Ok(Operation::script(script).within(Duration::from_secs(u64::from(self.timeout) + more)))
+    }
+
+    fn explain(&self, status: u32, output: &str, _ctx: Ctx<'_>) -> Option<Diagnosis> {
+        if status != NO_QUORUM {
+            return None;
+        }
+        let said = |key: &str| output.lines().find_map(|l| l.strip_prefix(key));
+        let node = &self.node;
+        let found = match (said("@@ left "), said("@@ healthy "), said("@@ down")) {
+            (Some(left), Some(healthy), Some(down)) => {
+                let down = down.trim();
+                format!(
+                    "{node} keeps its member of etcd: without it {left} are left, of which {healthy} are healthy, and etcd needs more than half{}",
+                    if down.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; not healthy: {down}")
+                    },
+                )
+            }
+            _ => format!(
+                "{node} keeps its member of etcd: the other members do not say how they are: {}",
+                output.lines().last().unwrap_or_default()
+            ),
+        };
+        Some(Diagnosis::new(found).cure(
+            "bring the other control planes up (etcdctl endpoint health --cluster in the pod etcd-NAME), then: picluster apply --remove-nodes",
+        ))
     }
 }

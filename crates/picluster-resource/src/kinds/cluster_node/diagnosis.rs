@@ -94,6 +94,7 @@ fn message(line: &str) -> String {
 pub(super) fn of(node: &ClusterNode, output: &str, facts: &Facts) -> Diagnosis {
     let seen = Evidence::read(output);
     let cause = mismatch(node, &seen)
+        .or_else(|| leaderless(node, &seen))
         .or_else(|| refusal(node, &seen))
         .or_else(|| machine(node, &seen, facts))
         .or_else(|| unreachable(node, &seen))
@@ -122,6 +123,19 @@ fn mismatch(node: &ClusterNode, seen: &Evidence<'_>) -> Option<Diagnosis> {
             "look at it on the node: file {program}; then: picluster apply"
         ))
     })
+}
+
+/// Its etcd runs, and too few of the members are there (etcd, server/etcdserver/metrics.go).
+fn leaderless(node: &ClusterNode, seen: &Evidence<'_>) -> Option<Diagnosis> {
+    (seen.first("etcd") == "etcd_server_has_leader 0").then(|| no_leader(node))
+}
+
+/// What is said of a control plane whose etcd waits for other members.
+pub(super) fn no_leader(node: &ClusterNode) -> Diagnosis {
+    Diagnosis::new("its etcd runs and has no leader: not more than half of the members are there").cure(format!(
+        "bring the other control planes up, then: picluster apply. If the join of one broke off just now (before v1.29 kubeadm adds a member that is not there yet and votes, which stops a cluster of one), etcd goes on with {0} alone: on {0} add `    - --force-new-cluster` behind `    - etcd` in /etc/kubernetes/manifests/etcd.yaml, wait until kubectl get nodes answers, take that line out again; then: picluster apply",
+        node.name
+    ))
 }
 
 /// The cluster refuses it, or it refuses the cluster.

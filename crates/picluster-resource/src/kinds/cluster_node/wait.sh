@@ -61,6 +61,8 @@ part unit; systemctl show -p LoadState,ActiveState,SubState,Result,NRestarts,Exe
 part waited; [ "$bad" -lt 3 ] && echo all || echo some
 part kubectl; [ -s "$cfg" ] && { kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}' || tail -n 2 /run/picluster/kubectl.err; } ; echo
 [ -z "${voter-}" ] || { part voter; kc get node "$n" -o 'jsonpath={range .status.conditions[?(@.type=="EtcdIsVoter")]}{.status} {.reason}: {.message}{end}' || :; echo; }
+# etcd as kubeadm runs it tells how it is to whoever asks on the machine (cmd/kubeadm/app/phases/etcd/local.go: listen-metrics-urls).
+[ ! -e /etc/kubernetes/manifests/etcd.yaml ] || { part etcd; timeout 10 "$k" --kubeconfig /dev/null --cache-dir /run/picluster/kubectl --server http://127.0.0.1:2381 --token none --request-timeout 8s get --raw /metrics 2>/dev/null </dev/null | grep '^etcd_server_has_leader ' || :; }
 part controllers; cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || awk '$4==1{printf "%s ",$1}' /proc/cgroups
 part swap; tail -n +2 /proc/swaps
 part machine; uname -m

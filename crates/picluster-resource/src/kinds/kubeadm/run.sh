@@ -16,6 +16,21 @@ if [ -e "$begun" ]; then
   # (cmd/kubeadm/app/cmd/phases/join/kubelet.go). That phase has been done but for its last two lines.
   [ "$verb" != join ] || [ ! -s "$kubelet" ] || [ ! -s /var/lib/kubelet/config.yaml ] || [ ! -s /var/lib/kubelet/kubeadm-flags.env ] ||
     ! kc "$kubelet" "get node $node -o name" || skip=--skip-phases=kubelet-start
+  # kubeadm takes a member of etcd that was added and never started for one that is there, and before 1.28 writes a manifest
+  # that does not know its name (cmd/kubeadm/app/phases/etcd/local.go: `exists`). Where no etcd has run, it is added anew.
+  if [ "$verb" = join ] && grep -q '^controlPlane: ' "$f" && [ -s "$admin" ] && [ ! -e /var/lib/etcd/member ]; then
+    ips=$(sed -n 's/^controlPlane: .*"advertiseAddress":"\([^"]*\)".*/\1/p' "$f")
+    [ -n "$ips" ] || ips=$(hostname -I 2>/dev/null) || :
+    pki=/etc/kubernetes/pki/etcd
+    for pod in $("$k" --kubeconfig "$admin" --cache-dir /run/picluster/kubectl --request-timeout 20s -n kube-system get pods -l component=etcd --field-selector status.phase=Running -o name 2>/dev/null </dev/null); do
+      e() { timeout 30 "$k" --kubeconfig "$admin" --cache-dir /run/picluster/kubectl --request-timeout 20s -n kube-system exec "${pod#pod/}" -- etcdctl --endpoints=https://127.0.0.1:2379 --cacert=$pki/ca.crt --cert=$pki/server.crt --key=$pki/server.key "$@" 2>>"$out" </dev/null; }
+      all=$(e member list) || continue
+      for id in $(printf '%s\n' "$all" | awk -F', *' -v ips="$ips" 'BEGIN { n = split(ips, ip, " ") } $3 == "" { for (i = 1; i <= n; i++) if (index($4, "//" ip[i] ":") || index($4, "//[" ip[i] "]:")) { print $1; break } }'); do
+        e member remove "$id" >> "$out" || :
+      done
+      break
+    done
+  fi
 fi
 echo "$verb" > "$begun"
 rc=0
