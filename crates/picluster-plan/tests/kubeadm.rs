@@ -12,7 +12,7 @@ use picluster_model::secret::SecretValues;
 use picluster_model::{Color, Diagnostic, Everything, RoleLibrary, load, render};
 use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions};
 use picluster_plan::declare::declare;
-use picluster_plan::{Declared, NodeState, Plan, Step};
+use picluster_plan::{Declared, NodeState, Plan, RecordAction, Step};
 use picluster_resource::query::{Answer, PackageState, PathKind, PathState, UnitState};
 use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
 use serde_json::Value;
@@ -402,7 +402,8 @@ fn a_token_is_revoked_behind_all_that_join_with_it() {
     };
     let join = &step("rpi02/kubeadm/kubeadm[rpi02]").addr;
     // That it is Ready is seen once more, and with that written down: who has no record of it cannot take it out again.
-    step("rpi02/kubeadm/cluster_node[rpi02]");
+    let ready = &step("rpi02/kubeadm/cluster_node[rpi02]").record;
+    assert!(matches!(ready, RecordAction::Write { .. }), "{ready:?}");
     let revoked = step("rpi01/kubeadm/join_token[kubeadm-discovery revoked]");
     assert!(revoked.needs.contains(join), "{:?}", revoked.needs);
 }

@@ -25,7 +25,7 @@ impl Workbench<'_> {
                 RecordAction::Drop {
                     name: owned::file_name(&item.addr.kind, &item.addr.key),
                 }
-            } else if item.cause == Cause::Follows || item.departs {
+            } else if item.cause == Cause::Follows && !item.resource.claims() || item.departs {
                 RecordAction::Keep
             } else {
                 Record::of(&item.addr.local(), &item.resource)
