@@ -247,7 +247,7 @@ unchanged() { picluster apply --yes > again.log 2>&1 && grep -q '^Nothing to do'
 killed_when() {
   local n=$1 when=$2
   say "kn$n: kubeadm is killed when $when"
-  on "$n" "until pidof -q kubeadm || [ -n \"\$(cat /proc/[0-9]*/stat 2>/dev/null | grep -m 1 '(kubeadm)')\" ]; do sleep 0.05; done; until $when; do sleep 0.05; done; kill -9 \$(cat /proc/[0-9]*/stat 2>/dev/null | awk '\$2 == \"(kubeadm)\" { print \$1 }')" & killer=$!
+  on "$n" "until pidof -q kubeadm || [ -n \"\$(cat /proc/[0-9]*/stat 2>/dev/null | grep -m 1 '(kubeadm)')\" ]; do sleep 0.05; done; until $when; do grep -q '(kubeadm)' /proc/[0-9]*/stat 2>/dev/null || exit 1; sleep 0.05; done; kill -9 \$(cat /proc/[0-9]*/stat 2>/dev/null | awk '\$2 == \"(kubeadm)\" { print \$1 }')" & killer=$!
   ! picluster apply --yes --accept-new > killed.log 2>&1 || fail "nobody noticed that kubeadm was killed"
   wait $killer || { cat killed.log >&2; fail "kubeadm had ended before it could be killed"; }
   grep -q 'ended by signal 9' killed.log || { cat killed.log >&2; fail "the cause was not named"; }

@@ -429,6 +429,40 @@ fn nobody_joins_beside_a_control_plane_that_is_down() {
     }
 }
 
+/// What one server has made in a run that broke off is what the next one joins with: a second token beside it would come with
+/// certificates that the key of the first one does not open.
+#[test]
+fn one_server_alone_makes_what_others_join_with() {
+    let nodes = listed(&[("rpi1", true, true), ("rpi2", true, true)]);
+    let inventory = inventory("v1.33.2", "endpoint: 192.168.2.250", "", THREE);
+    let made = |holders: &[&str], valid: bool| {
+        let plan = found(&inventory, &[], &|node, query| match query {
+            Query::Secret(path) if path.as_str().contains("control-plane") => {
+                let value = r#"{"bootstrapToken":{"token":"abcdef.0123456789abcdef"},"certificateKey":"00"}"#;
+                let value = picluster_model::Secret::new(value.into());
+                Some(Answer::Secret(holders.contains(&node).then_some(value)))
+            }
+            Query::Fragment(script)
+                if script.starts_with("# join token") && valid && holders.contains(&node) =>
+            {
+                text("secret/bootstrap-token-abcdef\n")
+            }
+            _ if node != "rpi3" => member(query, "server-ca aa\ndatastore etcd\n", &nodes),
+            _ => None,
+        });
+        let tokens = plan.steps.iter().map(|s| s.addr.to_string());
+        tokens
+            .filter(|a| a.ends_with("join_token[kubeadm-control-plane]"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(made(&["rpi1"], true), Vec::<String>::new());
+    assert_eq!(made(&["rpi2"], true), Vec::<String>::new());
+    // It is in the file, and the cluster does not know it any more.
+    let first = ["rpi1/kubeadm/join_token[kubeadm-control-plane]"];
+    assert_eq!(made(&["rpi1", "rpi2"], false), first);
+    assert_eq!(made(&[], false), first);
+}
+
 /// Nobody founds a cluster while another server had begun to join one, and kube-vip's file is written on no server that may be no member.
 #[test]
 fn who_had_begun_to_join_remembers_the_cluster() {

@@ -70,6 +70,12 @@ impl JoinToken {
         Ok(found.filter(|text| !text.reveal().trim().is_empty()))
     }
 
+    /// Whether the cluster knows the token in the file, and has certificates for it where they go with it.
+    fn is_known(&self, answers: &Answers) -> Result<bool, Diagnosis> {
+        let (status, said) = answers.fragment(&self.question())?;
+        Ok(status == 0 && said.trim().starts_with("secret/"))
+    }
+
     /// The public part of the token in the file is the name of its Secret
     /// (<https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/>).
     fn preamble(&self) -> String {
@@ -86,7 +92,7 @@ impl JoinToken {
             self.name,
             self.preamble(),
             if self.certificates {
-                "kc -n kube-system get secret kubeadm-certs -o name >/dev/null && "
+                "[ \"$(kc -n kube-system get secret kubeadm-certs -o 'jsonpath={.metadata.annotations.picluster/token}')\" = \"$id\" ] && "
             } else {
                 ""
             },
@@ -140,10 +146,7 @@ impl Kind for JoinToken {
         let file = self.read(answers)?.is_some();
         let valid = match self.state {
             Presence::Absent => false,
-            Presence::Present => {
-                let (status, said) = answers.fragment(&self.question())?;
-                file && status == 0 && said.trim().starts_with("secret/")
-            }
+            Presence::Present => file && self.is_known(answers)?,
         };
         Ok(Seen::Now(TokenSeen { file, valid }))
     }
@@ -230,6 +233,10 @@ impl Kind for JoinToken {
             return None;
         }
         let text = self.read(answers).ok().flatten()?;
+        // What the cluster does not know any more is nothing to join with, and another server may have one that it knows.
+        if !self.is_known(answers).ok()? {
+            return None;
+        }
         Some((
             self.name.clone(),
             Secret::new(text.reveal().trim().to_owned()),

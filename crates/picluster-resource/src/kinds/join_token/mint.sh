@@ -32,6 +32,11 @@ if [ -n "$certificates" ]; then
     "$program" --kubeconfig "$cfg" token delete "${token%%.*}" >/dev/null 2>&1 || :
     exit 1
   }
+  # Another server's key would not open them: whose they are stands on them.
+  kc -n kube-system annotate secret kubeadm-certs --overwrite "picluster/token=${token%%.*}" >/dev/null || {
+    cat /run/picluster/kubectl.err >&2
+    exit 1
+  }
 fi
 printf '{"bootstrapToken":{"apiServerEndpoint":"%s","token":"%s","caCertHashes":["%s"]}%s}\n' "$at" "$token" "$hash" "${key:+,\"certificateKey\":\"$key\"}" > "$t"
 mv -f -- "$t" "$f"
