@@ -18,6 +18,7 @@ mod bad_input;
 mod bad_node;
 mod cluster_files;
 mod damage;
+mod datastore;
 mod documents;
 mod examples;
 mod explain;

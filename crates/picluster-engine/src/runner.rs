@@ -114,13 +114,23 @@ impl Worker {
         &mut self,
         resource: &Resource,
     ) -> Result<Result<Answers, Diagnosis>, NodeError> {
+        self.ask_all_again(std::slice::from_ref(resource)).await
+    }
+
+    /// The same about several, in one question.
+    pub(crate) async fn ask_all_again(
+        &mut self,
+        resources: &[Resource],
+    ) -> Result<Result<Answers, Diagnosis>, NodeError> {
         let deadline = Instant::now() + SILENCE_BOUND;
         loop {
-            let answers = self.ask_about(std::slice::from_ref(resource)).await?;
-            let silent = match (&answers, resource.queries(self.ctx())) {
-                (Ok(answers), Ok(queries)) => is_silent(&queries, answers),
-                _ => false,
-            };
+            let answers = self.ask_about(resources).await?;
+            let silent = resources
+                .iter()
+                .any(|r| match (&answers, r.queries(self.ctx())) {
+                    (Ok(answers), Ok(queries)) => is_silent(&queries, answers),
+                    _ => false,
+                });
             if !silent || Instant::now() >= deadline {
                 return Ok(answers);
             }
@@ -194,6 +204,7 @@ impl Worker {
             .and_then(|n| self.question(n));
         let ahead = peek.iter().flat_map(|p| p.program.queries());
         let check = ProbeProgram::new(queries.iter().chain(ahead).cloned());
+        let own = ProbeProgram::new(queries.iter().cloned());
         let mut before = match &undo {
             Some((guard, undo)) => self.open_guard(step, *guard, undo),
             None => String::new(),
@@ -220,6 +231,7 @@ impl Worker {
             operation.script.insert_str(0, &format!("staged={place}\n"));
         }
         let pid = self.link.agent_pid();
+        let began = Instant::now();
         let done = self
             .operate(&before, operation, &after, &check.script, None)
             .await;
@@ -247,6 +259,21 @@ impl Worker {
             answers = again;
             end = self.verdict(resource, &answers, &script);
         }
+        while !end.outcome.is_done() {
+            let left = timeout.saturating_sub(began.elapsed());
+            let Some(wait) = self.wait_again(resource, &answers, left) else {
+                break;
+            };
+            self.peek = None;
+            let script = wait.script.clone();
+            let (frame, rest) = self.operate("", wait, "", &own.script, None).await?;
+            if frame.status != 0 {
+                end = self.went_wrong(resource, &script, &frame);
+                break;
+            }
+            answers = self.link.answers(&own, &queries, &rest)?;
+            end = self.verdict(resource, &answers, &script);
+        }
         self.learn(resource, &answers);
         self.unfinished(step, &end).await;
         end.change = Some(change);
@@ -257,6 +284,17 @@ impl Worker {
             end = self.prove_access(end).await;
         }
         Ok(end)
+    }
+
+    /// What is waited for once more, by what was seen behind an operation that went well.
+    fn wait_again(
+        &self,
+        resource: &Resource,
+        answers: &Answers,
+        left: Duration,
+    ) -> Option<Operation> {
+        let seen = resource.observe(answers, self.ctx()).ok()?;
+        resource.wait_again(&seen, left, self.ctx())
     }
 
     /// How a step ended whose operation did not go well.

@@ -18,3 +18,4 @@ mod still;
 mod sudo;
 mod together;
 mod upload;
+mod wait;

@@ -107,7 +107,25 @@ impl Worker {
         ends: &mut [Option<StepEnd>],
         alone: &mut Vec<usize>,
     ) -> Result<Vec<Act<'a>>, NodeError> {
-        let (answers, mut wrong) = self.looked_at(steps).await?;
+        let (mut answers, mut wrong) = self.looked_at(steps).await?;
+        // As for a step by itself: what should be there by now may only have been slow to answer.
+        let late: Vec<Resource> = steps
+            .iter()
+            .filter_map(|go| match &go.step.work {
+                Work::Resource(resource) => Some(resource.as_ref()),
+                _ => None,
+            })
+            .filter(|resource| {
+                let seen = resource.observe(&answers, self.ctx());
+                seen.is_ok_and(|seen| seen.not_yet().is_some())
+            })
+            .cloned()
+            .collect();
+        if !late.is_empty()
+            && let Ok(again) = self.ask_all_again(&late).await?
+        {
+            answers.0.extend(again.0);
+        }
         let mut acts = Vec::new();
         for (at, go) in steps.iter().enumerate() {
             let Work::Resource(resource) = &go.step.work else {
@@ -253,6 +271,23 @@ impl Worker {
             }
             self.ask(wanted).await?
         };
+        // The operations say they went well: before some are told otherwise, the node is asked once more about them.
+        let mut seen = seen;
+        if rest.status == 0 {
+            let doubtful: Vec<Resource> = acts
+                .iter()
+                .zip(&answered.ran)
+                .filter(|(act, frame)| {
+                    frame.status == 0 && !self.verdict(act.resource, &seen, "").outcome.is_done()
+                })
+                .map(|(act, _)| act.resource.clone())
+                .collect();
+            if !doubtful.is_empty()
+                && let Ok(again) = self.ask_all_again(&doubtful).await?
+            {
+                seen.0.extend(again.0);
+            }
+        }
         for (act, frame) in acts.iter().zip(&answered.ran) {
             let script = act.operation.script.clone();
             let mut end = if frame.status != 0 {

@@ -1,6 +1,7 @@
 //! What every kind of resource answers.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use picluster_model::secret::{Secret, SecretValues, Unresolved};
 use schemars::JsonSchema;
@@ -132,6 +133,17 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Clone + PartialEq + 
         change: &Change,
         ctx: Ctx<'_>,
     ) -> Result<Operation, Diagnosis>;
+
+    /// What is waited for once more when the operation went well and what is seen behind it is not as desired: what came true may
+    /// have gone again for a moment, and come back by itself. `left`: of the operation's time. `None`: what is seen counts.
+    fn wait_again(
+        &self,
+        _seen: &Self::Observation,
+        _left: Duration,
+        _ctx: Ctx<'_>,
+    ) -> Option<Operation> {
+        None
+    }
 
     /// The file that it is, wholly or in part, with the owner and the group it is to have. What it provides and requires and how
     /// it is taken back follow from that.

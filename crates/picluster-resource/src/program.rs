@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use crate::frame::Frame;
+use crate::kinds::kube;
+use crate::path::NodePath;
 use crate::query::{AnswerError, Answers, Query};
 use script::{sections, singles};
 use split::split;
@@ -152,6 +154,36 @@ fn texts_of(queries: &[Query]) -> Vec<&str> {
         Query::Text(path) => Some(path.as_str()),
         _ => None,
     })
+}
+
+/// The names of the nodes that are asked for with these credentials.
+fn cluster_nodes_of<'a>(
+    queries: &'a [Query],
+    with: &NodePath,
+    program: &[NodePath],
+) -> Vec<&'a str> {
+    select(queries, |q| match q {
+        Query::ClusterNode {
+            kubeconfig,
+            kubectl,
+            name,
+        } if kubeconfig == with && kubectl == program => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// The frame in which the nodes come that are asked for with these credentials: that of the question for all nodes, or else that
+/// of the first of them.
+fn cluster_frame(queries: &[Query], with: &NodePath, program: &[NodePath]) -> Option<u32> {
+    let all = kube::question(with, program, None);
+    let numbered = || (BASE..).zip(queries);
+    let asked = numbered().find(|(_, q)| matches!(q, Query::Fragment(text) if *text == all));
+    let first = || {
+        numbered().find(|(_, q)| {
+            matches!(q, Query::ClusterNode { kubeconfig, kubectl, .. } if kubeconfig == with && kubectl == program)
+        })
+    };
+    asked.or_else(first).map(|(n, _)| n)
 }
 
 /// The file of a kernel setting.

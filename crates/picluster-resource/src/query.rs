@@ -52,6 +52,16 @@ pub enum Query {
     Account(String),
     /// A group of accounts.
     Group(String),
+    /// A node of a Kubernetes cluster, asked for with credentials and a kubectl of this machine. All that are asked for with the
+    /// same come with one start of kubectl; where all nodes are asked for anyway, with none of their own.
+    ClusterNode {
+        /// The credentials.
+        kubeconfig: NodePath,
+        /// Where kubectl is; the first that exists is used.
+        kubectl: Vec<NodePath>,
+        /// Its name in the cluster.
+        name: String,
+    },
     /// Any read-only shell text. Its stdout and status are the answer.
     Fragment(String),
 }
@@ -70,6 +80,7 @@ impl fmt::Display for Query {
             Self::Sysctl(key) => write!(f, "sysctl {key}"),
             Self::Account(name) => write!(f, "account {name}"),
             Self::Group(name) => write!(f, "group {name}"),
+            Self::ClusterNode { name, .. } => write!(f, "cluster node {name}"),
             Self::Fragment(text) => {
                 // The first line of a fragment is by convention a comment that names it.
                 let first = text.lines().next().unwrap_or("");
@@ -104,7 +115,7 @@ pub enum Answer {
     Account(Option<AccountState>),
     /// To [`Query::Group`]: numeric id and members.
     Group(Option<GroupState>),
-    /// To [`Query::Fragment`].
+    /// To [`Query::Fragment`], and to [`Query::ClusterNode`]: the node as JSON.
     Fragment {
         /// Exit status.
         status: u32,
@@ -299,6 +310,19 @@ impl Answers {
     pub fn package(&self, query: &Query) -> Result<&PackageState, crate::Diagnosis> {
         match self.0.get(query) {
             Some(Answer::Package(state)) => Ok(state),
+            _ => Err(crate::Diagnosis::new(format!(
+                "the node gave no usable answer to `{query}`"
+            ))),
+        }
+    }
+
+    /// The answer to a [`Query::ClusterNode`]: status, and the node as JSON.
+    ///
+    /// # Errors
+    /// [`crate::Diagnosis`] when it was not asked or could not be read.
+    pub fn cluster_node(&self, query: &Query) -> Result<(u32, &str), crate::Diagnosis> {
+        match self.0.get(query) {
+            Some(Answer::Fragment { status, stdout }) => Ok((*status, stdout)),
             _ => Err(crate::Diagnosis::new(format!(
                 "the node gave no usable answer to `{query}`"
             ))),

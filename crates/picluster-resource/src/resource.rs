@@ -1,5 +1,7 @@
 //! All kinds under one roof.
 
+use std::time::Duration;
+
 use picluster_model::{Diagnostic, Secret, SecretText, Yaml};
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +153,15 @@ macro_rules! resources {
                 match (self, seen) {
                     $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.operation(o, change, ctx),)+
                     _ => Err(Diagnosis::new("it cannot be observed yet")),
+                }
+            }
+
+            /// See [`Kind::wait_again`].
+            #[must_use]
+            pub fn wait_again(&self, seen: &Observation, left: Duration, ctx: Ctx<'_>) -> Option<Operation> {
+                match (self, seen) {
+                    $((Self::$variant(r), Observation::$variant(Seen::Now(o))) => r.wait_again(o, left, ctx),)+
+                    _ => None,
                 }
             }
 

@@ -40,6 +40,17 @@ pub(crate) fn stamp() -> String {
     rfc3339(now())
 }
 
+/// Now, as a lease has it (`MicroTime` of apimachinery): with six digits behind the seconds.
+pub(crate) fn micro() -> String {
+    let now = OffsetDateTime::now_utc() + time::Duration::seconds(offset());
+    let whole = rfc3339(now.replace_nanosecond(0).unwrap_or(now));
+    format!(
+        "{}.{:06}Z",
+        whole.trim_end_matches('Z'),
+        now.nanosecond() / 1000
+    )
+}
+
 /// Reads what [`rfc3339`] wrote, with or without fractions of a second.
 pub(crate) fn parse(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()

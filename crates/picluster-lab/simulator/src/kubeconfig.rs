@@ -81,7 +81,7 @@ pub(crate) fn load(path: &Path, context: Option<&str>) -> Outcome<(Client, Strin
     let server = cluster["server"]
         .as_str()
         .unwrap_or("https://localhost:8080");
-    let mut client = Client::new(server, piece(&cluster, "certificate-authority")?);
+    let mut client = Client::new(server, piece(&cluster, "certificate-authority")?).keeping();
     if client.ca.is_none() && cluster["insecure-skip-tls-verify"] != true {
         client.ca = Some(String::new());
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,6 +17,10 @@ use crate::heart::Chunked;
 
 /// As upstream's clients (`defaultClientTimeout`).
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection that was kept may be silent before it counts as dead: whoever is at its other end may have gone
+/// without a word. Upstream's kubelets give their heartbeats ten seconds, and renew five times less often than those here.
+const KEPT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// What came back.
 #[derive(Debug)]
@@ -35,7 +39,11 @@ pub(crate) struct Client {
     /// Certificate and key, in PEM.
     pub(crate) identity: Option<(String, String)>,
     pub(crate) authorization: Option<String>,
+    /// The connection of the last request, where it is kept for the next; clones share it.
+    kept: Option<Arc<Mutex<Option<Tls>>>>,
 }
+
+type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// The one cryptography of this program.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -224,7 +232,14 @@ impl Client {
             ca,
             identity: None,
             authorization: None,
+            kept: None,
         }
+    }
+
+    /// Requests follow each other over one connection, as those of client-go do.
+    pub(crate) fn keeping(mut self) -> Self {
+        self.kept = Some(Arc::default());
+        self
     }
 
     /// TLS as this client speaks it.
@@ -269,17 +284,13 @@ impl Client {
         body: &[u8],
     ) -> Result<Answer, String> {
         let (host, port) = authority(&self.base).map_err(|f| f.0)?;
-        let stream = dial(&host, port)?;
-        let _ = stream.set_read_timeout(Some(PATIENCE));
-        let _ = stream.set_write_timeout(Some(PATIENCE));
-        let _ = stream.set_nodelay(true);
-        let name = ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
-        let config = self.config().map_err(|f| f.0)?;
-        let connection =
-            ClientConnection::new(Arc::new(config), name).map_err(|e| tls_words(&e))?;
-        let mut tls = StreamOwned::new(connection, stream);
+        let connection = if self.kept.is_some() {
+            "keep-alive"
+        } else {
+            "close"
+        };
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nAccept: application/json\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: {connection}\r\nAccept: application/json\r\n"
         );
         if let Some(authorization) = &self.authorization {
             head.push_str(&format!("Authorization: {authorization}\r\n"));
@@ -288,51 +299,110 @@ impl Client {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
-        let io =
-            |e: std::io::Error| match e.get_ref().and_then(|r| r.downcast_ref::<rustls::Error>()) {
-                Some(tls) => tls_words(tls),
-                None => match errno(&e).as_str() {
-                    "i/o timeout" => {
-                        "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-                            .into()
-                    }
-                    "connection reset by peer" => "read: connection reset by peer".into(),
-                    other => other.to_owned(),
-                },
-            };
-        tls.write_all(head.as_bytes()).map_err(io)?;
-        tls.write_all(body).map_err(io)?;
-        tls.flush().map_err(io)?;
-        let mut bytes = Vec::new();
-        match tls.read_to_end(&mut bytes) {
-            Ok(_) => {}
-            // Everything is here although the other end did not say goodbye.
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof && !bytes.is_empty() => {}
-            Err(e) => return Err(io(e)),
+        let mut message = head.into_bytes();
+        message.extend_from_slice(body);
+        let Some(kept) = &self.kept else {
+            let mut tls = self.connect(&host, port)?;
+            return ask(&mut tls, &message).map(|(answer, _)| answer);
+        };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut tls) = kept.take() {
+            let _ = tls.sock.set_read_timeout(Some(KEPT_PATIENCE));
+            // One that was closed meanwhile is no answer (net/http tries again over a new one, too).
+            if let Ok((answer, again)) = ask(&mut tls, &message) {
+                *kept = again.then_some(tls);
+                return Ok(answer);
+            }
         }
-        if bytes.is_empty() {
+        let mut tls = self.connect(&host, port)?;
+        let (answer, again) = ask(&mut tls, &message)?;
+        *kept = again.then_some(tls);
+        Ok(answer)
+    }
+
+    fn connect(&self, host: &str, port: u16) -> Result<Tls, String> {
+        let stream = dial(host, port)?;
+        let _ = stream.set_read_timeout(Some(PATIENCE));
+        let _ = stream.set_write_timeout(Some(PATIENCE));
+        let _ = stream.set_nodelay(true);
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
+        let config = self.config().map_err(|f| f.0)?;
+        let connection =
+            ClientConnection::new(Arc::new(config), name).map_err(|e| tls_words(&e))?;
+        Ok(StreamOwned::new(connection, stream))
+    }
+}
+
+/// Go's words for what happened to a connection.
+fn io_words(e: &std::io::Error) -> String {
+    match e.get_ref().and_then(|r| r.downcast_ref::<rustls::Error>()) {
+        Some(tls) => tls_words(tls),
+        None => match errno(e).as_str() {
+            "i/o timeout" => {
+                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into()
+            }
+            "connection reset by peer" => "read: connection reset by peer".into(),
+            other => other.to_owned(),
+        },
+    }
+}
+
+/// Sends a request and reads its answer; `true`: another one may follow over the same connection.
+fn ask(tls: &mut Tls, message: &[u8]) -> Result<(Answer, bool), String> {
+    let io = |e: std::io::Error| io_words(&e);
+    tls.write_all(message).map_err(io)?;
+    tls.flush().map_err(io)?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let ended = match tls.read(&mut chunk) {
+            Ok(n) => {
+                bytes.extend_from_slice(&chunk[..n]);
+                n == 0
+            }
+            // Everything is here although the other end did not say goodbye.
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof && !bytes.is_empty() => true,
+            Err(e) => return Err(io(e)),
+        };
+        if ended && bytes.is_empty() {
             return Err("EOF".into());
         }
         let mut parsed = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut parsed);
-        match response.parse(&bytes) {
-            Ok(httparse::Status::Complete(at)) => {
-                let chunked = response.headers.iter().any(|h| {
-                    h.name.eq_ignore_ascii_case("transfer-encoding") && h.value == b"chunked"
-                });
-                let body = if chunked {
-                    Chunked::new(&bytes[at..], vec![])
-                        .whole()
-                        .map_err(|_| "unexpected EOF".to_owned())?
-                } else {
-                    bytes[at..].to_vec()
-                };
-                Ok(Answer {
-                    status: response.code.unwrap_or(0),
-                    body,
-                })
+        let at = match response.parse(&bytes) {
+            Ok(httparse::Status::Complete(at)) => at,
+            Ok(httparse::Status::Partial) if !ended => continue,
+            _ => return Err("malformed HTTP response".into()),
+        };
+        let header = |name: &str| {
+            let found = response
+                .headers
+                .iter()
+                .find(|h| h.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(found.value).ok()
+        };
+        let length: Option<usize> = header("content-length").and_then(|v| v.trim().parse().ok());
+        let chunked = header("transfer-encoding") == Some("chunked");
+        let goodbye = header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let status = response.code.unwrap_or(0);
+        if chunked {
+            let body = Chunked::new(tls, bytes.split_off(at))
+                .whole()
+                .map_err(|_| "unexpected EOF".to_owned())?;
+            return Ok((Answer { status, body }, !goodbye));
+        }
+        match length {
+            Some(length) if bytes.len() - at >= length => {
+                bytes.truncate(at + length);
+                let body = bytes.split_off(at);
+                return Ok((Answer { status, body }, !goodbye && !ended));
             }
-            _ => Err("malformed HTTP response".into()),
+            None if ended => {
+                let body = bytes.split_off(at);
+                return Ok((Answer { status, body }, false));
+            }
+            _ if ended => return Err("unexpected EOF".into()),
+            _ => {}
         }
     }
 }

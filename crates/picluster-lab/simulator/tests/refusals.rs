@@ -138,5 +138,6 @@ scripts! {
     manifests "manifests",
     restart "restart",
     embedded_etcd "embedded-etcd",
+    outside_etcd "outside-etcd",
     embedded_etcd_refused "embedded-etcd-refused",
 }

@@ -18,6 +18,9 @@ use crate::query::{Answers, Query};
 use crate::shell::quote;
 use crate::token::{ClusterToken, Reaction, Token};
 
+/// What a last question and the gathering of evidence may take on top of the wait.
+const EVIDENCE: Duration = Duration::from_secs(120);
+
 /// This machine as a node of its cluster: registered, Ready, at the wanted version. Nothing is made
 /// here but time: it waits until what was started has joined, and when that does not happen it looks for the
 /// reason. Steps of other nodes can wait for it.
@@ -217,7 +220,8 @@ impl ClusterNode {
 
     fn question(&self) -> String {
         // A server asks for all nodes: others ask the same, and it is asked once.
-        let node = (!self.server).then(|| self.name.as_str());
+        let own = [self.name.as_str()];
+        let node = (!self.server).then_some(own.as_slice());
         kube::question(&self.kubeconfig, &self.kubectl, node)
     }
 
@@ -258,6 +262,24 @@ impl ClusterNode {
             ) if version != wanted => Some(version.clone()),
             _ => None,
         }
+    }
+
+    /// Waits until it is what it should be, at most so many seconds.
+    fn wait(&self, timeout: u32) -> Operation {
+        let text = |path: &Option<NodePath>| path.as_ref().map_or("", NodePath::as_str).to_owned();
+        let script = format!(
+            "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want}{voter} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
+            name = quote(self.name.as_str()),
+            function = kube::function(&self.kubeconfig, &self.kubectl),
+            unit = quote(&self.unit),
+            voter = if self.voter { " voter=yes" } else { "" },
+            want = quote(self.version.as_deref().unwrap_or_default()),
+            program = quote(&text(&self.program)),
+            join = quote(self.join.as_deref().unwrap_or_default()),
+            token = quote(&text(&self.token_file)),
+            body = include_str!("cluster_node/wait.sh"),
+        );
+        Operation::script(script).within(Duration::from_secs(u64::from(timeout)) + EVIDENCE)
     }
 
     /// What becomes of a machine that leaves.
@@ -441,22 +463,19 @@ impl Kind for ClusterNode {
             );
             return Ok(Operation::script(script).within(Duration::from_secs(300)));
         }
-        let text = |path: &Option<NodePath>| path.as_ref().map_or("", NodePath::as_str).to_owned();
-        let script = format!(
-            "# {name}: wait until it is Ready, at most {timeout} s\n{function}n={name} u={unit} want={want}{voter} within={timeout}\nprogram={program} join={join} token={token}\n{body}",
-            name = quote(self.name.as_str()),
-            timeout = self.timeout,
-            function = kube::function(&self.kubeconfig, &self.kubectl),
-            unit = quote(&self.unit),
-            voter = if self.voter { " voter=yes" } else { "" },
-            want = quote(self.version.as_deref().unwrap_or_default()),
-            program = quote(&text(&self.program)),
-            join = quote(self.join.as_deref().unwrap_or_default()),
-            token = quote(&text(&self.token_file)),
-            body = include_str!("cluster_node/wait.sh"),
-        );
-        // A last question and the gathering of evidence come on top.
-        Ok(Operation::script(script).within(Duration::from_secs(u64::from(self.timeout) + 120)))
+        Ok(self.wait(self.timeout))
+    }
+
+    /// A controller with much to do loses sight of a node that has just been Ready: that passes.
+    fn wait_again(&self, seen: &NodeSeen, left: Duration, _ctx: Ctx<'_>) -> Option<Operation> {
+        let seconds = u32::try_from(left.saturating_sub(EVIDENCE).as_secs()).unwrap_or(u32::MAX);
+        let may_pass = match &seen.cluster {
+            ClusterSays::Nothing | ClusterSays::Unknown => true,
+            ClusterSays::Never => false,
+            ClusterSays::Node { same_machine, .. } => *same_machine && self.leaves(seen).is_none(),
+        };
+        (self.state == Presence::Present && may_pass && seconds > 0)
+            .then(|| self.wait(seconds.min(self.timeout)))
     }
 
     fn provides(&self) -> Vec<Token> {
@@ -536,6 +555,8 @@ impl Kind for ClusterNode {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::time::Duration;
+
     use super::{ClusterNode, ClusterSays, NodeSeen, Registered, Roll};
     use crate::kind::Kind;
 
@@ -593,6 +614,54 @@ mod tests {
         assert_eq!(roll(crate::kinds::kube::NO_KUBECTL, ""), Some(Roll::Never));
         assert_eq!(server.roll(&crate::Answers::default()), None);
         assert_eq!(agent.roll(&answers(&agent, 0, list)), None);
+    }
+
+    #[test]
+    fn a_node_that_was_ready_and_is_lost_sight_of_is_waited_for_within_its_time() {
+        let node: ClusterNode = serde_json::from_value(serde_json::json!({
+            "name": "rpi02", "unit": "k3s-agent.service", "kubeconfig": "/etc/k.yaml", "version": "v1.33.5+k3s1",
+            "kubectl": ["/usr/local/bin/kubectl"], "timeout": 200,
+        }))
+        .unwrap();
+        let (facts, secrets) = Default::default();
+        let ctx = crate::Ctx {
+            facts: &facts,
+            secrets: &secrets,
+        };
+        let within = |cluster: ClusterSays, left: u64| {
+            let seen = NodeSeen {
+                unit: "active".into(),
+                cluster,
+                installed: false,
+            };
+            let left = Duration::from_secs(left);
+            let again = node.wait_again(&seen, left, ctx)?;
+            assert!(again.timeout <= left, "{:?}", again.timeout);
+            let line = again.script.lines().find(|l| l.starts_with("n=")).unwrap();
+            let (_, seconds) = line.rsplit_once("within=").unwrap();
+            Some(seconds.parse::<u64>().unwrap())
+        };
+        let says = |ready: &str, version: &str, same_machine| ClusterSays::Node {
+            ready: ready.into(),
+            version: version.into(),
+            same_machine,
+            voter: false,
+        };
+        let (wanted, other) = ("v1.33.5+k3s1", "v1.32.1+k3s1");
+        for passing in [
+            says("Unknown", wanted, true),
+            says("False", wanted, true),
+            ClusterSays::Unknown,
+            ClusterSays::Nothing,
+        ] {
+            // Of its time and of that for evidence.
+            assert_eq!(within(passing.clone(), 320), Some(200));
+            assert_eq!(within(passing.clone(), 150), Some(30));
+            assert_eq!(within(passing, 120), None);
+        }
+        assert_eq!(within(says("True", other, true), 320), None);
+        assert_eq!(within(says("Unknown", wanted, false), 320), None);
+        assert_eq!(within(ClusterSays::Never, 320), None);
     }
 
     #[test]

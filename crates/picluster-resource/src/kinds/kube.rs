@@ -82,12 +82,20 @@ pub(crate) fn function(kubeconfig: &NodePath, kubectl: &[NodePath]) -> String {
 /// kubernetes): what is kept of the cluster as a whole stands in its annotations.
 pub(crate) const HOME: &str = "kube-system";
 
-/// The question for one node, or for all; with the latter come the namespaces.
-pub(crate) fn question(kubeconfig: &NodePath, kubectl: &[NodePath], node: Option<&str>) -> String {
-    let (title, what) = match node {
-        Some(node) => (
+/// The question for some nodes, or for all; with the latter come the namespaces.
+pub(crate) fn question(
+    kubeconfig: &NodePath,
+    kubectl: &[NodePath],
+    nodes: Option<&[&str]>,
+) -> String {
+    let (title, what) = match nodes {
+        Some([node]) => (
             format!("node {node} of the cluster"),
             format!("get node {}", quote(node)),
+        ),
+        Some(nodes) => (
+            format!("{} nodes of the cluster", nodes.len()),
+            format!("get node {}", words(nodes)),
         ),
         // What is kept of the cluster as a whole stands on a namespace: it comes with the same answer.
         None => (
@@ -110,6 +118,37 @@ pub(crate) fn is_leaderless(status: u32, stdout: &str) -> bool {
     status == FAILED && stdout.trim() == "etcd_server_has_leader 0"
 }
 
+/// The nodes of an answer to [`question`], each as its own JSON. kubectl prints those it has found also where others were not
+/// there.
+pub(crate) fn each(stdout: &str) -> BTreeMap<String, String> {
+    let mut nodes = BTreeMap::new();
+    let Ok(mut found) = serde_json::from_str::<serde_json::Value>(stdout) else {
+        return nodes;
+    };
+    let items = match found.get_mut("items").map(serde_json::Value::take) {
+        Some(serde_json::Value::Array(items)) => items,
+        _ => vec![found],
+    };
+    for item in items {
+        if item["kind"] == "Node"
+            && let Some(name) = item["metadata"]["name"].as_str()
+        {
+            nodes.insert(name.to_owned(), item.to_string());
+        }
+    }
+    nodes
+}
+
+/// The status of the answer about one of several nodes: `asked` is that of the question for them.
+pub(crate) fn status_of(asked: Option<u32>, found: bool) -> u32 {
+    match asked {
+        Some(0 | NOT_FOUND) if found => 0,
+        Some(0) => NOT_FOUND,
+        Some(status) => status,
+        None => FAILED,
+    }
+}
+
 /// Whether a cluster was asked and did not answer. One with much to do, a hundred nodes that join it at once, is slow for minutes
 /// and not gone.
 #[must_use]
@@ -119,6 +158,7 @@ pub fn is_silent(queries: &[Query], answers: &Answers) -> bool {
         Query::Fragment(text) if text.ends_with(&failed) => {
             matches!(answers.fragment(text), Ok((FAILED, _)))
         }
+        Query::ClusterNode { .. } => matches!(answers.cluster_node(query), Ok((FAILED, _))),
         _ => false,
     })
 }

@@ -139,8 +139,12 @@ fn shown(value: Option<&String>) -> Shown {
 }
 
 impl NodeLabels {
-    fn question(&self) -> String {
-        kube::question(&self.kubeconfig, &self.kubectl, None)
+    fn question(&self) -> Query {
+        Query::ClusterNode {
+            kubeconfig: self.kubeconfig.clone(),
+            kubectl: self.kubectl.clone(),
+            name: self.node.to_string(),
+        }
     }
 
     fn wanted_taints(&self) -> BTreeMap<String, String> {
@@ -221,31 +225,29 @@ impl Kind for NodeLabels {
     }
 
     fn queries(&self, _ctx: Ctx<'_>) -> Result<Vec<Query>, Diagnosis> {
-        Ok(vec![Query::Fragment(self.question())])
+        Ok(vec![self.question()])
     }
 
     fn observe(&self, answers: &Answers, _ctx: Ctx<'_>) -> Result<Seen<LabelsSeen>, Diagnosis> {
-        let (status, stdout) = answers.fragment(&self.question())?;
-        let nothing = || {
-            Seen::Now(LabelsSeen {
-                labels: BTreeMap::new(),
-                taints: BTreeMap::new(),
-                owned: None,
-            })
+        let (status, stdout) = answers.cluster_node(&self.question())?;
+        let (found, missing) = match kube::answer(status, stdout) {
+            Asked::Nodes(nodes) => (
+                nodes.into_iter().find(|n| n.name == self.node.as_str()),
+                ClusterToken::Joined(self.node.clone()),
+            ),
+            Asked::NotFound => (None, ClusterToken::Joined(self.node.clone())),
+            _ => (None, ClusterToken::Api),
         };
-        let Asked::Nodes(nodes) = kube::answer(status, stdout) else {
+        let Some(node) = found else {
             // Where nothing is wanted, a node that is still to come needs nothing.
             return Ok(if self.ours().is_empty() {
-                nothing()
+                Seen::Now(LabelsSeen {
+                    labels: BTreeMap::new(),
+                    taints: BTreeMap::new(),
+                    owned: None,
+                })
             } else {
-                Seen::NotYet(Token::Cluster(ClusterToken::Api))
-            });
-        };
-        let Some(node) = nodes.into_iter().find(|n| n.name == self.node.as_str()) else {
-            return Ok(if self.ours().is_empty() {
-                nothing()
-            } else {
-                Seen::NotYet(Token::Cluster(ClusterToken::Joined(self.node.clone())))
+                Seen::NotYet(Token::Cluster(missing))
             });
         };
         let owned: Option<Owned> = node
@@ -343,6 +345,11 @@ impl Kind for NodeLabels {
             script.push_str(&patch(Some(&ours), &BTreeMap::new()));
         }
         Ok(Operation::script(script).within(Duration::from_secs(300)))
+    }
+
+    /// A server does this for every node of its cluster, and many of them come to be ready at the same time.
+    fn small(&self) -> bool {
+        true
     }
 
     fn requires(&self) -> Vec<Token> {

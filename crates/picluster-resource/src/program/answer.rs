@@ -35,7 +35,7 @@ impl Query {
             )),
             Self::Account(_) => parse_account(text).map(Answer::Account),
             Self::Group(_) => parse_group(text).map(Answer::Group),
-            Self::Fragment(_) => Ok(Answer::Fragment {
+            Self::Fragment(_) | Self::ClusterNode { .. } => Ok(Answer::Fragment {
                 status: raw.status,
                 stdout: text.to_owned(),
             }),

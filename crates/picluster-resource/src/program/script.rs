@@ -200,6 +200,15 @@ fo="$fo$nl${{v%% *}}$nl$v$nl$h$nl"; emit; }}"#,
             // What it defines stays in the process of its frame.
             Query::Fragment(text) => writeln!(sh, "s_{n}() {{\n{text}\n}}\nframe {n} s_{n}"),
             Query::Secret(path) => writeln!(sh, "frame {n} s_x {}", quote(path.as_str())),
+            Query::ClusterNode {
+                kubeconfig,
+                kubectl,
+                ..
+            } if cluster_frame(queries, kubeconfig, kubectl) == Some(n) => {
+                let names = cluster_nodes_of(queries, kubeconfig, kubectl);
+                let text = kube::question(kubeconfig, kubectl, Some(&names));
+                writeln!(sh, "s_{n}() {{\n{text}\n}}\nframe {n} s_{n}")
+            }
             _ => Ok(()),
         };
     }

@@ -36,6 +36,7 @@ pub(super) fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
             .unwrap_or_default()
             .to_owned()
     };
+    let mut lists: BTreeMap<u32, BTreeMap<String, String>> = BTreeMap::new();
     (BASE..)
         .zip(queries)
         .map(|(n, query)| {
@@ -83,6 +84,22 @@ pub(super) fn split(queries: &[Query], frames: &[Frame]) -> Vec<(Query, Raw)> {
                         String::new()
                     }
                 },
+                Query::ClusterNode {
+                    kubeconfig,
+                    kubectl,
+                    name,
+                } => {
+                    let at = cluster_frame(queries, kubeconfig, kubectl);
+                    let frame = at.and_then(|at| by_id.get(&at));
+                    let listed = at.map(|at| {
+                        lists.entry(at).or_insert_with(|| {
+                            kube::each(&frame.map(|f| f.text()).unwrap_or_default())
+                        })
+                    });
+                    let found = listed.and_then(|nodes| nodes.get(name).cloned());
+                    status = kube::status_of(frame.map(|f| f.status), found.is_some());
+                    found.unwrap_or_default()
+                }
                 Query::Secret(_) | Query::Account(_) | Query::Fragment(_) => {
                     own.map(|f| f.text()).unwrap_or_default()
                 }

@@ -274,7 +274,7 @@ fn fetch_all(
             registries.display()
         ));
     }
-    let mut api = Client::new(url, Some(files::read(&agent.join("server-ca.crt"))?));
+    let mut api = Client::new(url, Some(files::read(&agent.join("server-ca.crt"))?)).keeping();
     let (certificates, key) = pki::split(&kubelet);
     api.identity = Some((certificates, key));
     Ok(Joined {

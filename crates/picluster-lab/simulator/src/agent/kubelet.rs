@@ -13,8 +13,17 @@ use crate::labels::{KUBELET_LABELS, is_kubelet_label, is_kubernetes_label};
 use crate::release::Release;
 use crate::{clock, log, machine, server, text};
 
-/// A real kubelet renews its lease every ten seconds; an idle one here may be noticed sooner.
+/// A real kubelet renews its lease every ten seconds; here silence is to be noticed sooner.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How often it looks what the cluster says of its node (`nodeStatusUpdateFrequency`, ten seconds upstream).
+const LOOK: Duration = Duration::from_secs(4);
+
+/// How often it says what has not changed (`nodeStatusReportFrequency`).
+const REPORT: Duration = Duration::from_secs(300);
+
+/// How long a lease counts for, in seconds (`nodeLeaseDurationSeconds`).
+const LEASE: u64 = 40;
 
 /// `SIMULATOR_READY_AFTER_MS`: how long a node is not ready after it has registered, as while a network comes up.
 fn ready_after() -> Duration {
@@ -130,16 +139,104 @@ pub(super) fn run(
     configure(settings, &joined, &labels);
     up();
     let registered = Instant::now();
-    let started = clock::now();
+    let mut reporter = Reporter::default();
     loop {
         let ready = registered.elapsed() >= ready_after();
-        report(&joined, ready, started);
+        reporter.go(&joined, ready);
         let left = ready_after().saturating_sub(registered.elapsed());
         std::thread::sleep(if left.is_zero() {
             HEARTBEAT
         } else {
             left.min(HEARTBEAT)
         });
+    }
+}
+
+/// What a kubelet says of itself from time to time (kubernetes/pkg/kubelet/kubelet_node_status.go): a lease that it renews, and
+/// the status of its node when that is another than the cluster knows, or was not said for long.
+#[derive(Debug, Default)]
+struct Reporter {
+    /// The lease as it was answered last.
+    lease: Option<Value>,
+    /// Its node was there when it last looked.
+    registered: bool,
+    looked: Option<(Instant, bool)>,
+    reported: Option<Instant>,
+}
+
+impl Reporter {
+    fn go(&mut self, joined: &Joined, ready: bool) {
+        let due = match self.looked {
+            Some((at, said)) => at.elapsed() >= LOOK || said != ready,
+            None => true,
+        };
+        if due {
+            let unsaid = self.reported.is_none_or(|at| at.elapsed() >= REPORT);
+            let came = report(joined, ready, unsaid);
+            self.looked = match came {
+                Came::Said | Came::Known => Some((Instant::now(), ready)),
+                Came::Gone | Came::Failed => None,
+            };
+            match came {
+                Came::Said => {
+                    self.registered = true;
+                    self.reported = Some(Instant::now());
+                }
+                Came::Known => self.registered = true,
+                Came::Gone => self.registered = false,
+                Came::Failed => {}
+            }
+        }
+        if self.registered {
+            self.renew(joined);
+        }
+    }
+
+    /// pkg/controller/lease (`sync`) in component-helpers: what it holds is renewed; made where there is none.
+    fn renew(&mut self, joined: &Joined) {
+        const FOLDER: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let own = format!("{FOLDER}/{}", joined.name);
+        let mut lease = match self.lease.take() {
+            Some(lease) => lease,
+            None => match joined.api.send("GET", &own, &[], &[]) {
+                Ok(answer) if answer.status == 200 => {
+                    serde_json::from_slice(&answer.body).unwrap_or_default()
+                }
+                Ok(answer) if answer.status == 404 => json!({
+                    "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                    "metadata": {"name": joined.name, "namespace": "kube-node-lease"},
+                    "spec": {"holderIdentity": joined.name, "leaseDurationSeconds": LEASE},
+                }),
+                _ => return,
+            },
+        };
+        lease["spec"]["holderIdentity"] = joined.name.clone().into();
+        lease["spec"]["renewTime"] = clock::micro().into();
+        let (method, path) = if lease["metadata"]["uid"].is_string() {
+            ("PUT", own.as_str())
+        } else {
+            ("POST", FOLDER)
+        };
+        let headers = [("Content-Type", "application/json")];
+        let sent = joined
+            .api
+            .send(method, path, &headers, lease.to_string().as_bytes());
+        let why = match sent {
+            Ok(answer) if answer.status < 300 => {
+                self.lease = serde_json::from_slice(&answer.body).ok();
+                return;
+            }
+            Ok(answer) => {
+                let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+                status["message"].as_str().unwrap_or("unknown").to_owned()
+            }
+            Err(fault) => fault.0,
+        };
+        log::klog(
+            'E',
+            "controller.go:195",
+            format!("\"Failed to update lease\" err={}", log::quoted(&why)),
+        );
     }
 }
 
@@ -182,7 +279,7 @@ fn register(settings: &Settings, joined: &Joined, labels: &[(String, String)], t
     }
     let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": joined.name, "labels": all,
         "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
-        "spec": {}, "status": status(joined, false, clock::now())});
+        "spec": {}, "status": status(joined, false)});
     if !taints.is_empty() {
         node["spec"]["taints"] = Value::Array(taints.to_vec());
     }
@@ -358,7 +455,7 @@ fn condition(kind: &str, ok: bool, reason: &str, message: &str) -> Value {
         "reason": reason, "message": message})
 }
 
-fn status(joined: &Joined, ready: bool, _started: time::OffsetDateTime) -> Value {
+fn status(joined: &Joined, ready: bool) -> Value {
     let mut addresses: Vec<Value> = joined
         .addresses
         .iter()
@@ -408,40 +505,48 @@ fn status(joined: &Joined, ready: bool, _started: time::OffsetDateTime) -> Value
     })
 }
 
-fn report(joined: &Joined, ready: bool, started: time::OffsetDateTime) {
-    let mut new = status(joined, ready, started);
+/// What came of a report.
+enum Came {
+    /// It was said.
+    Said,
+    /// The cluster knew it already.
+    Known,
+    /// There is no such node.
+    Gone,
+    /// Nobody answered, or not as hoped.
+    Failed,
+}
+
+/// Looks at its node, and says how it is where that is another way, or `unsaid`.
+fn report(joined: &Joined, ready: bool, unsaid: bool) -> Came {
+    let failed = |why: &str| {
+        log::klog(
+            'E',
+            "kubelet_node_status.go:548",
+            format!(
+                "\"Error updating node status, will retry\" err={}",
+                log::quoted(why)
+            ),
+        );
+    };
+    let mut new = status(joined, ready);
     let old: Value = match joined.api.send("GET", &node_path(&joined.name), &[], &[]) {
         Ok(answer) if answer.status == 200 => {
             serde_json::from_slice(&answer.body).unwrap_or_default()
         }
         Ok(answer) => {
             let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let why = format!(
-                "error getting node \"{}\": {}",
-                joined.name,
-                status["message"].as_str().unwrap_or("unknown")
-            );
-            log::klog(
-                'E',
-                "kubelet_node_status.go:548",
-                format!(
-                    "\"Error updating node status, will retry\" err={}",
-                    log::quoted(&why)
-                ),
-            );
-            return;
+            let why = status["message"].as_str().unwrap_or("unknown");
+            failed(&format!("error getting node \"{}\": {why}", joined.name));
+            return if answer.status == 404 {
+                Came::Gone
+            } else {
+                Came::Failed
+            };
         }
         Err(fault) => {
-            let why = format!("error getting node \"{}\": {fault}", joined.name);
-            log::klog(
-                'E',
-                "kubelet_node_status.go:548",
-                format!(
-                    "\"Error updating node status, will retry\" err={}",
-                    log::quoted(&why)
-                ),
-            );
-            return;
+            failed(&format!("error getting node \"{}\": {fault}", joined.name));
+            return Came::Failed;
         }
     };
     let mut turned_ready = false;
@@ -459,25 +564,49 @@ fn report(joined: &Joined, ready: bool, started: time::OffsetDateTime) {
             }
         }
     }
-    match patch_node(joined, "/status", &json!({"status": new})) {
-        Ok(()) if turned_ready => {
-            log::klog(
-                'I',
-                "kubelet_node_status.go:501",
-                format!(
-                    "\"Fast updating node status as it just became ready\" node={:?}",
-                    joined.name
-                ),
-            );
-        }
-        Ok(()) => {}
-        Err(why) => log::klog(
-            'E',
-            "kubelet_node_status.go:548",
-            format!(
-                "\"Error updating node status, will retry\" err={}",
-                log::quoted(&why)
-            ),
-        ),
+    if !unsaid && same_but_for_the_time(&old["status"], &new) {
+        return Came::Known;
     }
+    match patch_node(joined, "/status", &json!({"status": new})) {
+        Ok(()) => {
+            if turned_ready {
+                log::klog(
+                    'I',
+                    "kubelet_node_status.go:501",
+                    format!(
+                        "\"Fast updating node status as it just became ready\" node={:?}",
+                        joined.name
+                    ),
+                );
+            }
+            Came::Said
+        }
+        Err(why) => {
+            failed(&why);
+            Came::Failed
+        }
+    }
+}
+
+/// Whether the cluster knows all of it already (`nodeStatusHasChanged`): others add conditions of their own.
+fn same_but_for_the_time(old: &Value, new: &Value) -> bool {
+    let bare = |condition: &Value| {
+        let mut bare = condition.clone();
+        bare["lastHeartbeatTime"] = Value::Null;
+        bare
+    };
+    let known: Vec<Value> = old["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(bare)
+        .collect();
+    new.as_object().into_iter().flatten().all(|(field, value)| {
+        if field == "conditions" {
+            let own = value.as_array().into_iter().flatten();
+            own.map(bare).all(|condition| known.contains(&condition))
+        } else {
+            old[field] == *value
+        }
+    })
 }

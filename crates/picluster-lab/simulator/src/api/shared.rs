@@ -14,8 +14,9 @@ use crate::fault::Outcome;
 /// Upstream's prefix for objects; what is below it is the simulator's own.
 const OBJECTS: &str = "/registry/";
 
-/// Upstream keeps keys and passwords there, encrypted with the token (`storageKey` in pkg/cluster/storage.go).
-const BOOTSTRAP: &str = "/bootstrap/k3s-simulator";
+/// Digest of the founding token, in embedded etcd. Upstream keeps keys and passwords below `/bootstrap`, encrypted with the token
+/// (`storageKey` in pkg/cluster/storage.go), as is done here in a datastore outside of the cluster.
+const BOOTSTRAP: &str = "/k3s-simulator/bootstrap";
 
 /// How many operations a transaction may have (`--max-txn-ops`), less some.
 const OPERATIONS: usize = 100;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::kinds::{self, Kind};
 use super::shared::{self, Shared};
@@ -65,7 +65,34 @@ struct Inner {
     bootstrap: String,
     happened: VecDeque<Happened>,
     forgotten: u64,
-    dirty: bool,
+    /// How often something changed that is to outlive this process.
+    changes: u64,
+}
+
+impl Inner {
+    /// The file's text.
+    fn text(&self) -> String {
+        let quoted = |text: &str| Value::from(text).to_string();
+        let objects: Vec<String> = self
+            .objects
+            .iter()
+            .map(|(k, o)| {
+                format!(
+                    "{{\"group\":{},\"plural\":{},\"namespace\":{},\"name\":{},\"object\":{o}}}",
+                    quoted(&k.group),
+                    quoted(&k.plural),
+                    quoted(&k.namespace),
+                    quoted(&k.name)
+                )
+            })
+            .collect();
+        format!(
+            "{{\"version\":{},\"bootstrap\":{},\"objects\":[{}]}}",
+            self.version,
+            quoted(&self.bootstrap),
+            objects.join(",")
+        )
+    }
 }
 
 /// Where the objects are kept.
@@ -83,6 +110,8 @@ pub(crate) struct Store {
     base: Base,
     inner: Mutex<Inner>,
     bell: Condvar,
+    /// How many of the changes are in the file.
+    saved: Mutex<u64>,
 }
 
 /// How long a change that etcd has taken may need to come back.
@@ -120,6 +149,7 @@ impl Store {
             base: Base::File(path),
             inner: Mutex::new(inner),
             bell: Condvar::new(),
+            saved: Mutex::default(),
         })
     }
 
@@ -137,6 +167,7 @@ impl Store {
             base: Base::Etcd(Shared::new(gateway.clone())),
             inner: Mutex::new(inner),
             bell: Condvar::new(),
+            saved: Mutex::default(),
         });
         if objects {
             let (follower, gateway) = (store.clone(), gateway.clone());
@@ -230,23 +261,26 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn save(&self, inner: &mut Inner) {
+    /// Returns when what has changed until now is in the file. Who comes while it is being written has the next one written for
+    /// all that came meanwhile.
+    fn save(&self, inner: MutexGuard<'_, Inner>) {
         let Base::File(path) = &self.base else {
             return;
         };
-        if !std::mem::take(&mut inner.dirty) {
+        let changes = inner.changes;
+        drop(inner);
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if *saved >= changes {
             return;
         }
-        let objects: Vec<Value> = inner
-            .objects
-            .iter()
-            .map(|(k, o)| json!({"group": k.group, "plural": k.plural, "namespace": k.namespace, "name": k.name, "object": o}))
-            .collect();
-        let file =
-            json!({"version": inner.version, "bootstrap": inner.bootstrap, "objects": objects});
-        if let Err(fault) = files::replace(path, file.to_string().as_bytes(), 0o600) {
+        let (text, changes) = {
+            let inner = self.lock();
+            (inner.text(), inner.changes)
+        };
+        if let Err(fault) = files::replace(path, text.as_bytes(), 0o600) {
             log::error(format!("error in txn: {fault}"));
         }
+        *saved = changes;
     }
 
     /// Digest of the founding token; empty in a new store.
@@ -263,8 +297,8 @@ impl Store {
         }
         let mut inner = self.lock();
         inner.bootstrap = digest.to_owned();
-        inner.dirty = true;
-        self.save(&mut inner);
+        inner.changes += 1;
+        self.save(inner);
         Ok(())
     }
 
@@ -317,11 +351,23 @@ impl Store {
 
     /// Objects of a kind; an empty namespace means all.
     pub(crate) fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<(Key, Value)> {
+        self.some(group, plural, namespace, |_| true)
+    }
+
+    /// Those of them that are wanted: who needs few does not copy all.
+    pub(crate) fn some(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Vec<(Key, Value)> {
         self.lock()
             .objects
             .iter()
             .filter(|(k, _)| k.group == group && k.plural == plural)
             .filter(|(k, _)| namespace.is_empty() || k.namespace == namespace)
+            .filter(|(_, o)| wanted(o))
             .map(|(k, o)| (k.clone(), o.clone()))
             .collect()
     }
@@ -341,7 +387,7 @@ impl Store {
         key: &Key,
         mut object: Value,
     ) -> Result<Option<Value>, Refusal> {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.objects.contains_key(key) {
             return Err(Refusal::exists(&kind.group, &kind.plural, &key.name));
         }
@@ -361,13 +407,14 @@ impl Store {
         }
         meta["uid"] = text::uuid().into();
         meta["creationTimestamp"] = clock::stamp().into();
-        if !kind.group.is_empty() {
+        // Leases have none: their registry counts no changes (pkg/registry/coordination/lease/strategy.go).
+        if !kind.group.is_empty() && kind.kind != "Lease" {
             meta["generation"] = 1.into();
         }
         validate::object(kind, &object)?;
         controllers::settle(kind, &mut object);
         let Base::Etcd(shared) = &self.base else {
-            return Ok(Some(self.put(&mut inner, "ADDED", key.clone(), object)));
+            return Ok(Some(self.put(inner, "ADDED", key.clone(), object)));
         };
         drop(inner);
         let object = ordered(object);
@@ -395,7 +442,7 @@ impl Store {
         key: &Key,
         change: &mut dyn FnMut(&mut Value) -> Result<(), Refusal>,
     ) -> Result<Option<Value>, Refusal> {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let Some(old) = inner.objects.get(key).cloned() else {
             return Err(Refusal::not_found(&kind.group, &kind.plural, &key.name));
         };
@@ -448,7 +495,7 @@ impl Store {
                 (old["metadata"]["generation"].as_u64().unwrap_or(1) + 1).into();
         }
         let Base::Etcd(shared) = &self.base else {
-            return Ok(Some(self.put(&mut inner, "MODIFIED", key.clone(), new)));
+            return Ok(Some(self.put(inner, "MODIFIED", key.clone(), new)));
         };
         drop(inner);
         let new = ordered(new);
@@ -456,7 +503,13 @@ impl Store {
         Ok(done.map(|()| self.get(key).unwrap_or(new)))
     }
 
-    fn put(&self, inner: &mut Inner, verb: &'static str, key: Key, mut object: Value) -> Value {
+    fn put(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        verb: &'static str,
+        key: Key,
+        mut object: Value,
+    ) -> Value {
         inner.version += 1;
         object["metadata"]["resourceVersion"] = inner.version.to_string().into();
         let object = ordered(object);
@@ -465,9 +518,11 @@ impl Store {
             .get(&key)
             .is_some_and(|old| only_a_heartbeat(old, &object));
         inner.objects.insert(key.clone(), object.clone());
-        inner.dirty |= !heartbeat;
-        self.ring(inner, verb, key, object.clone());
-        self.save(inner);
+        self.ring(&mut inner, verb, key, object.clone());
+        if !heartbeat {
+            inner.changes += 1;
+            self.save(inner);
+        }
         object
     }
 
@@ -506,14 +561,14 @@ impl Store {
                 None => self.delete(key),
             };
         }
-        inner.dirty = true;
+        inner.changes += 1;
         for one in std::iter::once(key).chain(&dependents) {
             if let Some(object) = inner.objects.remove(one) {
                 inner.version += 1;
                 self.ring(&mut inner, "DELETED", one.clone(), object);
             }
         }
-        self.save(&mut inner);
+        self.save(inner);
         Ok(Some(gone))
     }
 

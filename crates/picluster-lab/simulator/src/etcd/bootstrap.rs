@@ -87,7 +87,7 @@ pub(crate) fn answer(server: &std::path::Path) -> Outcome<Value> {
 }
 
 /// Keeps what another server has given.
-fn take(place: &Place, given: &[u8]) -> Outcome {
+pub(super) fn take(place: &Place, given: &[u8]) -> Outcome {
     let given: Value = serde_json::from_slice(given).map_err(|e| Fault(e.to_string()))?;
     for (name, file) in SHARED {
         let Some(content) = given[name]["Content"].as_str() else {

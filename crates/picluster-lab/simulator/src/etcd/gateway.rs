@@ -1,6 +1,6 @@
 //! Requests to etcd, through the JSON gateway of its gRPC interface (etcd Documentation, "gRPC gateway").
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,14 +18,53 @@ use crate::net::{self, Client};
 /// As upstream's tests of the datastore (`testTimeout` in pkg/etcd/etcd.go is longer; kubectl waits ten seconds).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(9);
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+/// A connection to a member; one outside of the cluster may be had without TLS.
+#[derive(Debug)]
+enum Stream {
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(TcpStream),
+}
+
+impl Stream {
+    fn sock(&self) -> &TcpStream {
+        match self {
+            Self::Tls(tls) => &tls.sock,
+            Self::Plain(plain) => plain,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tls(tls) => tls.read(buffer),
+            Self::Plain(plain) => plain.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tls(tls) => tls.write(bytes),
+            Self::Plain(plain) => plain.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Tls(tls) => tls.flush(),
+            Self::Plain(plain) => plain.flush(),
+        }
+    }
+}
 
 /// A way to one or several members.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     config: Arc<ClientConfig>,
-    /// Host and port of each; the first that takes a connection serves.
-    members: Vec<(String, u16)>,
+    /// Host and port of each, and whether it speaks TLS; the first that takes a connection serves.
+    members: Vec<(String, u16, bool)>,
     idle: Mutex<Vec<Stream>>,
 }
 
@@ -110,7 +149,16 @@ fn behind(prefix: &str) -> Value {
 impl Gateway {
     /// `client` has the authority and the certificate; `urls` are client URLs of members.
     pub(crate) fn new(client: &Client, urls: &[String]) -> Outcome<Self> {
-        let members: Outcome<Vec<_>> = urls.iter().map(|u| net::authority(u)).collect();
+        let members: Outcome<Vec<_>> = urls
+            .iter()
+            .map(|url| {
+                let plain = url
+                    .strip_prefix("http://")
+                    .map(|rest| format!("https://{rest}"));
+                let (host, port) = net::authority(plain.as_deref().unwrap_or(url))?;
+                Ok((host, port, plain.is_none()))
+            })
+            .collect();
         Ok(Self {
             config: Arc::new(client.config()?),
             members: members?,
@@ -120,7 +168,7 @@ impl Gateway {
 
     fn connect(&self, patience: Duration) -> Outcome<Stream> {
         let mut last = "no etcd member is known".to_owned();
-        for (host, port) in &self.members {
+        for (host, port, secure) in &self.members {
             let stream = match net::dial_within(host, *port, patience) {
                 Ok(stream) => stream,
                 Err(why) => {
@@ -131,10 +179,14 @@ impl Gateway {
             let _ = stream.set_nodelay(true);
             let _ = stream.set_read_timeout(Some(patience));
             let _ = stream.set_write_timeout(Some(patience));
+            if !secure {
+                return Ok(Stream::Plain(stream));
+            }
             let name = ServerName::try_from(host.clone()).map_err(|e| Fault(e.to_string()))?;
             let connection = ClientConnection::new(self.config.clone(), name)
                 .map_err(|e| Fault(e.to_string()))?;
-            return Ok(StreamOwned::new(connection, stream));
+            let tls = StreamOwned::new(connection, stream);
+            return Ok(Stream::Tls(Box::new(tls)));
         }
         Err(Fault(last))
     }
@@ -144,7 +196,7 @@ impl Gateway {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let held = idle().pop();
         if let Some(mut stream) = held {
-            let _ = stream.sock.set_read_timeout(Some(patience));
+            let _ = stream.sock().set_read_timeout(Some(patience));
             // A connection that has rested may have been closed; then there is no answer at all.
             match exchange(&mut stream, path, message) {
                 Ok((status, body)) => {
@@ -327,7 +379,7 @@ impl Gateway {
         send(&mut stream, path, message).map_err(broken)?;
         let (status, held, _) = head(&mut stream).map_err(broken)?;
         // From here on silence is not an error.
-        let _ = stream.sock.set_read_timeout(None);
+        let _ = stream.sock().set_read_timeout(None);
         let mut pieces = Chunked::new(stream, held);
         let mut line = vec![];
         while let Some(piece) = pieces.piece().map_err(broken)? {

@@ -6,6 +6,7 @@ mod bootstrap;
 mod gateway;
 mod join;
 mod manage;
+mod outside;
 mod process;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use bootstrap::{answer as bootstrap_answer, critical};
 pub(crate) use gateway::{Gateway, Listed, PATIENCE};
 pub(crate) use manage::{kept, let_go, watch};
+pub(crate) use outside::{Founding, Outside, named as named_outside};
 
 use crate::cli::Settings;
 use crate::fault::{Fault, Outcome};

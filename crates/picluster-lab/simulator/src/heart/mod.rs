@@ -67,6 +67,21 @@ impl Heart {
         }
     }
 
+    /// The nodes of servers.
+    pub(crate) fn servers(&self) -> Result<Vec<(Key, Value)>, Refusal> {
+        let is = |node: &Value| {
+            node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] == "true"
+        };
+        match self {
+            Self::BuiltIn(store) => Ok(store.some("", "nodes", "", is)),
+            Self::Kubernetes(cluster) => {
+                let mut all = cluster.list("", "nodes", "", "")?;
+                all.retain(|(_, node)| is(node));
+                Ok(all)
+            }
+        }
+    }
+
     pub(crate) fn create(&self, kind: &Kind, key: &Key, object: Value) -> Result<Value, Refusal> {
         match self {
             Self::BuiltIn(store) => store.create(kind, key, object),

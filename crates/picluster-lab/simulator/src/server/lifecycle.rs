@@ -1,7 +1,8 @@
 //! Nodes that stop reporting (kubernetes/pkg/controller/nodelifecycle).
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -23,7 +24,10 @@ fn complete(server: Arc<Server>, store: Arc<Store>, own: Option<String>, network
         let mut version = 0;
         let mut role_is_set = false;
         loop {
-            for (key, node) in store.list("", "nodes", "") {
+            // Most of what happens is a node that is still there.
+            for (key, node) in store.some("", "nodes", "", |node| {
+                !role_is_set || !node["spec"]["providerID"].is_string()
+            }) {
                 let own = own
                     .as_ref()
                     .is_some_and(|o| key.name == *o || key.name.starts_with(&format!("{o}-")));
@@ -157,7 +161,7 @@ fn free(store: &Store, network: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Upstream's grace is 40 seconds (50 since 1.32); here nodes report every two, so silence is noticed sooner.
+/// Upstream's grace is 40 seconds (50 since 1.32); here nodes renew their leases every two, so silence is noticed sooner.
 const GRACE: i64 = 12;
 
 /// Seconds of `5s` or `1m0s`.
@@ -207,7 +211,6 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
             return;
         }
     };
-    let started = clock::now();
     complete(
         server.clone(),
         store.clone(),
@@ -218,29 +221,46 @@ pub(super) fn watch(server: &Arc<Server>, settings: &Settings) {
             .to_owned(),
     );
     let server = server.clone();
+    let grace = Duration::from_secs(grace.unsigned_abs());
     std::thread::spawn(move || {
+        let mut heard: HashMap<String, (String, Instant)> = HashMap::new();
         loop {
             std::thread::sleep(Duration::from_secs(1));
-            let Some(since) = server.leads_since() else {
+            if server.leads_since().is_none() {
+                // Who begins to watch, after another server's end, gives everybody the grace anew.
+                heard.clear();
                 continue;
-            };
-            // Who begins to watch, after a restart or another server's end, gives everybody the grace anew.
-            let since = since.max(started);
+            }
+            let leases = store.list("coordination.k8s.io", "leases", "kube-node-lease");
+            let leases: HashMap<String, Value> =
+                leases.into_iter().map(|(k, v)| (k.name, v)).collect();
             for (key, node) in store.list("", "nodes", "") {
-                let heard = node["status"]["conditions"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter(|c| KUBELETS.iter().any(|k| c["type"] == *k))
-                    .filter_map(|c| c["lastHeartbeatTime"].as_str().and_then(clock::parse))
-                    .max();
-                let last = heard.unwrap_or(since).max(since);
-                if (clock::now() - last).whole_seconds() > grace {
+                let beat = beat(&node, leases.get(&key.name));
+                // When it was heard counts, not what the node's clock said then (`tryUpdateNodeHealth`).
+                let now = Instant::now();
+                let last = heard
+                    .entry(key.name.clone())
+                    .or_insert_with(|| (beat.clone(), now));
+                if last.0 != beat {
+                    *last = (beat, now);
+                } else if last.1.elapsed() > grace {
                     silence(&store, &key);
                 }
             }
         }
     });
+}
+
+/// What is another text when a node was heard of again: when it last reported, and renewed its lease.
+fn beat(node: &Value, lease: Option<&Value>) -> String {
+    let conditions = node["status"]["conditions"].as_array();
+    let reports = conditions
+        .into_iter()
+        .flatten()
+        .filter(|c| KUBELETS.iter().any(|k| c["type"] == *k))
+        .filter_map(|c| c["lastHeartbeatTime"].as_str());
+    let renewed = lease.and_then(|l| l["spec"]["renewTime"].as_str());
+    reports.chain(renewed).collect::<Vec<_>>().join(" ")
 }
 
 /// Conditions that a kubelet reports.

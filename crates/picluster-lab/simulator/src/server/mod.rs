@@ -33,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) heart: Heart,
     /// The member of embedded etcd, where that is the datastore.
     pub(crate) member: Option<Arc<etcd::Member>>,
+    /// The datastore outside of the cluster, where there is one.
+    pub(crate) outside: Option<Arc<etcd::Outside>>,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) agent_token_set: bool,
     pub(crate) config: serde_json::Value,
@@ -64,6 +66,11 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         if https == 6443 { 6444 } else { https + 1 },
     );
     let programs = Programs::find()?;
+    if programs.is_some() && etcd::named_outside(settings)?.is_some() {
+        return Err(Fault::new(
+            "the simulator's real Kubernetes has its own datastore alone: --datastore-endpoint",
+        ));
+    }
     let name = agent::node_name(settings);
     let addresses = agent::addresses(settings)?;
     log::info(format!("Starting k3s {} (simulator)", Release::ours()));
@@ -71,7 +78,12 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     let paths = Paths::new(&settings.data_dir());
     let sans = sans(settings, &name, &addresses);
     let config = control_config(settings, https);
-    let (store, member) = prepare(&Preparing {
+    let Prepared {
+        store,
+        member,
+        outside,
+        founding,
+    } = prepare(&Preparing {
         settings,
         paths: &paths,
         token: token.as_deref(),
@@ -84,6 +96,14 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
     })
     .map_err(|f| f.within("starting kubernetes: preparing server"))?;
     paths.write_certificates(apiserver, &sans)?;
+    if let (Some(outside), Some((founding, password))) = (&outside, &founding) {
+        let place = etcd::Place {
+            server: paths.server.clone(),
+        };
+        outside
+            .save(&place, password, *founding)
+            .map_err(|f| f.within("starting kubernetes: preparing server"))?;
+    }
     let bind = settings.text("bind-address").unwrap_or("0.0.0.0");
     let listen = |address: &str, port: u16| {
         TcpListener::bind((address, port)).map_err(|e| {
@@ -133,6 +153,7 @@ pub(crate) fn run(settings: &Settings) -> Outcome {
         config,
         heart,
         member,
+        outside,
         addresses: addresses.clone(),
         agent_token_set: agent_token.is_some(),
         ready: AtomicBool::new(false),
@@ -197,12 +218,7 @@ fn refuse_what_is_not_simulated(settings: &Settings) -> Outcome {
             "the simulator does not reset a cluster: --cluster-reset",
         ));
     }
-    match settings.text("datastore-endpoint") {
-        Some(endpoint) if !endpoint.starts_with("sqlite") => Err(Fault::new(
-            "the simulator has no datastore but its own: --datastore-endpoint",
-        )),
-        _ => Ok(()),
-    }
+    etcd::named_outside(settings).map(|_| ())
 }
 
 /// What the first part of a start is made from.
@@ -219,8 +235,17 @@ struct Preparing<'a> {
     objects: bool,
 }
 
+/// What came of it.
+struct Prepared {
+    store: Arc<Store>,
+    member: Option<Arc<etcd::Member>>,
+    outside: Option<Arc<etcd::Outside>>,
+    /// What has to be shared through it, and with which password.
+    founding: Option<(etcd::Founding, String)>,
+}
+
 /// Folders, authorities, passwords and the datastore, whose founding token must be the one that is given.
-fn prepare(p: &Preparing<'_>) -> Outcome<(Arc<Store>, Option<Arc<etcd::Member>>)> {
+fn prepare(p: &Preparing<'_>) -> Outcome<Prepared> {
     p.paths.make_folders()?;
     let place = etcd::Place {
         server: p.paths.server.clone(),
@@ -230,6 +255,15 @@ fn prepare(p: &Preparing<'_>) -> Outcome<(Arc<Store>, Option<Arc<etcd::Member>>)
         etcd::load(&place, p.settings, p.token, p.agent_token, p.config)?
     } else {
         None
+    };
+    // Who has a member of its own uses it, whatever else is named.
+    let outside = match etcd::named_outside(p.settings)? {
+        Some(urls) if !embedded => Some(Arc::new(etcd::Outside::connect(p.settings, &urls)?)),
+        _ => None,
+    };
+    let founding = match &outside {
+        Some(outside) => Some(outside.load(&place, p.token)?),
+        None => None,
     };
     let known = passwords::read(&p.paths.server.join("cred/passwd"), "server");
     let password = match (p.token, known) {
@@ -251,21 +285,26 @@ fn prepare(p: &Preparing<'_>) -> Outcome<(Arc<Store>, Option<Arc<etcd::Member>>)
             sans: p.sans,
             via,
         })?;
-        let store = open_shared(&member, p.objects);
+        let store = open_shared(&member.gateway, p.objects);
         take_over(&place, &store)?;
         (store, Some(member))
+    } else if let Some(outside) = &outside {
+        outside.stand(p.node);
+        (open_shared(&outside.gateway, p.objects), None)
     } else {
         let file = p.paths.server.join("db/state.db");
         (Arc::new(Store::open(file)?), None)
     };
-    let digest = text::sha256(format!("k3s-simulator bootstrap {password}").as_bytes());
-    match store.bootstrap()?.as_str() {
-        "" => store.set_bootstrap(&digest)?,
-        founded if founded == digest => {}
-        _ => {
-            return Err(Fault::new(
-                "bootstrap data already found and encrypted with different token",
-            ));
+    if outside.is_none() {
+        let digest = text::sha256(format!("k3s-simulator bootstrap {password}").as_bytes());
+        match store.bootstrap()?.as_str() {
+            "" => store.set_bootstrap(&digest)?,
+            founded if founded == digest => {}
+            _ => {
+                return Err(Fault::new(
+                    "bootstrap data already found and encrypted with different token",
+                ));
+            }
         }
     }
     passwords::write(
@@ -273,13 +312,18 @@ fn prepare(p: &Preparing<'_>) -> Outcome<(Arc<Store>, Option<Arc<etcd::Member>>)
         &password,
         p.agent_token.unwrap_or(&password),
     )?;
-    Ok((store, member))
+    Ok(Prepared {
+        store,
+        member,
+        outside,
+        founding: founding.map(|founding| (founding, password)),
+    })
 }
 
 /// Waits until a majority of the members answers, for as long as that takes.
-fn open_shared(member: &etcd::Member, objects: bool) -> Arc<Store> {
+fn open_shared(gateway: &Arc<etcd::Gateway>, objects: bool) -> Arc<Store> {
     loop {
-        match Store::on_etcd(&member.gateway, objects) {
+        match Store::on_etcd(gateway, objects) {
             Ok(store) => return store,
             Err(why) => log::error(format!("Failed to read from the datastore: {why}")),
         }
@@ -414,10 +458,7 @@ impl Server {
         // The real API server's own Endpoints have the port that it listens on; k3s' knows `--advertise-port`.
         let port = self.config["HTTPSPort"].as_u64().unwrap_or(6443);
         let mut all: Vec<IpAddr> = self.addresses.clone();
-        for (_, node) in self.heart.list("", "nodes", "").unwrap_or_default() {
-            if node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] != "true" {
-                continue;
-            }
+        for (_, node) in self.heart.servers().unwrap_or_default() {
             let addresses = node["status"]["addresses"].as_array();
             all.extend(
                 addresses
@@ -440,9 +481,10 @@ impl Server {
     /// Whether this server's controllers act for the cluster, and since when: those of one server do, where there are
     /// several. `None`: another one's.
     pub(crate) fn leads_since(&self) -> Option<time::OffsetDateTime> {
-        match &self.member {
-            Some(member) => member.leads_since(),
-            None => Some(time::OffsetDateTime::UNIX_EPOCH),
+        match (&self.member, &self.outside) {
+            (Some(member), _) => member.leads_since(),
+            (None, Some(outside)) => outside.leads_since(),
+            (None, None) => Some(time::OffsetDateTime::UNIX_EPOCH),
         }
     }
 }

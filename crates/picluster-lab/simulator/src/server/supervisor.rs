@@ -166,6 +166,11 @@ fn supervise(
                 return Err(Refusal::forbidden("forbidden"));
             }
             if what == "token" && request.method == "PUT" {
+                if server.outside.is_some() {
+                    return Err(Refusal::bad_request(
+                        "the simulator does not change the token of a datastore outside of the cluster",
+                    ));
+                }
                 let body: serde_json::Value =
                     serde_json::from_slice(&request.body).unwrap_or_default();
                 let new = server
