@@ -40,6 +40,8 @@ struct Rack<'a> {
     at_once: u32,
     /// Whether nodes are drained and the datastore is kept.
     careful: bool,
+    /// Whether the datastore is outside of the cluster.
+    outside: bool,
     /// Whose packages could be newer.
     packages: &'a [&'a str],
     nodes: Vec<(&'a str, bool, Found<'a>)>,
@@ -55,7 +57,9 @@ fn declared(node: &str, server: bool, rack: &Rack<'_>) -> Vec<Declared> {
         (
             "member",
             vec![],
-            json!({"cluster_member": {"name": node, "role": if server { "server" } else { "agent" }}}),
+            json!({"cluster_member": {
+                "name": node, "role": if server { "server" } else { "agent" }, "external_datastore": server && rack.outside,
+            }}),
         ),
         (
             "program",
@@ -193,6 +197,7 @@ fn answer(
         }
         Query::Fragment(text) if text.starts_with("# what this node remembers") => match found {
             Found::Runs(_) | Found::Mute(_) if !server => says("agent-ca aa\n".into(), 0),
+            Found::Runs(_) if rack.outside => says("server-ca aa\n".into(), 0),
             Found::Runs(_) => says("server-ca aa\ndatastore sqlite\n".into(), 0),
             Found::Mute(version) => says(
                 format!("server-ca aa\ndatastore sqlite\nversion {version}\n"),
@@ -216,6 +221,9 @@ fn answer(
             .into(),
             0,
         ),
+        Query::Fragment(text) if text.starts_with("# copies") && rack.outside => {
+            says(String::new(), 0)
+        }
         Query::Fragment(text) if text.starts_with("# copies") => says("sqlite\n".into(), 0),
         Query::Fragment(_) => says(String::new(), 0),
         other => panic!("no answer prepared for {other}"),
@@ -313,6 +321,7 @@ fn rack<'a>(nodes: &[(&'a str, bool, Found<'a>)]) -> Rack<'a> {
         wanted: NEW,
         at_once: 1,
         careful: false,
+        outside: false,
         packages: &[],
         nodes: nodes.to_vec(),
     }
@@ -494,6 +503,35 @@ fn each_is_drained_before_its_program_goes_and_takes_pods_again_when_it_is_ready
     assert!(second.contains("s1/node_schedulable[a1]"), "{second:?}");
     assert!(before(&plan, &format!("a2/{program}")).contains("s1/node_drained[a2]"));
     assert_eq!(care(&plan).len(), 7, "{:?}", care(&plan));
+}
+
+#[test]
+fn of_a_datastore_outside_of_the_cluster_no_copy_is_made_and_the_plan_says_so() {
+    let nodes = [
+        ("s1", true, Runs(OLD)),
+        ("s2", true, Runs(OLD)),
+        ("a1", false, Runs(OLD)),
+    ];
+    let told = |plan: &Plan| -> Vec<String> {
+        let reasons = plan.steps.iter().filter_map(|s| {
+            let reason = s.change.fields.iter().find_map(|f| f.reason.clone())?;
+            reason
+                .contains("no copy is made")
+                .then(|| format!("{}/{}", s.addr.node, s.addr.kind))
+        });
+        reasons.collect()
+    };
+    let outside = plan(&Rack {
+        outside: true,
+        ..careful(&nodes)
+    });
+    assert_eq!(told(&outside), ["s1/file"], "{:?}", names(&outside));
+    assert!(!care(&outside).iter().any(|s| s.contains("snapshot")));
+    // Servers go one by one all the same.
+    assert!(behind(&outside, "s2").contains("s1"));
+    let own = plan(&careful(&nodes[..1]));
+    assert_eq!(told(&own), Vec::<String>::new());
+    assert!(care(&own).iter().any(|s| s.contains("snapshot")));
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub(super) fn settle(
     while refuse(benches, &offers, inputs, true) {}
     revoke_last(benches);
     packages::await_ready(benches);
+    upgrade::say_what_is_not_kept(benches);
     upgrade::order(benches);
     leave::order(benches, inputs);
     servers::in_turn(benches, inputs, roll);

@@ -145,6 +145,36 @@ fn heads(bench: &Workbench<'_>) -> Vec<usize> {
         .collect()
 }
 
+/// Transform: where the datastore is outside of the cluster, nothing of it is kept before another version changes it, and the
+/// first server that is replaced says so.
+pub(super) fn say_what_is_not_kept(benches: &mut [Workbench<'_>]) {
+    for bench in benches {
+        let outside = bench.member().is_some_and(|i| {
+            matches!(bench.items[i].resource.as_ref(), Resource::ClusterMember(m) if m.external_datastore)
+        });
+        if !outside || leaves(bench).is_none() {
+            continue;
+        }
+        // What has nothing to do is none of the heads.
+        let Some(first) = heads(bench).into_iter().next() else {
+            continue;
+        };
+        if let Some(field) = bench.items[first]
+            .change
+            .as_mut()
+            .and_then(|change| change.fields.last_mut())
+        {
+            let why =
+                "no copy is made: the datastore is outside of the cluster, keep one there first";
+            field.reason = Some(match field.reason.take() {
+                Some(reason) => format!("{reason}; {why}"),
+                None => why.to_owned(),
+            });
+            return;
+        }
+    }
+}
+
 fn is_agent(bench: &Workbench<'_>) -> bool {
     ready(bench).is_some_and(|(_, node)| !node.server)
 }
