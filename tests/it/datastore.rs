@@ -15,9 +15,15 @@ fn inventory() -> String {
     )
 }
 
-/// Debian's etcd, as the lab gives it to nodes, in the open.
-const ETCD: &str = "systemd-run --quiet --unit=outside /usr/local/lib/kubernetes/etcd --data-dir /var/lib/outside \
-    --listen-client-urls http://192.168.2.20:2379 --advertise-client-urls http://192.168.2.20:2379";
+/// Debian's etcd, as the lab gives it to nodes, in the open. Its machine reboots for the role like the others.
+const ETCD: &str = "cat >/etc/systemd/system/outside.service <<'X'
+[Service]
+ExecStart=/usr/local/lib/kubernetes/etcd --data-dir /var/lib/outside --listen-client-urls http://192.168.2.20:2379 --advertise-client-urls http://192.168.2.20:2379
+Restart=always
+[Install]
+WantedBy=multi-user.target
+X
+systemctl enable --now outside.service";
 
 fn ca(rig: &Rig, node: &str) -> String {
     let ask = "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt | cut -c1-64";
