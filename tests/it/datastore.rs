@@ -4,12 +4,13 @@ use crate::k3s::{artifact, release};
 use crate::k3s_cluster::nothing_to_do;
 use crate::rig::{Desk, Rig};
 
-/// What nobody may see of the endpoint; what is behind it is never asked, because the first one answers.
+/// What nobody may see of the endpoint, and what is written in no inventory as it is; there is no such host, and it is never
+/// asked, because the first one answers.
 const WORD: &str = "hunter2";
 
 fn inventory() -> String {
     format!(
-        "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\n  token: {{ command: [printf, sesame] }}\n  config: {{ datastore-endpoint: {{ command: [printf, \"http://192.168.2.20:2379,http://{WORD}.invalid:2379\"] }} }}\nnodes:\n  s[1:2]: {{ address: \"192.168.2.{{n}}\", kubernetes: server }}\n  a1: {{ address: 192.168.2.11, kubernetes: agent }}\n  db: {{ address: 192.168.2.20 }}\n",
+        "cluster: rack\nssh: {{ user: pi }}\nroles: [cgroups]\nkubernetes:\n  distribution: k3s\n  version: {}\n  artifact: {}\n  token: {{ command: [printf, sesame] }}\n  config: {{ datastore-endpoint: {{ command: [printf, \"http://192.168.2.20:2379,http://%s%s.invalid:2379\", hunt, er2] }} }}\nnodes:\n  s[1:2]: {{ address: \"192.168.2.{{n}}\", kubernetes: server }}\n  a1: {{ address: 192.168.2.11, kubernetes: agent }}\n  db: {{ address: 192.168.2.20 }}\n",
         release(),
         artifact(release()).path.display()
     )
