@@ -59,10 +59,9 @@ fn full_two_servers_share_a_datastore_outside_of_their_cluster() {
         assert!(!text.contains(WORD), "{text}");
     }
     for node in ["s1", "s2"] {
-        let found = rig.on(
-            node,
-            &format!("grep -rl {WORD} /etc /var/lib/picluster /var/log /run/picluster 2>/dev/null; ps -eo args | grep -c '[h]unter2'"),
-        );
+        // sudo writes down what it is asked to run, and this is not to find itself.
+        let search = "w=unter2; grep -rl \"h$w\" /etc /var/lib/picluster /var/log /run/picluster 2>/dev/null; ps -eo args | grep -c \"[h]$w\"";
+        let found = rig.on(node, search);
         assert_eq!(
             found.out.trim(),
             "/etc/rancher/k3s/config.yaml\n0",
