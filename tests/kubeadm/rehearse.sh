@@ -501,13 +501,16 @@ vip() {
 causes() {
   start 1 2
   inventory $VERSION "" "$(server 1; worker 2)"
-  say "swap is on, and the port of the API server is taken"
+  say "the port of the API server is taken: picluster sees that itself; swap is on"
+  on 1 'setsid socat TCP-LISTEN:6443,fork /dev/null >/dev/null 2>&1 </dev/null & echo $! > /run/taken'
+  says '`socat` listens on port 6443, which the API server needs'
+  on 1 'kill $(cat /run/taken)'
   # The table of this machine's swap is read through; nobody here may switch any on.
-  on 1 'printf "Filename Type Size Used Priority\n/var/swap file 524284 0 -2\n" > /run/swaps; mount --bind /run/swaps /proc/swaps; setsid socat TCP-LISTEN:6443,fork /dev/null >/dev/null 2>&1 </dev/null & echo $! > /run/taken'
-  says 'kubeadm init refused kn1 before it wrote anything' 'Swap: running with swap on is not supported' 'role `swap-off`' 'Port-6443: Port 6443 is in use' 'ss -ltnp'
-  on 1 'umount /proc/swaps; kill $(cat /run/taken)'
+  on 1 'printf "Filename Type Size Used Priority\n/var/swap file 524284 0 -2\n" > /run/swaps; mount --bind /run/swaps /proc/swaps'
+  says 'kubeadm init refused kn1 before it wrote anything' 'Swap: running with swap on is not supported' 'role `swap-off`'
+  on 1 'umount /proc/swaps'
   say "containerd without CRI"
-  on 1 'printf "version = 2\ndisabled_plugins = [\"cri\"]\n" > /etc/containerd/other.toml; mkdir -p /etc/systemd/system/containerd.service.d; printf "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/other.toml\n" > /etc/systemd/system/containerd.service.d/lab.conf; systemctl daemon-reload; systemctl restart containerd'
+  on 1 'printf "disabled_plugins = [\"cri\"]\n" > /etc/containerd/other.toml; mkdir -p /etc/systemd/system/containerd.service.d; printf "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/other.toml\n" > /etc/systemd/system/containerd.service.d/lab.conf; systemctl daemon-reload; systemctl restart containerd'
   says 'kubeadm init refused kn1' 'CRI: container runtime is not running' 'must not disable the plugin cri'
   say "containerd that does not come up"
   on 1 'printf "[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep infinity\n" > /etc/systemd/system/containerd.service.d/lab.conf; systemctl daemon-reload; systemctl restart containerd; rm -f /run/containerd/containerd.sock'
@@ -515,7 +518,7 @@ causes() {
   say "containerd is stopped: it is started; the worker's port of the kubelet is taken"
   on 1 'rm -r /etc/systemd/system/containerd.service.d; systemctl daemon-reload; systemctl stop containerd'
   on 2 'setsid socat TCP-LISTEN:10250,fork /dev/null >/dev/null 2>&1 </dev/null & echo $! > /run/taken'
-  says 'kubeadm join refused kn2 before it wrote anything' 'Port-10250: Port 10250 is in use' 'ss -ltnp'
+  says '`socat` listens on port 10250, which the kubelet needs'
   on 2 'kill $(cat /run/taken)'
   on 1 'systemctl is-active --quiet containerd' || fail "containerd runs again"
 

@@ -433,6 +433,28 @@ fn nobody_joins_beside_a_control_plane_that_is_down() {
     }
 }
 
+/// Where the control plane cannot be worked on, nobody begins to join: there is nobody to join.
+#[test]
+fn nobody_joins_a_control_plane_that_is_refused() {
+    let plan = found(
+        &inventory("v1.33.2", "", "", TWO),
+        &[],
+        &|node, query| match query {
+            Query::Fragment(script)
+                if script.starts_with("# what this node remembers") && node == "rpi01" =>
+            {
+                text("other k3s\n")
+            }
+            _ => None,
+        },
+    );
+    let joins = |s: &Step| s.addr.to_string() == "rpi02/kubeadm/kubeadm[rpi02]";
+    assert!(!plan.steps.iter().any(joins));
+    let problems = &plan.nodes["rpi02"].problems;
+    let words = "the value kubeadm-discovery depends on rpi01, which cannot be worked on";
+    assert!(problems.iter().any(|p| p.what == words), "{problems:?}");
+}
+
 /// What one server has made in a run that broke off is what the next one joins with: a second token beside it would come with
 /// certificates that the key of the first one does not open.
 #[test]

@@ -287,7 +287,7 @@ fn answer(
             None,
         );
     }
-    let closed: Vec<(&NodeName, &NodeState)> = inputs
+    let closed: Vec<(&NodeName, &str)> = inputs
         .nodes
         .iter()
         .filter(|(name, _)| match need {
@@ -297,18 +297,22 @@ fn answer(
             ClusterToken::Drained(_) => false,
         })
         .filter_map(|(name, input)| match input {
-            NodeInput::Closed(state) => Some((name, state)),
-            NodeInput::Observed(_) => None,
+            NodeInput::Closed(state) => Some((name, found(state))),
+            // One that was reached and is not worked on gives nothing either.
+            NodeInput::Observed(_) => {
+                let works = benches.iter().any(|bench| bench.node == name);
+                (!works).then_some((name, "cannot be worked on"))
+            }
         })
         .collect();
     match closed.first() {
-        Some((node, state)) => {
+        Some((node, why)) => {
             if awaits && matches!(need, ClusterToken::Value(_)) && as_applied(&benches[me.0], me.1)
             {
                 return Answer::AsItWas;
             }
             never(
-                format!("{need} depends on {node}, which {}", found(state)),
+                format!("{need} depends on {node}, which {why}"),
                 format!("bring {node} up, then run: picluster apply"),
                 Some((*node).clone()),
             )
