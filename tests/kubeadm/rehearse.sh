@@ -524,7 +524,7 @@ causes() {
 
   say "another CA answers than the one that made the token"
   # kubeadm waits five minutes for what these three do not mend: it is told to wait for less.
-  on 2 'mv /usr/bin/kubeadm /usr/bin/kubeadm.real; printf "#!/bin/sh\nfor a; do [ \"\$p\" != --config ] || sed -i \"s/^discovery: {/&\\\"timeout\\\": \\\"20s\\\", /\" \"\$a\"; p=\$a; done\nexec /usr/bin/kubeadm.real \"\$@\"\n" > /usr/bin/kubeadm; chmod 755 /usr/bin/kubeadm'
+  on 2 'mv /usr/bin/kubeadm /usr/bin/kubeadm.real; printf "#!/bin/sh\n[ ! -e /run/wait ] || { : > /run/joining; sleep 10; }\nfor a; do [ \"\$p\" != --config ] || sed -i \"s/^discovery: {/&\\\"timeout\\\": \\\"20s\\\", /\" \"\$a\"; p=\$a; done\nexec /usr/bin/kubeadm.real \"\$@\"\n" > /usr/bin/kubeadm; chmod 755 /usr/bin/kubeadm'
   kubectl "-n kube-public get configmap cluster-info -o yaml" | sed '/^  uid:/d; /resourceVersion:/d; /creationTimestamp:/d' > desk/cluster-info.yaml
   openssl req -x509 -newkey rsa:2048 -nodes -keyout desk/other.key -subj /CN=other -days 2 -out desk/other.crt 2>/dev/null
   sed "s/certificate-authority-data: .*/certificate-authority-data: $(base64 -w0 < desk/other.crt)/" desk/cluster-info.yaml > desk/other.yaml
@@ -533,9 +533,11 @@ causes() {
   kubectl "replace -f -" < desk/cluster-info.yaml >&2
 
   say "the token is gone"
-  on 1 'setsid sh -c "while :; do kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token >/dev/null 2>&1; sleep 0.2; done" >/dev/null 2>&1 </dev/null & echo $! > /run/deletes'
+  on 2 ': > /run/wait'
+  ( until on 2 'test -e /run/joining'; do sleep 0.5; done; kubectl "-n kube-system delete secret --field-selector type=bootstrap.kubernetes.io/token" >&2 ) & local deletes=$!
   says 'the cluster does not know its token: it has expired' 'picluster apply makes a new one'
-  on 1 'kill -- -$(cat /run/deletes)'
+  wait $deletes
+  on 2 'rm /run/wait'
 
   say "the certificate is of tomorrow by the node's clock"
   # Machines here have one clock, so what is wrong is the certificate: a server in between has one that is not valid yet.

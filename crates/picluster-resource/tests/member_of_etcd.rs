@@ -19,8 +19,11 @@ kc() {
   : > run/kubectl.err
   case "$*" in
     *jsonpath*) if [ -e node ]; then echo '10.0.0.3 fd00::3'; fi ;;
-    *'member list'*) cat members ;;
-    *'member remove'*) for id; do :; done; said "member $id"; grep -v "^$id," members > new || :; mv new members ;;
+    *'member list'*)
+      # Whoever led has gone: for a moment nobody answers.
+      if [ -e leaderless ]; then rm leaderless; echo 'etcdserver: leader changed' > run/kubectl.err; return 1; fi
+      cat members ;;
+    *'member remove'*) for id; do :; done; said "member $id"; grep -v "^$id," members > new || :; mv new members; : > leaderless ;;
     *'endpoint health'*) grep ' is healthy' well || :; ! grep unhealthy well >> run/kubectl.err ;;
     *'delete node'*) said node; rm -f node ;;
     *'get node'*) [ ! -e node ] || echo node/rpi03 ;;

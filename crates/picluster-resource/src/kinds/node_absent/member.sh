@@ -27,10 +27,17 @@ $all
 LIST
     [ $((healthy * 2)) -gt "$left" ] || { echo "@@ left $left"; echo "@@ healthy $healthy"; echo "@@ down$down"; exit 71; }
   fi
-  for id in $goes; do e member remove "$id" >/dev/null || { cat /run/picluster/kubectl.err >&2; exit 1; }; done
-  all=$(list)
-  case $all in stays\ *) ;; *) echo "etcd of $here does not say who its members are: $(cat /run/picluster/kubectl.err)" >&2; exit 1;; esac
-  ! printf '%s\n' "$all" | grep -q '^goes ' || { echo "etcd still has a member of $n" >&2; exit 1; }
+  # The one that goes may have led: until the others have chosen, they answer nobody.
+  read -r up _ < /proc/uptime; end=$((${up%.*} + 60))
+  while :; do
+    [ -z "$goes" ] || for id in $goes; do e member remove "$id" >/dev/null || :; done
+    all=$(list)
+    goes=$(printf '%s\n' "$all" | awk '$1 == "goes" { print $2 }')
+    case $all in *'stays '*) [ -n "$goes" ] || break;; esac
+    read -r up _ < /proc/uptime
+    [ "${up%.*}" -lt "$end" ] || { echo "etcd of $here still has a member of $n, or does not say: $(cat /run/picluster/kubectl.err)" >&2; exit 1; }
+    sleep 1
+  done
 fi
 # What a balancer leads to may be the API server of the one that goes, until its probes have stopped it.
 read -r up _ < /proc/uptime; end=$((${up%.*} + 150))
