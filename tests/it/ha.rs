@@ -346,8 +346,7 @@ fn full_two_of_three_servers_leave_and_one_of_them_is_down() {
 
     let one = inventory(release(), "", 0).replace("s[1:3]", "s[1:1]");
     rig.desk.write("inventory.yaml", &one);
-    let left = rig.run(&["apply", "--yes", "--remove-nodes"]);
-    assert!(matches!(left.code, 0 | 4), "{}{}", left.out, left.err);
+    rig.run(&["apply", "--yes", "--remove-nodes"]).expect(0);
     // By etcd's own word it is the only member, votes, leads, and was there all the time.
     assert_eq!(metric(&rig, "s1", "etcd_server_is_leader"), "1");
     assert_eq!(metric(&rig, "s1", "etcd_server_is_learner"), "0");
@@ -445,5 +444,59 @@ fn full_three_servers_are_kept_drained_and_upgraded_one_by_one() {
     let said = rig.on("s2", ask).expect(0).out;
     let rows: Vec<&str> = said.lines().map(str::trim).collect();
     assert_eq!(rows, [new.as_str(); 4]);
+    nothing_to_do(rig.run(&["apply", "--yes"]));
+}
+
+#[test]
+fn full_a_server_and_an_agent_change_places() {
+    let with = |s3: &str, a1: &str| {
+        let text = inventory(release(), "", 0).replace("s[1:3]", "s[1:2]");
+        format!(
+            "{text}  s3: {{ address: 192.168.2.3, kubernetes: {s3}, labels: {{ place: shelf }} }}\n  a1: {{ address: 192.168.2.11, kubernetes: {a1}, labels: {{ place: desk }} }}\n"
+        )
+    };
+    let rig = Rig::up_from(Desk::new(&with("server", "agent")), &[]);
+    rig.run(&["apply", "--yes"]).expect(0);
+    three_voters(&rig);
+    let cluster = ca(&rig, "s1");
+
+    // Without a word of consent both stay what they are.
+    rig.desk.write("inventory.yaml", &with("agent", "server"));
+    let held = rig.run(&["apply", "--yes"]).expect(3);
+    assert!(
+        held.out.contains("picluster apply --remove-nodes"),
+        "{}",
+        held.out
+    );
+    three_voters(&rig);
+
+    // Killed when the first of them is about to be taken off: the next run does the rest.
+    let mut first = rig.start(&["apply", "--yes", "--remove-nodes", "--json"]);
+    first.until(|event| {
+        matches!(event, EventKind::StepStarted { addr } if addr.to_string().contains("/picluster/cluster_node["))
+    });
+    first.kill();
+    first.end();
+    for node in ["s1", "s2", "s3", "a1"] {
+        rig.until_quiet(node);
+    }
+    rig.run(&["apply", "--yes", "--remove-nodes"]).expect(0);
+    assert_eq!(nodes(&rig, "s1"), "a1 s1 s2 s3");
+    for node in ["s1", "s2", "a1"] {
+        assert_eq!(metric(&rig, node, "etcd_server_is_learner"), "0", "{node}");
+        until_peers(&rig, node, 2);
+        assert_eq!(ca(&rig, node), cluster, "{node}");
+    }
+    rig.on("s3", "! pgrep -x etcd && [ ! -e /var/lib/rancher/k3s/server ] && systemctl is-active k3s-agent && ! systemctl is-active k3s")
+        .expect(0);
+    rig.on(
+        "a1",
+        "systemctl is-active k3s && ! systemctl is-active k3s-agent",
+    )
+    .expect(0);
+    for (node, place) in [("s3", "shelf"), ("a1", "desk")] {
+        let ask = format!("k3s kubectl get node {node} -o 'jsonpath={{.metadata.labels.place}}'");
+        assert_eq!(rig.on("s1", &ask).expect(0).out, place, "{node}");
+    }
     nothing_to_do(rig.run(&["apply", "--yes"]));
 }

@@ -16,6 +16,7 @@ mod reboot;
 mod removal;
 mod servers;
 mod shutdown;
+mod turn;
 mod upgrade;
 mod weigh;
 
@@ -23,11 +24,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use picluster_model::secret::SecretValues;
-use picluster_model::{ClusterName, NodeName};
+use picluster_model::{ClusterName, NodeName, RoleName};
 use picluster_resource::{Answers, Change, ClusterToken, Ctx, Facts, Observation, Resource};
 
 pub use self::questions::{harvest, questions, removal_questions, stands_open};
 pub use self::shutdown::{Off, drains, shutdown};
+pub use self::turn::turning;
 pub use self::weigh::numbers_asked;
 
 use self::guard::add_guards;
@@ -82,7 +84,7 @@ pub struct Inputs<'a> {
     /// The declared agents, whether they were reached or not.
     pub agents: Vec<NodeName>,
     /// Nodes that are to leave their cluster, with consent: those that the inventory no longer has there, and those that are
-    /// reset. Of their cluster's role nothing is declared.
+    /// reset, of whose cluster's role nothing is declared; and those of [`turning`], which come back.
     pub departing: BTreeSet<NodeName>,
     /// The server that has been told to found the cluster, whatever others remember.
     pub bootstrap: Option<NodeName>,
@@ -123,6 +125,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
             }
         }
     }
+    let turning = turn::add(&mut benches, inputs);
     let mut weighed = weigh::weigh(&benches, inputs);
     let roll = leave::Roll::of(&benches, inputs);
     leave::add(&mut benches, inputs, roll.as_ref());
@@ -155,6 +158,7 @@ pub fn build(inputs: &Inputs<'_>) -> Plan {
     let members = servers::members(inputs, &nodes, &benches, roll.as_ref());
     servers::behind_departures(&mut steps, &members);
     let mut steps = across::sort(steps, &mut nodes);
+    turn::whole(&mut steps, &turning);
     add_guards(&mut steps);
     let leaving = roll.map(|roll| roll.leaving(inputs)).unwrap_or_default();
     servers::announce(&mut steps, &members);
@@ -220,6 +224,10 @@ struct Workbench<'a> {
     part: Option<Part>,
     /// Its server's unit runs, or is about to.
     runs: bool,
+    /// It leaves its cluster and comes back as something else, by this role.
+    turns: Option<RoleName>,
+    /// The nodes that do.
+    turning: BTreeSet<NodeName>,
 }
 
 /// What a declared server does in a plan.

@@ -46,23 +46,32 @@ struct Rack<'a> {
     stops: &'a [&'a str],
     /// Its servers have come to be by kubeadm.
     kubeadm: bool,
+    /// Nodes that are declared as the other thing than they are.
+    becomes: &'a [&'a str],
+    /// Servers have their datastore for themselves, and are to share one.
+    sqlite: bool,
 }
 
 fn is_server(node: &str) -> bool {
     node.starts_with('s')
 }
 
-fn unit(node: &str) -> &'static str {
-    if is_server(node) {
+fn unit(server: bool) -> &'static str {
+    if server {
         "k3s.service"
     } else {
         "k3s-agent.service"
     }
 }
 
-fn member(node: &str) -> serde_json::Value {
+/// Whether a node is declared as a server.
+fn to_serve(node: &str, rack: &Rack<'_>) -> bool {
+    is_server(node) != rack.becomes.contains(&node)
+}
+
+fn member(node: &str, server: bool) -> serde_json::Value {
     json!({"cluster_node": {
-        "name": node, "unit": unit(node), "server": is_server(node), "uninstall": "/uninstall.sh", "kubeconfig": "/etc/k", "kubectl": KC,
+        "name": node, "unit": unit(server), "server": server, "uninstall": "/uninstall.sh", "kubeconfig": "/etc/k", "kubectl": KC,
     }})
 }
 
@@ -88,12 +97,22 @@ fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
     if !rack.declared.contains(&node) {
         return Vec::new();
     }
-    let role = if is_server(node) { "server" } else { "agent" };
+    let server = to_serve(node, rack);
+    let role = if server { "server" } else { "agent" };
     let mut all = vec![
         json!({"cluster_member": {"name": node, "role": role}}),
-        member(node),
+        member(node, server),
     ];
-    if is_server(node) {
+    if rack.becomes.contains(&node) {
+        all.push(json!({"directory": {"path": "/etc/rancher/k3s"}}));
+    }
+    if server && rack.sqlite {
+        all.push(json!({"cluster_founding": {"name": node, "path": "/etc/rancher/k3s/config.yaml.d/50-cluster-init.yaml", "content": "x", "data": "/var/lib/db"}}));
+    }
+    if server {
+        for node in rack.becomes {
+            all.push(json!({"node_labels": {"node": node, "labels": {}, "taints": [], "kubeconfig": "/etc/k", "kubectl": KC}}));
+        }
         let nodes: Vec<_> = rack
             .declared
             .iter()
@@ -121,7 +140,7 @@ fn records(node: &str) -> String {
         let record = Record::of(&entry.addr.local(), &entry.resource);
         format!("{}\n", serde_json::to_string(&record).unwrap())
     };
-    role("k3s", member(node))
+    role("k3s", member(node, is_server(node)))
         + &role(
             "k3s",
             json!({"file": {"path": "/etc/rancher/k3s/config.yaml", "content": "x"}}),
@@ -166,7 +185,10 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
     let says = |stdout: String, status| Answer::Fragment { status, stdout };
     match query {
         Query::Fragment(text) if text == PROBE => says(
-            if rack.declared.contains(&node) && !rack.met.contains(&node) {
+            if rack.declared.contains(&node)
+                && !rack.met.contains(&node)
+                && !rack.becomes.contains(&node)
+            {
                 String::new()
             } else {
                 records(node)
@@ -177,7 +199,8 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
             if rack.blocked.contains(&node) {
                 "other kubeadm\n".into()
             } else if is_server(node) || rack.was_server.contains(&node) {
-                "server-ca aa\ndatastore etcd\n".into()
+                let datastore = if rack.sqlite { "sqlite" } else { "etcd" };
+                format!("server-ca aa\ndatastore {datastore}\n")
             } else {
                 "agent-ca aa\n".into()
             },
@@ -192,7 +215,7 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
         }
         Query::Unit(of) => Answer::Unit(UnitState {
             load: "loaded".into(),
-            active: if of == unit(node) || of == "containerd.service" {
+            active: if of == unit(is_server(node)) || of == "containerd.service" {
                 "active"
             } else {
                 "inactive"
@@ -212,6 +235,7 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
             size: 1,
         })),
         Query::Content { .. } => Answer::Content(None),
+        Query::Text(_) => Answer::Text(None),
         other => panic!("no answer prepared for {other}"),
     }
 }
@@ -253,7 +277,7 @@ fn plan(rack: &Rack<'_>) -> Plan {
         .declared
         .iter()
         .chain(rack.reset)
-        .filter(|n| is_server(n));
+        .filter(|n| to_serve(n, rack));
     build(&Inputs {
         cluster: ClusterName::new("rack").unwrap(),
         inventory: "inventory.yaml".into(),
@@ -306,6 +330,8 @@ const USUAL: Rack<'static> = Rack {
     blocked: &[],
     stops: &[],
     kubeadm: false,
+    becomes: &[],
+    sqlite: false,
 };
 
 #[test]
@@ -595,4 +621,162 @@ fn a_server_does_not_become_an_agent_before_it_has_left() {
         problem.what
     );
     assert!(problem.cure.as_ref().unwrap().contains("--remove-nodes"));
+}
+
+/// The addresses of steps, with their roles: what a node is to be stands under the same name as what it was.
+fn addresses(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|s| s.addr.to_string()).collect()
+}
+
+/// Everything that a step comes behind, by address.
+fn all_before(plan: &Plan, step: &str) -> BTreeSet<String> {
+    let at = |wanted: &str| plan.steps.iter().find(|s| s.addr.to_string() == wanted);
+    let first = at(step).unwrap_or_else(|| panic!("no {step} among {:?}", addresses(plan)));
+    let mut open: Vec<String> = first.needs.iter().map(ToString::to_string).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(wanted) = open.pop() {
+        open.extend(at(&wanted).unwrap().needs.iter().map(ToString::to_string));
+        seen.insert(wanted);
+    }
+    seen
+}
+
+#[test]
+fn who_is_to_become_something_else_stays_what_it_is_until_somebody_consents() {
+    for (declared, becomes, is) in [
+        (&["s1", "a1"], "a1", "an agent"),
+        (&["s1", "s2"], "s2", "a server"),
+    ] {
+        let becomes = [becomes];
+        let plan = plan(&Rack {
+            declared,
+            registered: &[("s1", true), ("s2", true), ("a1", true)],
+            becomes: &becomes,
+            ..USUAL
+        });
+        let problems = &plan.nodes[&name(becomes[0])].problems;
+        let member = problems.iter().find(|p| p.what.starts_with("it is "));
+        let member = member.unwrap_or_else(|| panic!("{problems:?}"));
+        assert!(member.what.contains(is), "{}", member.what);
+        let cure = member.cure.as_deref().unwrap();
+        assert!(cure.starts_with("picluster apply --remove-nodes"), "{cure}");
+        // Nothing of what makes it what it is goes.
+        let gone =
+            |a: &String| a.contains("node_absent") || a.contains("/etc/rancher/k3s/config.yaml");
+        assert!(!addresses(&plan).iter().any(gone), "{:?}", addresses(&plan));
+    }
+}
+
+#[test]
+fn an_agent_leaves_as_what_it_was_and_comes_back_as_a_server() {
+    let plan = plan(&Rack {
+        registered: &[("s1", true), ("a1", true)],
+        becomes: &["a1"],
+        departing: &["a1"],
+        ..USUAL
+    });
+    assert!(plan.leaving.is_empty(), "{:?}", plan.leaving);
+    let was = "a1/picluster/cluster_node[a1]";
+    let gone = all_before(&plan, was);
+    assert_eq!(
+        gone,
+        [
+            "s1/picluster/node_drained[a1]",
+            "s1/picluster/node_absent[a1]"
+        ]
+        .map(str::to_owned)
+        .into()
+    );
+    // What is there now goes with what it was, and is made again behind that; its labels come back when it has.
+    for step in [
+        "a1/k3s/directory[/etc/rancher/k3s]",
+        "a1/k3s/cluster_node[a1]",
+    ] {
+        assert!(all_before(&plan, step).contains(was), "{step}");
+    }
+    let labels = all_before(&plan, "s1/k3s/node_labels[a1]");
+    assert!(labels.contains("a1/k3s/cluster_node[a1]"), "{labels:?}");
+    assert_ne!(plan.members[&name("a1")].standing, MemberStanding::Leaves);
+}
+
+#[test]
+fn a_server_leaves_etcd_and_comes_back_as_an_agent() {
+    let rack = Rack {
+        declared: &["s1", "s2", "s3"],
+        registered: &[("s1", true), ("s2", true), ("s3", true)],
+        becomes: &["s3"],
+        departing: &["s3"],
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    assert_eq!(plan.members[&name("s3")].standing, MemberStanding::Leaves);
+    let absent = plan.steps.iter().find(|s| s.addr.kind == "node_absent");
+    let absent = absent.expect("it is deleted");
+    assert!(takes_down(absent, None), "its vote is counted");
+    let was = "s3/picluster/cluster_node[s3]";
+    assert!(all_before(&plan, was).contains("s1/picluster/node_absent[s3]"));
+    assert!(all_before(&plan, "s3/k3s/cluster_node[s3]").contains(was));
+    assert!(all_before(&plan, "s1/k3s/node_labels[s3]").contains("s3/k3s/cluster_node[s3]"));
+}
+
+#[test]
+fn where_nobody_stays_who_could_let_it_go_it_stays_what_it_is() {
+    let plan = plan(&Rack {
+        registered: &[("s1", true), ("a1", true)],
+        becomes: &["s1", "a1"],
+        departing: &["s1", "a1"],
+        ..USUAL
+    });
+    // What other roles have left behind is nobody's membership.
+    assert_eq!(
+        addresses(&plan),
+        ["a1/base/file[/etc/motd]", "s1/base/file[/etc/motd]"]
+    );
+}
+
+#[test]
+fn who_cannot_come_back_is_neither_drained_nor_deleted() {
+    let rack = Rack {
+        registered: &[("s1", true), ("a1", true)],
+        becomes: &["a1"],
+        departing: &["a1"],
+        sqlite: true,
+        ..USUAL
+    };
+    let plan = plan(&rack);
+    let all = addresses(&plan);
+    let goes = |a: &&String| {
+        a.contains("node_absent") || a.contains("node_drained") || a.starts_with("a1/picluster")
+    };
+    assert!(!all.iter().any(|a| goes(&a)), "{all:?}");
+    let said: Vec<&str> = plan
+        .nodes
+        .values()
+        .flat_map(|n| &n.problems)
+        .map(|p| p.what.as_str())
+        .collect();
+    assert!(said.iter().any(|w| w.contains("SQLite")), "{said:?}");
+    assert!(
+        said.iter().any(|w| w.contains("a1 stays what it is")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_server_and_an_agent_change_places_in_one_plan() {
+    let plan = plan(&Rack {
+        declared: &["s1", "s2", "s3", "a1"],
+        registered: &[("s1", true), ("s2", true), ("s3", true), ("a1", true)],
+        becomes: &["s3", "a1"],
+        departing: &["s3", "a1"],
+        ..USUAL
+    });
+    let waiting: Vec<_> = plan.nodes.values().flat_map(|n| &n.problems).collect();
+    assert!(waiting.is_empty(), "{waiting:?}");
+    for node in ["s3", "a1"] {
+        let was = format!("{node}/picluster/cluster_node[{node}]");
+        let back = all_before(&plan, &format!("{node}/k3s/cluster_node[{node}]"));
+        assert!(back.contains(&was), "{back:?}");
+        assert!(all_before(&plan, &was).contains(&format!("s1/picluster/node_absent[{node}]")));
+    }
 }

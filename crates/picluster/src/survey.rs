@@ -12,7 +12,7 @@ use picluster_model::secret::{Secret, SecretValues};
 use picluster_model::{Diagnostic, NodeName};
 use picluster_plan::build::{
     Inputs, NodeInput, ObservedNode, build, harvest, numbers_asked, questions, removal_questions,
-    stands_open,
+    stands_open, turning,
 };
 use picluster_plan::fitness::unfit;
 use picluster_plan::twins::twins;
@@ -201,11 +201,16 @@ pub struct Departures {
 
 impl Departures {
     /// All of them, by name.
-    fn of(&self, inputs: &BTreeMap<NodeName, NodeInput>) -> BTreeSet<NodeName> {
+    fn of(
+        &self,
+        inputs: &BTreeMap<NodeName, NodeInput>,
+        secrets: &SecretValues,
+    ) -> BTreeSet<NodeName> {
         let mut all = self.reset.clone();
         if self.remove {
             let gone = registered(inputs).into_iter().filter(|(_, n)| !n.declared);
             all.extend(gone.map(|(_, node)| node.name));
+            all.extend(turning(inputs, secrets));
         }
         all
     }
@@ -349,7 +354,7 @@ pub async fn survey(
             servers: project.inventory.servers().collect(),
             agents: project.inventory.agents().collect(),
             bootstrap: bootstrap.cloned(),
-            departing: departures.of(&inputs),
+            departing: departures.of(&inputs, &secrets),
             cluster: project.inventory.cluster.clone(),
             inventory: plan_file::inventory(project),
             addresses: plan_file::addresses(project),

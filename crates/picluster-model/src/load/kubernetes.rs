@@ -157,7 +157,7 @@ fn quorum(kubernetes: &Kubernetes, servers: &[&Node], drafts: &[Draft], out: &mu
         Distribution::Kubeadm => "",
     };
     let mut finding = Diagnostic::new(message, &place(last)).help(format!(
-        "etcd needs more than half of its members: declare {} or {} servers{outside}",
+        "etcd needs more than half of its members: declare {} or {} servers{outside}; to replace a server, write the new one in the place of the old one: it joins first",
         count - 1,
         count + 1,
     ));

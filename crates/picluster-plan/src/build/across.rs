@@ -9,7 +9,7 @@ use picluster_resource::kinds::file::Presence;
 use picluster_resource::{ClusterToken, Kind, Resource, Token};
 
 use super::questions::records;
-use super::{Inputs, NodeInput, Part, Workbench, leave, packages, servers, upgrade};
+use super::{Inputs, NodeInput, Part, Workbench, leave, packages, servers, turn, upgrade};
 use crate::addr::StepAddr;
 use crate::fingerprint::secrets_of;
 use crate::graph::{Cycle, Order};
@@ -79,7 +79,7 @@ pub(super) fn settle(
     loop {
         let prepared = upgrade::prepare(benches);
         let failed = refuse(benches, &offers, inputs, false);
-        let held = upgrade::hold_back(benches, inputs);
+        let held = upgrade::hold_back(benches, inputs) | turn::hold_back(benches);
         if !servers::hold_back(benches, inputs) && !held && !failed && !prepared {
             break;
         }

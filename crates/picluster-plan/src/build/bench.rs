@@ -77,6 +77,8 @@ impl<'a> Workbench<'a> {
             reboot_behind: BTreeSet::new(),
             part: None,
             runs: false,
+            turns: None,
+            turning: BTreeSet::new(),
         }
     }
 

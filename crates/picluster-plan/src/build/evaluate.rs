@@ -75,6 +75,9 @@ impl Workbench<'_> {
         if let Some(name) = later(resource, self.ctx.secrets).pop_first() {
             return Ok(resource.not_before(Token::Cluster(ClusterToken::Value(name))));
         }
+        if let Some(again) = self.gone_by_then(i) {
+            return Ok(again);
+        }
         resource.queries(self.ctx)?;
         resource.observe(&self.observed.answers, self.ctx)
     }

@@ -9,6 +9,7 @@ use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_resource::kinds::cluster_member::{Memory, Registration};
 use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
+use super::turn::is_other;
 use super::{Inputs, NodeInput, Part, Workbench, across};
 use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
 use crate::numbers::Findings;
@@ -149,7 +150,10 @@ pub(super) fn keep(
             (Some(mine), Some(theirs)) => mine != theirs,
             _ => false,
         };
-        let change_over = changes_over(bench.node, member, stop.is_none());
+        let change_over = match bench.turns {
+            Some(_) => None,
+            None => changes_over(bench.node, member, stop.is_none()),
+        };
         let (what, cure, because) = if let Some((what, cure)) = change_over {
             (what, cure, None)
         } else if let Some(stop) = kept_out {
@@ -183,12 +187,7 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
     let memory = &found.memory;
     let (is, wanted) = match found.role {
         KubernetesRole::Agent if memory.datastore => ("a server", "an agent"),
-        KubernetesRole::Server
-            if serves
-                && !memory.datastore
-                && memory.agent_ca.is_some()
-                && memory.server_ca.is_none() =>
-        {
+        KubernetesRole::Server if serves && is_other(found.role, memory) => {
             ("an agent", "a server")
         }
         KubernetesRole::Agent | KubernetesRole::Server => return None,
@@ -197,9 +196,14 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
         format!(
             "it is {is} of its cluster and is to be {wanted}: it has to leave the cluster before it comes back as that"
         ),
-        format!(
-            "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
-        ),
+        match found.distribution {
+            Distribution::K3s => format!(
+                "picluster apply --remove-nodes: it is drained, leaves as what it is, loses what k3s keeps on it, and joins as {wanted}; or declare it {is} again"
+            ),
+            Distribution::Kubeadm => format!(
+                "take `kubernetes` away from {node} and run picluster apply --remove-nodes; then declare it {wanted} and run picluster apply"
+            ),
+        },
     ))
 }
 

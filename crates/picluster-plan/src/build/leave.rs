@@ -127,6 +127,11 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>, roll: Opti
         bench.reorder();
         let Some(i) = uninstall(bench) else { continue };
         let problem = match (inputs.departing.contains(bench.node), roll, stays) {
+            // Who is reset may end its cluster; who is to be something else in it may not.
+            (true, None, None) if bench.turns.is_some() => Problem::new(
+                "no server that stays one answers for the cluster: nobody could let it go, and there would be nothing to come back to",
+            )
+            .cure("let one server be what it is, apply, and go on from there"),
             (false, ..) => Problem::new(
                 "it is a node of the cluster that the inventory no longer has there: it stays one until it is taken out",
             )
@@ -198,6 +203,9 @@ impl Workbench<'_> {
             return;
         };
         self.items[i].change = None;
+        if self.turns.is_some() {
+            return self.fail(i, problem);
+        }
         for item in self.items.iter_mut().filter(|item| item.removed) {
             if item.change.take().is_some() {
                 problem.skipped.push(item.addr.clone());
@@ -240,10 +248,28 @@ impl Workbench<'_> {
         for pair in members.windows(2) {
             self.order.edge(pair[0], pair[1]);
         }
+        let member = self.member();
+        // Where a machine stays what it is, what makes it that stays, too.
+        for j in 0..self.items.len() {
+            if let Some(member) = member
+                && self.items[j].removed
+                && self.items[j].addr.role == self.items[member].addr.role
+            {
+                self.order.edge(member, j);
+            }
+        }
         let Some(first) = uninstall(self) else { return };
+        if let (Some(member), Some(_)) = (member, &self.turns) {
+            self.order.edge(member, first);
+        }
         for j in 0..self.items.len() {
             let other = &self.items[j];
-            if j != first && other.removed && other.addr.role == self.items[first].addr.role {
+            let goes = match &self.turns {
+                // What it is to be comes behind what it was.
+                Some(role) => other.addr.role == *role && Some(j) != member,
+                None => other.removed && other.addr.role == self.items[first].addr.role,
+            };
+            if j != first && goes {
                 self.order.edge(first, j);
             }
         }
@@ -335,10 +361,13 @@ pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
         }
     }
     forget(benches);
-    let is_server = |bench: &Workbench<'_>| inputs.servers.contains(bench.node);
+    // Who comes back is no server, or agent, that goes for good.
+    let is_server =
+        |bench: &Workbench<'_>| bench.turns.is_none() && inputs.servers.contains(bench.node);
     let agents: Vec<StepAddr> = benches
         .iter()
-        .filter(|bench| inputs.departing.contains(bench.node) && !is_server(bench))
+        .filter(|bench| inputs.departing.contains(bench.node) && bench.turns.is_none())
+        .filter(|bench| !is_server(bench))
         .filter_map(|bench| {
             let item = &bench.items[uninstall(bench)?];
             item.change.is_some().then(|| item.addr.clone())
@@ -365,7 +394,8 @@ pub(super) fn order(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) {
         }
         if bench.registered
             && !seen_to.contains(bench.node)
-            && let Some(i) = uninstall(bench).filter(|i| bench.items[*i].problem.is_none())
+            && let Some(i) = uninstall(bench)
+                .filter(|i| bench.items[*i].problem.is_none() && !bench.is_skipped(*i))
         {
             let addr = bench.items[i].addr.clone();
             let problem = Problem::new(

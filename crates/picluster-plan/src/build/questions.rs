@@ -8,6 +8,7 @@ use picluster_resource::kinds::unit::Unit;
 use picluster_resource::{Answers, Ctx, Query, Resource, Token};
 
 use super::NodeInput;
+use super::turn::leaves_as;
 use crate::declare::Declared;
 use crate::owned::{self, Open, Owed, Record};
 
@@ -29,10 +30,12 @@ pub fn questions(declared: &[Declared], ctx: Ctx<'_>) -> Vec<Query> {
 pub fn removal_questions(declared: &[Declared], answers: &Answers, ctx: Ctx<'_>) -> Vec<Query> {
     let orphans = orphans(declared, answers);
     let readers = readers(declared, answers, &orphans);
+    let turns = leaves_as(declared, answers, ctx);
     orphans
         .iter()
         .map(|(_, resource)| resource)
         .chain(&readers)
+        .chain(&turns)
         .filter_map(|resource| resource.queries(ctx).ok())
         .flatten()
         .collect()

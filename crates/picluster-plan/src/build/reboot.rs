@@ -1,7 +1,7 @@
 //! Transform: one reboot a node.
 
 use picluster_model::RoleName;
-use picluster_resource::{Action, Change, Effect, Shown};
+use picluster_resource::{Action, Change, Effect, Resource, Shown};
 
 use super::{PLANNER, Workbench};
 use crate::addr::StepAddr;
@@ -13,6 +13,12 @@ impl Workbench<'_> {
     pub(super) fn reboot_reasons(&self) -> impl Iterator<Item = (usize, String)> {
         self.sorted.iter().filter_map(|i| {
             let item = &self.items[*i];
+            // Held back, and the reboot for it as well.
+            if item.problem.is_some()
+                && matches!(item.resource.as_ref(), Resource::PackageUpgrade(_))
+            {
+                return None;
+            }
             let planned = item.change.as_ref().and_then(|c| {
                 c.effects.iter().find_map(|e| match e {
                     Effect::Reboot(why) => Some(why.clone()),

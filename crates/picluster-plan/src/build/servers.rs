@@ -31,7 +31,8 @@ pub(super) fn members(
         .map(|node| (&node.name, node))
         .collect();
     let declared = |name: &NodeName| {
-        if inputs.departing.contains(name) {
+        let comes_back = benches.iter().any(|b| b.node == name && b.turns.is_some());
+        if inputs.departing.contains(name) && !comes_back {
             // Where the cluster does not count on it, nobody has to wait for one that goes.
             return of(match counting.contains_key(name) {
                 true => MemberStanding::Leaves,
@@ -61,8 +62,12 @@ pub(super) fn members(
             server: Some(server.clone()),
         }
     };
-    let foreign = counting.values().filter(|node| !node.declared).map(|node| {
-        let why = "is a server of the cluster that the inventory no longer has (picluster apply --remove-nodes takes it out)";
+    let declared_as_server = |node: &&&Registered| inputs.servers.contains(&node.name);
+    let foreign = counting.values().filter(|node| !declared_as_server(node)).map(|node| {
+        let why = if node.declared {
+            "is a server of the cluster, and no longer declared as one (picluster apply --remove-nodes lets it leave and come back as an agent)"
+        } else { "is a server of the cluster that the inventory no longer has (picluster apply --remove-nodes takes it out)"
+        };
         let standing = match inputs.departing.contains(&node.name) {
             true => MemberStanding::Leaves,
             false => MemberStanding::Unknown(why.to_owned()),

@@ -313,12 +313,21 @@ pub(super) fn prepare(benches: &mut [Workbench<'_>]) -> bool {
         }
         if let Some(i) = packages::due(&benches[target])
             && drain
-            && benches[target].items[i].change.is_some()
+            && benches[target].items[i].problem.is_none()
+            && !benches[target].is_skipped(i)
         {
+            // Without a change it is the reboot that is owed.
+            let stays = match benches[target].items[i].change {
+                Some(_) => "its packages stay as they are",
+                None => "it is not rebooted",
+            };
             let problem = Problem::new(format!(
-                "its packages stay as they are: before, its pods have to go elsewhere, and {addr} cannot be done"
+                "{stays}: before, its pods have to go elsewhere, and {addr} cannot be done"
             ))
-            .cure(format!("mend what stands in the way on {} first", addr.node))
+            .cure(format!(
+                "mend what stands in the way on {} first",
+                addr.node
+            ))
             .because(because)
             .of(benches[target].items[i].addr.clone());
             benches[target].fail(i, problem);

@@ -92,5 +92,6 @@ remove() { # remove|purge FLAGS NAME...: only what was named
 
 repair() { # finishes what a power cut or a killed dpkg left half done
   locked dpkg --force-confdef --force-confold --configure -a || explain
-  locked apt-get $opts -f install || explain
+  # What would have to be removed for it nobody was shown.
+  locked apt-get $opts --no-remove -f install || explain
 }

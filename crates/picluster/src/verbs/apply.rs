@@ -92,7 +92,11 @@ pub fn run(args: &ApplyArgs, out: Style, err: Style) -> Result<ExitCode, Failure
             screen,
         )
         .await?;
-        let mut codes = report.exit_codes();
+        let mut counted = report.clone();
+        counted
+            .nodes
+            .retain(|name, _| !verbs::plan::only_deleted(&plan, name));
+        let mut codes = counted.exit_codes();
         let recap = show::recap::recap(&report, &left_out.nodes, &again(args), out);
         if !args.json {
             let critical = show::critical::critical(&plan, &report, out).unwrap_or_default();

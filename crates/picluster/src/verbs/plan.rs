@@ -125,11 +125,23 @@ pub fn exit_code(plan: &Plan, detailed: bool) -> ExitCode {
     ExitCode::worst(codes)
 }
 
+/// Whether a node is away and all that is asked for is that its cluster forgets it: that is done whole without it, and the plan
+/// says what stays on its card.
+pub(crate) fn only_deleted(plan: &Plan, name: &NodeName) -> bool {
+    let away = plan
+        .nodes
+        .get(name)
+        .is_some_and(|n| matches!(n.state, NodeState::Unreachable { .. }));
+    away && plan.leaving.get(name).is_some_and(|n| n.removed)
+}
+
 /// What the nodes' states alone mean for the exit code.
 pub fn node_codes(plan: &Plan) -> Vec<ExitCode> {
     let mut codes = Vec::new();
-    for node in plan.nodes.values() {
-        codes.extend(exit_code_of(&node.state));
+    for (name, node) in &plan.nodes {
+        if !only_deleted(plan, name) {
+            codes.extend(exit_code_of(&node.state));
+        }
         if !node.problems.is_empty() {
             codes.push(ExitCode::NodeFailed);
         }
