@@ -111,7 +111,7 @@ fn declared(node: &str, rack: &Rack<'_>) -> Vec<Declared> {
     }
     if server {
         for node in rack.becomes {
-            all.push(json!({"node_labels": {"node": node, "labels": {}, "taints": [], "kubeconfig": "/etc/k", "kubectl": KC}}));
+            all.push(json!({"node_labels": {"node": node, "labels": {"place": "shelf"}, "taints": [], "kubeconfig": "/etc/k", "kubectl": KC}}));
         }
         let nodes: Vec<_> = rack
             .declared
@@ -234,6 +234,13 @@ fn answer(query: &Query, node: &str, rack: &Rack<'_>) -> Answer {
             group: "root".into(),
             size: 1,
         })),
+        Query::ClusterNode { name, .. } => {
+            let meta = json!({"name": name, "labels": {"place": "shelf"}});
+            says(
+                json!({"kind": "Node", "metadata": meta, "status": {}}).to_string(),
+                0,
+            )
+        }
         Query::Content { .. } => Answer::Content(None),
         Query::Text(_) => Answer::Text(None),
         other => panic!("no answer prepared for {other}"),

@@ -202,6 +202,7 @@ impl Workbench<'_> {
         let resource = item.resource.as_ref();
         if let Resource::NodeLabels(labels) = resource
             && self.turning.contains(&labels.node)
+            && !(labels.labels.is_empty() && labels.taints.is_empty())
         {
             let joined = ClusterToken::Joined(labels.node.clone());
             return Some(resource.not_before(Token::Cluster(joined)));
