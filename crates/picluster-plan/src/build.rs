@@ -30,6 +30,7 @@ use picluster_resource::{Answers, Change, ClusterToken, Ctx, Facts, Observation,
 pub use self::questions::{harvest, questions, removal_questions, stands_open};
 pub use self::shutdown::{Off, drains, shutdown};
 pub use self::turn::turning;
+pub(crate) use self::turn::{turned, whole};
 pub use self::weigh::numbers_asked;
 
 use self::guard::add_guards;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use picluster_resource::Resource;
 
 use crate::addr::{AddrPattern, StepAddr};
+use crate::build::{turned, whole};
 use crate::plan::{Plan, Step, Work};
 
 /// What is to be taken back when its purpose is fulfilled takes that along: who drains a node lets it take pods again.
@@ -26,7 +27,8 @@ fn taken_back_by(step: &Step, plan: &Plan) -> Option<StepAddr> {
 }
 
 /// Keeps the steps that match one of `only` (all, when it is empty) with everything they need and what takes them back
-/// again, and drops those that match one of `except` with everything that needs them.
+/// again, and drops those that match one of `except` with everything that needs them. Who would leave its cluster and not come
+/// back, because the one half of that falls out, stays.
 ///
 /// Returns the patterns that matched no step of the plan: a typing error must not look like
 /// "nothing to do".
@@ -67,6 +69,8 @@ pub fn select(plan: &mut Plan, only: &[AddrPattern], except: &[AddrPattern]) -> 
             dropped.insert(step.addr.clone());
         }
     }
+    let turned = turned(&plan.steps);
     plan.steps.retain(|s| !dropped.contains(&s.addr));
+    whole(&mut plan.steps, &turned);
     idle
 }

@@ -9,7 +9,8 @@ use picluster_plan::build::{Inputs, NodeInput, ObservedNode, build, questions, r
 use picluster_plan::members::MemberStanding;
 use picluster_plan::members::takes_down;
 use picluster_plan::owned::{PROBE, Record};
-use picluster_plan::{Declared, NodeState, Plan, StepAddr};
+use picluster_plan::select::select;
+use picluster_plan::{AddrPattern, Declared, NodeState, Plan, StepAddr};
 use picluster_resource::query::{Answer, PathKind, PathState, UnitState};
 use picluster_resource::{Answers, Ctx, Facts, Query, Resource};
 use serde_json::json;
@@ -627,7 +628,9 @@ fn a_server_does_not_become_an_agent_before_it_has_left() {
         "{}",
         problem.what
     );
-    assert!(problem.cure.as_ref().unwrap().contains("--remove-nodes"));
+    // Nothing on it says how it was made.
+    let cure = problem.cure.as_ref().unwrap();
+    assert!(cure.contains("sudo k3s-uninstall.sh"), "{cure}");
 }
 
 /// The addresses of steps, with their roles: what a node is to be stands under the same name as what it was.
@@ -785,5 +788,40 @@ fn a_server_and_an_agent_change_places_in_one_plan() {
         let back = all_before(&plan, &format!("{node}/k3s/cluster_node[{node}]"));
         assert!(back.contains(&was), "{back:?}");
         assert!(all_before(&plan, &was).contains(&format!("s1/picluster/node_absent[{node}]")));
+    }
+}
+
+#[test]
+fn by_a_part_of_a_plan_nobody_goes_who_would_not_come_back() {
+    let pattern = |text: &str| vec![AddrPattern::new(text)];
+    let parts = [
+        (pattern("s1"), vec![]),
+        (vec![], pattern("a1")),
+        (vec![], pattern("s3/k3s/*")),
+    ];
+    for (only, except) in parts {
+        let mut plan = plan(&Rack {
+            declared: &["s1", "s2", "s3", "a1"],
+            registered: &[("s1", true), ("s2", true), ("s3", true), ("a1", true)],
+            becomes: &["s3", "a1"],
+            departing: &["s3", "a1"],
+            ..USUAL
+        });
+        let whole = plan.steps.iter().map(|s| s.addr.to_string());
+        let goes = [
+            "s1/picluster/node_absent[s3]",
+            "s1/picluster/node_absent[a1]",
+        ];
+        assert_eq!(whole.filter(|a| goes.contains(&a.as_str())).count(), 2);
+        select(&mut plan, &only, &except);
+        let has = |addr: String| plan.steps.iter().any(|s| s.addr.to_string() == addr);
+        for node in ["s3", "a1"] {
+            let back = has(format!("{node}/picluster/cluster_node[{node}]"))
+                && has(format!("{node}/k3s/cluster_node[{node}]"));
+            for kind in ["node_drained", "node_absent"] {
+                let goes = has(format!("s1/picluster/{kind}[{node}]"));
+                assert!(!goes || back, "{only:?} {except:?}: {kind}[{node}]");
+            }
+        }
     }
 }

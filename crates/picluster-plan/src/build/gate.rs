@@ -9,7 +9,7 @@ use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_resource::kinds::cluster_member::{Memory, Registration};
 use picluster_resource::{Diagnosis, Observation, Resource, Seen};
 
-use super::turn::is_other;
+use super::turn::{is_other, leaves_as};
 use super::{Inputs, NodeInput, Part, Workbench, across};
 use crate::bootstrap::{Choice, Endpoint, Server, Situation, Stop, choose};
 use crate::numbers::Findings;
@@ -152,7 +152,12 @@ pub(super) fn keep(
         };
         let change_over = match bench.turns {
             Some(_) => None,
-            None => changes_over(bench.node, member, stop.is_none()),
+            None => {
+                let observed = bench.observed;
+                let known =
+                    || leaves_as(&observed.declared, &observed.answers, bench.ctx).is_some();
+                changes_over(bench.node, member, stop.is_none(), known)
+            }
         };
         let (what, cure, because) = if let Some((what, cure)) = change_over {
             (what, cure, None)
@@ -183,7 +188,13 @@ pub(super) fn keep(
 
 /// A member that is to become something else: an agent a server, or a server an agent. It leaves first, because what it was
 /// does not leave it by itself, and would go on beside what it is to be.
-fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String, String)> {
+/// `known` asks whether there is a record of what it was.
+fn changes_over(
+    node: &NodeName,
+    found: &Found,
+    serves: bool,
+    known: impl Fn() -> bool,
+) -> Option<(String, String)> {
     let memory = &found.memory;
     let (is, wanted) = match found.role {
         KubernetesRole::Agent if memory.datastore => ("a server", "an agent"),
@@ -197,6 +208,15 @@ fn changes_over(node: &NodeName, found: &Found, serves: bool) -> Option<(String,
             "it is {is} of its cluster and is to be {wanted}: it has to leave the cluster before it comes back as that"
         ),
         match found.distribution {
+            Distribution::K3s if !known() => {
+                let script = match found.role {
+                    KubernetesRole::Agent => "k3s-uninstall.sh",
+                    KubernetesRole::Server => "k3s-agent-uninstall.sh",
+                };
+                format!(
+                    "nothing on it says how it was made, so do it by hand: kubectl drain {node} --ignore-daemonsets, kubectl delete node {node}, on the node sudo {script}; then: picluster apply"
+                )
+            }
             Distribution::K3s => format!(
                 "picluster apply --remove-nodes: it is drained, leaves as what it is, loses what k3s keeps on it, and joins as {wanted}; or declare it {is} again"
             ),

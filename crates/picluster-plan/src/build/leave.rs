@@ -253,7 +253,8 @@ impl Workbench<'_> {
         for j in 0..self.items.len() {
             if let Some(member) = member
                 && self.items[j].removed
-                && self.items[j].addr.role == self.items[member].addr.role
+                && (is_manifest(&self.items[j])
+                    || self.items[j].addr.role == self.items[member].addr.role)
             {
                 self.order.edge(member, j);
             }
@@ -266,14 +267,25 @@ impl Workbench<'_> {
             let other = &self.items[j];
             let goes = match &self.turns {
                 // What it is to be comes behind what it was.
-                Some(role) => other.addr.role == *role && Some(j) != member,
-                None => other.removed && other.addr.role == self.items[first].addr.role,
+                Some(role) => {
+                    other.addr.role == *role && Some(j) != member
+                        || other.removed && is_manifest(other)
+                }
+                None => {
+                    other.removed
+                        && (is_manifest(other) || other.addr.role == self.items[first].addr.role)
+                }
             };
             if j != first && goes {
                 self.order.edge(first, j);
             }
         }
     }
+}
+
+/// Whether it is the cluster's rather than its machine's: whoever still serves would take it away from all.
+fn is_manifest(item: &Item<'_>) -> bool {
+    matches!(item.resource.as_ref(), Resource::Manifest(_))
 }
 
 /// Transform: of the servers that could write the list of the cluster's nodes, the first one does.

@@ -8,9 +8,11 @@ use picluster_model::kubernetes::{Distribution, KubernetesRole};
 use picluster_model::secret::SecretValues;
 use picluster_model::{NodeName, RoleName};
 use picluster_resource::kinds::cluster_member::{ClusterMember, Memory};
+use picluster_resource::kinds::cluster_node::ClusterNode;
+use picluster_resource::kinds::command::Command;
 use picluster_resource::kinds::node_drained::Purpose;
 use picluster_resource::{
-    Action, Answers, ClusterToken, Ctx, Diff, Observation, Resource, Seen, Token,
+    Action, Answers, ClusterToken, Ctx, Diff, Kind, Observation, Resource, Seen, Token,
 };
 
 use super::questions::records;
@@ -122,10 +124,22 @@ pub(super) fn add(benches: &mut [Workbench<'_>], inputs: &Inputs<'_>) -> BTreeSe
     turning
 }
 
-/// Where steps that wait for each other have fallen out of a plan, nobody is drained or deleted who would not come back.
-pub(super) fn whole(steps: &mut Vec<Step>, turning: &BTreeSet<NodeName>) {
+/// The nodes that become the other thing by these steps.
+pub(crate) fn turned(steps: &[Step]) -> BTreeSet<NodeName> {
+    let leaves =
+        |step: &&Step| step.addr.role.as_str() == PLANNER && step.addr.kind == ClusterNode::NAME;
+    steps
+        .iter()
+        .filter(leaves)
+        .map(|step| step.addr.node.clone())
+        .collect()
+}
+
+/// Where steps have fallen out of a plan, because they wait for each other or somebody wants a part of it, nobody is drained or
+/// deleted who would not come back.
+pub(crate) fn whole(steps: &mut Vec<Step>, turning: &BTreeSet<NodeName>) {
     let both = |node: &NodeName| {
-        let own = |step: &&Step| step.addr.node == *node && step.addr.kind == "cluster_node";
+        let own = |step: &&Step| step.addr.node == *node && step.addr.kind == ClusterNode::NAME;
         steps.iter().filter(own).count() == 2
     };
     let stuck: BTreeSet<&NodeName> = turning.iter().filter(|node| !both(node)).collect();
@@ -215,7 +229,10 @@ impl Workbench<'_> {
             Resource::File(_)
             | Resource::Directory(_)
             | Resource::Link(_)
-            | Resource::Artifact(_) => {
+            | Resource::Artifact(_)
+            | Resource::Command(Command {
+                creates: Some(_), ..
+            }) => {
                 let seen = resource.observe(&self.observed.answers, self.ctx).ok()?;
                 let made =
                     |diff| matches!(diff, Diff::Change(change) if change.action == Action::Create);

@@ -93,6 +93,11 @@ pub(crate) fn question(
             format!("node {node} of the cluster"),
             format!("get node {}", quote(node)),
         ),
+        // kubectl asks for each name by itself, at most five a second (client-go, rest.DefaultQPS): the whole list is one request.
+        Some(nodes) if nodes.len() > 4 => (
+            format!("{} nodes of the cluster", nodes.len()),
+            "get nodes".to_owned(),
+        ),
         Some(nodes) => (
             format!("{} nodes of the cluster", nodes.len()),
             format!("get node {}", words(nodes)),

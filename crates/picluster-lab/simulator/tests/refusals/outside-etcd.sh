@@ -6,6 +6,11 @@ several 4
 nsenter --net=/run/netns/n4 etcd --name outside --data-dir "$W/outside" --listen-client-urls http://10.9.0.4:2379 \
     --advertise-client-urls http://10.9.0.4:2379 --listen-peer-urls http://127.0.0.1:2380 >"$W/outside.out" 2>&1 &
 E=http://10.9.0.4:2379
+# k3s ends where its datastore refuses it: nobody begins before it listens (0A: LISTEN, port in hexadecimal).
+i=0
+until nsenter --net=/run/netns/n4 grep -q ':094B 00000000:0000 0A' /proc/net/tcp; do
+    i=$((i + 1)); [ $i -lt 600 ] || die 'no etcd'; sleep 0.1
+done
 # sharing NODE TOKEN FLAGS...: a server that keeps its cluster there
 sharing() { n=$1 t=$2; shift 2; background "$n" --datastore-endpoint "$E" --token "$t" "$@"; }
 # written TEXT: whether that was ever written to it, in the clear

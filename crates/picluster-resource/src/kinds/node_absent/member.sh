@@ -7,7 +7,7 @@ if [ -e /etc/kubernetes/manifests/etcd.yaml ]; then
   # id, status, name, peers, clients, learner (etcdctl/ctlv3/command/printer.go). One that was added and never started has no name.
   list() { e member list | awk -F', *' -v n="$n" -v ips="$ips" '
     BEGIN { k = split(ips, ip, " ") }
-    { mine = $3 == n
+    { mine = ($3 "") == (n "")  # as text: 1 is not 01
       for (i = 1; i <= k; i++) if ($3 == "" && (index($4, "//" ip[i] ":") || index($4, "//[" ip[i] "]:"))) mine = 1
       print (mine ? "goes" : "stays"), $1, ($6 == "true" ? "learner" : "voter"), ($3 == "" ? "unnamed" : $3), ($5 == "" ? "-" : $5) }'; }
   all=$(list)
