@@ -324,7 +324,7 @@ const DAMAGES: &[Damage] = &[
     (
         "rpi01",
         "cluster_roll[rpi01]",
-        "k3s kubectl annotate node rpi01 picluster/nodes-",
+        "k3s kubectl annotate namespace kube-system picluster/nodes-",
         &[],
     ),
     (
